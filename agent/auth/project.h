@@ -1,0 +1,27 @@
+/* project.h: projects and profiles as other modules need them.
+ * Threads: main loop, inside fibers. */
+#pragma once
+#include "agent/agent.h"
+#include "agent/api/server.h"
+
+/* The project's config, a new reference; NOT_FOUND "Project not found". Yields. */
+json_t *project_config(Agent *agent, const char *project, GError **error);
+/* In which project the objects of a kind live: 'project' itself when the feature is on, else
+ * "default". Borrowed from the arguments or static. Yields. */
+const char *project_for_images(Agent *agent, const char *project);
+const char *project_for_profiles(Agent *agent, const char *project);
+const char *project_for_volumes(Agent *agent, const char *project);
+const char *project_for_networks(Agent *agent, const char *project);
+/* "web1" in the default project, else "<project>_web1": names of volumes and host objects. */
+char *project_object_name(const char *project, const char *name);
+
+/* What a change would make of an instance or a volume, held against limits.* and restricted.* of the
+ * project. 'instance' is {"name","type","config","devices"} expanded. Yields. */
+bool project_allow_instance(Agent *agent, const char *project, json_t *instance, GError **error);
+bool project_allow_volume(Agent *agent, const char *project, json_t *volume_config, GError **error);
+bool project_allow_network(Agent *agent, const char *project, const char *network, GError **error);
+
+/* {"name","description","config","devices"} of a profile, a new reference; NOT_FOUND. Yields. */
+json_t *profile_load(Agent *agent, const char *project, const char *name, GError **error);
+extern const Route project_routes[];
+extern const Route profile_routes[];

@@ -1,0 +1,27 @@
+/* device.h: an instance's devices other than NICs: disk, proxy, unix-char, unix-block, none.
+ * Threads: main loop, inside fibers. */
+#pragma once
+#include "agent/inst/inst.h"
+
+typedef struct {
+    Inst *inst;         /* borrowed */
+    const char *name;   /* of the device */
+    json_t *config;     /* expanded device */
+} Device;
+
+/* Keys and values of any device type but nic (that is net/network.h). On a profile ('inst' NULL in
+ * the Device) only what can be known there is checked. LXD's texts. Yields. */
+bool device_validate(Agent *agent, const char *project, const Device *device, GError **error);
+/* Before the start: mounts sources, makes nodes. *ret_lxc: array of [key, value] pairs for the
+ * container's configuration (lxc.mount.entry, lxc.cgroup.devices.allow, …), a new reference. */
+bool device_start(Agent *agent, const Device *device, json_t **ret_lxc, GError **error);
+/* Once init runs: proxies. */
+bool device_post_start(Agent *agent, const Device *device, GError **error);
+/* After the stop; repeats safely, also when the start failed half-way. */
+bool device_stop(Agent *agent, const Device *device, GError **error);
+bool device_hotplug(Agent *agent, const Device *device, GError **error);
+bool device_hotunplug(Agent *agent, const Device *device, GError **error);
+bool device_can_hotplug(const Device *device);
+/* Changes that need no unplug (limits.*, size): true when it was done in place. */
+bool device_update(Agent *agent, const Device *device, json_t *old_config, bool *ret_done,
+                   GError **error);

@@ -1,0 +1,48 @@
+/* network.h: managed networks, and the NICs of instances on them.
+ * Threads: main loop, inside fibers. */
+#pragma once
+#include "agent/agent.h"
+#include "agent/api/server.h"
+
+NetTable *net_table_new(Agent *agent);
+void net_table_free(NetTable *table);
+/* At start: brings every network up as its row says (adopting what is there: a running dnsmasq
+ * with the same arguments goes on), removes leftovers; what fails is retried each minute. Yields. */
+bool net_table_start(NetTable *table, GError **error);
+/* At shutdown (not at a plain restart): takes bridges and dnsmasq down. Yields. */
+void net_table_stop(NetTable *table);
+
+/* {"name","type","config",…}, a new reference; NOT_FOUND "Network not found". Yields. */
+json_t *net_find(NetTable *table, const char *project, const char *name, GError **error);
+
+/* ---- NICs: device type "nic". One call a step; each can be repeated and undone. ---- */
+typedef struct {
+    const char *project, *inst, *device; /* c1, eth0 */
+    const char *inst_type;               /* "container" */
+    json_t *config;                      /* the expanded device */
+    json_t *volatiles;                   /* volatile.<device>.* without that prefix; updated */
+    gint64 inst_id;
+} Nic;
+/* Is the device config right (keys of its nictype, network there, addresses in subnet, not taken)?
+ * LXD's texts. Yields. */
+bool nic_validate(NetTable *table, const Nic *nic, GError **error);
+/* Makes the host side before the start: veth pair (or macvlan, …) with limits, filters, static
+ * lease, routes. Fills volatiles hwaddr, host_name, name, last_state.*. *ret_lxc is the block of
+ * lxc.net.* items for it (a JSON object of key → value, with "%d" for the index: "lxc.net.%d.type"),
+ * a new reference. Yields. */
+bool nic_start(NetTable *table, const Nic *nic, json_t **ret_lxc, GError **error);
+/* After the stop: removes the host side, rules, lease; gives a physical device back. Repeats
+ * safely. Yields. */
+bool nic_stop(NetTable *table, const Nic *nic, GError **error);
+/* Plugs into, or out of, a running container whose init is 'pid' (moved and renamed there). Yields. */
+bool nic_hotplug(NetTable *table, const Nic *nic, pid_t pid, GError **error);
+bool nic_hotunplug(NetTable *table, const Nic *nic, pid_t pid, GError **error);
+/* The keys that can change in place: limits.*, security.*, ipv*.routes, addresses. Yields. */
+bool nic_update(NetTable *table, const Nic *nic, json_t *old_config, GError **error);
+bool nic_can_update_live(const Nic *nic, const char *key);
+/* The host interface of a NIC for counters, NULL for none; borrowed from volatiles. */
+const char *nic_host_name(const Nic *nic);
+/* ifname → {"addresses":[],"counters":{},"hwaddr","mtu","state","type","host_name"} of the network
+ * namespace of 'pid' (0: ours), as REST's state shows it; a new reference. Yields. */
+json_t *net_state_of_pid(pid_t pid, GError **error);
+extern const Route network_routes[]; /* networks, leases, state, forwards, ACLs */

@@ -1,0 +1,180 @@
+/* Descriptors and whole files. */
+#include "base/fd.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+void
+fd_close_cleanup(int *fd)
+{
+    fd_close(fd);
+}
+
+int
+fd_steal(int *fd)
+{
+    int taken = *fd;
+    *fd = -1;
+    return taken;
+}
+
+void
+fd_close(int *fd)
+{
+    if (*fd >= 0) {
+        int keep = errno;
+        close(*fd);
+        errno = keep;
+        *fd = -1;
+    }
+}
+
+bool
+fd_write_all(int fd, const void *bytes, size_t size, const char *what, GError **error)
+{
+    const char *at = bytes;
+    while (size > 0) {
+        ssize_t n = write(fd, at, size);
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
+        if (n < 0) {
+            return haw_fail_errno(error, errno, "write '%s'", what);
+        }
+        at += n;
+        size -= (size_t) n;
+    }
+    return true;
+}
+
+char *
+fd_read_file(const char *path, size_t max_bytes, size_t *ret_size, GError **error)
+{
+    haw_autofd int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        haw_fail_errno(error, errno, "open '%s'", path);
+        return NULL;
+    }
+
+    g_autoptr(GByteArray) bytes = g_byte_array_new();
+    for (;;) {
+        guint8 chunk[16384];
+        ssize_t n = read(fd, chunk, sizeof chunk);
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
+        if (n < 0) {
+            haw_fail_errno(error, errno, "read '%s'", path);
+            return NULL;
+        }
+        if (n == 0) {
+            break;
+        }
+        if (bytes->len + (size_t) n > max_bytes) {
+            haw_fail(error, HAW_LIMIT, "read '%s': larger than %zu bytes", path, max_bytes);
+            return NULL;
+        }
+        g_byte_array_append(bytes, chunk, (guint) n);
+    }
+    if (ret_size != NULL) {
+        *ret_size = bytes->len;
+    }
+    g_byte_array_append(bytes, (const guint8 *) "", 1);
+    return (char *) g_byte_array_free(g_steal_pointer(&bytes), FALSE);
+}
+
+bool
+fd_write_atomic(const char *path, const void *bytes, size_t size, mode_t mode, GError **error)
+{
+    g_autofree char *temp = g_strdup_printf("%s.new-XXXXXX", path);
+    haw_autofd int fd = mkostemp(temp, O_CLOEXEC);
+    if (fd < 0) {
+        return haw_fail_errno(error, errno, "create a temporary beside '%s'", path);
+    }
+    if (!fd_write_all(fd, bytes, size, temp, error)) {
+        unlink(temp);
+        return false;
+    }
+    if (fchmod(fd, mode) < 0 || fsync(fd) < 0 || rename(temp, path) < 0) {
+        int err = errno;
+        unlink(temp);
+        return haw_fail_errno(error, err, "replace '%s'", path);
+    }
+    return true;
+}
+
+bool
+fd_write_kernel(const char *path, const char *text, GError **error)
+{
+    haw_autofd int fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0) {
+        return haw_fail_errno(error, errno, "open '%s'", path);
+    }
+    if (write(fd, text, strlen(text)) < 0) {
+        return haw_fail_errno(error, errno, "write \"%s\" to '%s'", text, path);
+    }
+    return true;
+}
+
+bool
+fd_mkdir_p(const char *path, mode_t mode, GError **error)
+{
+    g_autofree char *each = g_strdup(path);
+    for (char *slash = strchr(each + 1, '/');; slash = strchr(slash + 1, '/')) {
+        if (slash != NULL) {
+            *slash = '\0';
+        }
+        if (mkdir(each, mode) < 0 && errno != EEXIST) {
+            return haw_fail_errno(error, errno, "create the directory '%s'", each);
+        }
+        if (slash == NULL) {
+            return true;
+        }
+        *slash = '/';
+    }
+}
+
+static bool
+remove_at(int parent, const char *name, dev_t device, GError **error)
+{
+    struct stat st;
+    if (fstatat(parent, name, &st, AT_SYMLINK_NOFOLLOW) < 0) {
+        return errno == ENOENT || haw_fail_errno(error, errno, "look at '%s'", name);
+    }
+    if (!S_ISDIR(st.st_mode)) {
+        return unlinkat(parent, name, 0) == 0 || errno == ENOENT ||
+               haw_fail_errno(error, errno, "remove '%s'", name);
+    }
+    if (device != 0 && st.st_dev != device) {
+        return haw_fail(error, HAW_BUSY, "remove '%s': something is mounted there", name);
+    }
+
+    int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0) {
+        return haw_fail_errno(error, errno, "open '%s'", name);
+    }
+    DIR *dir = fdopendir(fd);
+    g_assert(dir != NULL);
+    bool ok = true;
+    for (struct dirent *entry; ok && (entry = readdir(dir)) != NULL;) {
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0) {
+            ok = remove_at(fd, entry->d_name, st.st_dev, error) || haw_push(error, "%s", name);
+        }
+    }
+    closedir(dir);
+    if (ok && unlinkat(parent, name, AT_REMOVEDIR) < 0 && errno != ENOENT) {
+        return haw_fail_errno(error, errno, "remove the directory '%s'", name);
+    }
+    return ok;
+}
+
+bool
+fd_remove_tree(const char *path, GError **error)
+{
+    return remove_at(AT_FDCWD, path, 0, error);
+}
