@@ -30,8 +30,8 @@ bool db_exec(DbTx *tx, GError **error, const char *sql, const char *types, ...);
 gint64 db_changes(DbTx *tx);
 gint64 db_last_id(DbTx *tx);
 
-/* A query: while (db_next(rows, error)) {…}. An error ends the rows: pass it on after the loop by
- * looking at *error, or use db_rows_ok(). Columns count from 0; text is borrowed until db_next(). */
+/* A query: while (db_next(rows)) {…}, then db_rows_ok() tells whether the rows ended or broke off.
+ * Columns count from 0; text is borrowed until the next db_next(). */
 DbRows *db_query(DbTx *tx, GError **error, const char *sql, const char *types, ...);
 bool db_next(DbRows *rows);
 const char *db_text(DbRows *rows, int column); /* NULL for SQL NULL */
