@@ -67,9 +67,21 @@ void vol_adopt(PoolTable *table, const Vol *vol);
 /* Where it is or would be mounted; caller frees. */
 char *vol_path(PoolTable *table, const Vol *vol);
 
-/* Whether the volume's filesystem can be mounted with id mapping under a container (overlay: its
- * layers). False: ownership is shifted on disk instead. */
+/* As vol_mount(), for a container that is about to run with 'idmap' ([{"Isuid","Isgid","Hostid",
+ * "Nsid","Maprange"}…]; NULL or empty: privileged). Ids on disk stay the container's own (unshifted).
+ * *ret_mapped true: what lies under the path shows host ids already (overlay: its layers are mapped),
+ * so use it as it is. False: the caller maps ids by itself (rootfs option idmap=container) when
+ * vol_idmap_mountable() says so, else shifts ownership on disk. Either way the volume's directory
+ * (mode 0100) is then owned by the container's root, so that it can be walked through. While it is
+ * mapped, vol_mount() of the same volume gives the same, mapped path. BUSY when it is mounted with
+ * another map. Ends with vol_unmount(). */
+bool vol_mount_idmapped(PoolTable *table, const Vol *vol, json_t *idmap, char **ret_path,
+                        bool *ret_mapped, GError **error);
+/* Whether the kernel can mount the volume's filesystem with an id map. For a volume whose
+ * vol_mount_idmapped() maps by itself this is true as well: never shift such a one on disk. */
 bool vol_idmap_mountable(PoolTable *table, const Vol *vol);
+/* Whether vol_mount_idmapped() maps ids by itself (*ret_mapped). */
+bool vol_maps_ids(PoolTable *table, const Vol *vol);
 /* The config of a custom volume, a new reference; NOT_FOUND. */
 json_t *vol_config(PoolTable *table, const Vol *vol, GError **error);
 bool vol_set_config_key(PoolTable *table, const Vol *vol, const char *key, const char *value,
