@@ -20,18 +20,32 @@ typedef enum {
 typedef bool (*KeyCheck)(const char *value, GError **error);
 
 typedef struct {
-    const char *name;
+    const char *name;     /* a "*" in it stands for a name: "tunnel.*.protocol" */
     const char *type;     /* "bool", "size": a word of the grammar, for documentation */
     KeyCheck check;       /* NULL: anything */
     const char *fallback; /* default; NULL: none */
     KeyFlags flags;
-    const char *help;     /* one sentence */
+    const char *help; /* one sentence */
 } Key;
 
-/* Tables end with a row whose name is NULL. */
-extern const Key keys_server[], keys_instance[], keys_project[], keys_pool[], keys_volume[],
-    keys_network_bridge[], keys_network_physical[], keys_network_macvlan[], keys_network_sriov[];
+/* Tables end with a row whose name is NULL. keys_pool has what every driver takes. */
+extern const Key keys_server[], keys_instance[], keys_project[], keys_pool[], keys_pool_dir[],
+    keys_pool_btrfs[], keys_pool_overlay[], keys_volume[], keys_network_bridge[],
+    keys_network_physical[], keys_network_macvlan[], keys_network_sriov[];
+/* The table of a storage driver or of a network type; NULL when there is none of that name. */
+const Key *keys_of_pool(const char *driver);
+const Key *keys_of_network(const char *type);
+
 const Key *keys_find(const Key *table, const char *name);
+/* Is this key known ("Unknown configuration key: k") and its value right? INVALID. */
+bool keys_check(const Key *table, const char *name, const char *value, GError **error);
+/* Every key of a config object; values that are no strings are INVALID, too. */
+bool keys_check_all(const Key *table, json_t *config, GError **error);
 /* "web1": any; NULL when a key's value is missing or empty. */
 const char *keys_get(json_t *config, const char *name);
 bool keys_get_bool(json_t *config, const char *name, bool fallback);
+/* A key's default in a table; NULL when it has none. */
+const char *keys_fallback(const Key *table, const char *name);
+
+/* Rules between keys of an instance or profile: raw.seccomp against security.syscalls.* and so on. */
+bool keys_check_instance_rules(json_t *config, GError **error);

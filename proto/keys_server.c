@@ -1,0 +1,61 @@
+/* The server's configuration (core.*, images.*, …). Only what is obeyed is listed. */
+#include "proto/grammar.h"
+#include "proto/keys.h"
+
+#include <string.h>
+
+static bool
+one_name_kind(const char *v, GError **error)
+{
+    return strcmp(v, "random") == 0 || strcmp(v, "mac") == 0 ||
+           haw_fail(error, HAW_INVALID, "Invalid value \"%s\" (not one of [random mac])", v);
+}
+
+static bool
+architecture(const char *v, GError **error)
+{
+    static const char *const known[] = {"x86_64", "i686",    "aarch64", "armv7l", "armv6l",
+                                        "ppc",    "ppc64",   "ppc64le", "s390x",  "mips",
+                                        "mips64", "riscv32", "riscv64", "armv8l", NULL};
+    return g_strv_contains(known, v) ||
+           haw_fail(error, HAW_INVALID, "Architecture isn't supported: %s", v);
+}
+
+#define S(name, type, check, fallback, help)                                                       \
+    {                                                                                              \
+        name, type, check, fallback, KEY_LIVE, help                                                \
+    }
+const Key keys_server[] = {
+    S("backups.compression_algorithm", "compression", grammar_compression, "gzip",
+      "How backups are compressed."),
+    {"core.https_address", "listen", grammar_listen, NULL, KEY_LIVE | KEY_LOCAL,
+     "Address of the HTTPS API; unset means that there is none."},
+    S("core.https_allowed_credentials", "bool", grammar_bool, "false",
+      "Sets Access-Control-Allow-Credentials."),
+    S("core.https_allowed_headers", "string", NULL, NULL, "Sets Access-Control-Allow-Headers."),
+    S("core.https_allowed_methods", "string", NULL, NULL, "Sets Access-Control-Allow-Methods."),
+    S("core.https_allowed_origin", "string", NULL, NULL, "Sets Access-Control-Allow-Origin."),
+    S("core.proxy_http", "string", NULL, NULL, "Proxy for http:// downloads."),
+    S("core.proxy_https", "string", NULL, NULL, "Proxy for https:// downloads."),
+    S("core.proxy_ignore_hosts", "string", NULL, NULL, "Hosts that need no proxy."),
+    S("core.remote_token_expiry", "expiry", grammar_expiry, NULL,
+      "Life of a trust token; unset means for ever."),
+    S("core.shutdown_timeout", "int64", grammar_int64, "5",
+      "Minutes that a shutdown waits for operations."),
+    {"core.trust_password", "string", NULL, NULL, KEY_LIVE | KEY_HIDDEN,
+     "Password with which clients may add themselves to the trust store."},
+    S("images.auto_update_cached", "bool", grammar_bool, "true",
+      "Whether cached images are kept up to date."),
+    S("images.auto_update_interval", "int64", grammar_int64, "6",
+      "Hours between looks for newer images; 0 disables them."),
+    S("images.compression_algorithm", "compression", grammar_compression, "gzip",
+      "How new images are compressed."),
+    S("images.default_architecture", "architecture", architecture, NULL,
+      "Architecture that is taken from a mixed image server."),
+    S("images.remote_cache_expiry", "int64", grammar_int64, "10",
+      "Days after which an unused cached image goes."),
+    S("instances.nic.host_name", "random|mac", one_name_kind, NULL,
+      "How host interfaces of instances are named."),
+    {"user.", "any", NULL, NULL, KEY_LIVE | KEY_PREFIX, "Free form."},
+    {NULL},
+};
