@@ -118,8 +118,7 @@ inet_add_address(NlSock *sock, int ifindex, const char *cidr, GError **error)
 }
 
 bool
-inet_flush_addresses(NlSock *sock, int ifindex, int family, const char *const *keep,
-                     GError **error)
+inet_flush_addresses(NlSock *sock, int ifindex, int family, const char *const *keep, GError **error)
 {
     g_autoptr(GArray) list = inet_addresses(sock, error);
     if (list == NULL) {
@@ -159,8 +158,8 @@ route_msg(int type, int flags, const struct inet_route *route, GError **error)
         .rtm_dst_len = (guint8) to.length,
         .rtm_table = table < 256 ? (guint8) table : RT_TABLE_UNSPEC,
         .rtm_protocol = (guint8) (route->proto != 0 ? route->proto : RTPROT_BOOT),
-        .rtm_scope = route->gateway == NULL && to.family == AF_INET ? RT_SCOPE_LINK
-                                                                    : RT_SCOPE_UNIVERSE,
+        .rtm_scope =
+            route->gateway == NULL && to.family == AF_INET ? RT_SCOPE_LINK : RT_SCOPE_UNIVERSE,
         .rtm_type = RTN_UNICAST,
     };
     if (type == RTM_DELROUTE) {
@@ -238,8 +237,7 @@ route_row(struct nlmsghdr *row, void *data)
         g_snprintf(route.prefix, sizeof(route.prefix), "%s/%d", text, header->rtm_dst_len);
     }
     if (attrs[RTA_GATEWAY] != NULL) {
-        inet_ntop(route.family, nla_data(attrs[RTA_GATEWAY]), route.gateway,
-                  sizeof(route.gateway));
+        inet_ntop(route.family, nla_data(attrs[RTA_GATEWAY]), route.gateway, sizeof(route.gateway));
     }
     g_array_append_val(list, route);
 }

@@ -8,7 +8,7 @@ struct inet_address {
     int ifindex;
     int family; /* AF_INET, AF_INET6 */
     int prefix;
-    int scope;  /* RT_SCOPE_… */
+    int scope;   /* RT_SCOPE_… */
     guint flags; /* IFA_F_… */
     char text[INET6_ADDRSTRLEN];
 };

@@ -371,8 +371,8 @@ link_port_vlan(NlSock *sock, const char *name, bool add, guint first, guint last
     } else {
         info.flags |= BRIDGE_VLAN_INFO_RANGE_BEGIN;
         nla_put(msg, IFLA_BRIDGE_VLAN_INFO, sizeof(info), &info);
-        info.flags = (guint16) ((info.flags & ~BRIDGE_VLAN_INFO_RANGE_BEGIN) |
-                                BRIDGE_VLAN_INFO_RANGE_END);
+        info.flags =
+            (guint16) ((info.flags & ~BRIDGE_VLAN_INFO_RANGE_BEGIN) | BRIDGE_VLAN_INFO_RANGE_END);
         info.vid = (guint16) last;
         nla_put(msg, IFLA_BRIDGE_VLAN_INFO, sizeof(info), &info);
     }
@@ -555,10 +555,9 @@ link_index(NlSock *sock, const char *name)
 static void
 nsid_row(struct nlmsghdr *row, void *data)
 {
-    struct nlattr *id =
-        row->nlmsg_type == RTM_NEWNSID
-            ? nlmsg_find_attr(row, sizeof(struct rtgenmsg), NETNSA_NSID)
-            : NULL;
+    struct nlattr *id = row->nlmsg_type == RTM_NEWNSID
+                            ? nlmsg_find_attr(row, sizeof(struct rtgenmsg), NETNSA_NSID)
+                            : NULL;
     if (id != NULL) {
         *(int *) data = (int) nla_get_u32(id);
     }

@@ -15,8 +15,8 @@ struct link_info {
     int index, master, parent; /* parent: IFLA_LINK: the lower device, or a veth's peer */
     int parent_netnsid;        /* namespace id of 'parent', -1: the interface's own */
     char name[IFNAMSIZ];
-    char kind[16];  /* "bridge", "veth", "vlan", …; "" for hardware */
-    char mac[18];   /* "" when it has none */
+    char kind[16]; /* "bridge", "veth", "vlan", …; "" for hardware */
+    char mac[18];  /* "" when it has none */
     guint mtu, flags, txqlen;
     unsigned short type; /* ARPHRD_… */
     int vlan_id;
@@ -68,8 +68,8 @@ bool link_port_vlan(NlSock *sock, const char *name, bool add, guint first, guint
                     bool untagged, GError **error);
 
 /* SR-IOV: one virtual function of a PF. mac NULL, vlan or spoofcheck -1: as it is. */
-bool link_set_vf(NlSock *sock, const char *pf, guint vf, const char *mac, int vlan,
-                 int spoofcheck, GError **error);
+bool link_set_vf(NlSock *sock, const char *pf, guint vf, const char *mac, int vlan, int spoofcheck,
+                 GError **error);
 
 /* All interfaces, struct link_info elements in the kernel's order; or one: false with NOT_FOUND. */
 GArray *link_list(NlSock *sock, GError **error);

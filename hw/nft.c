@@ -60,8 +60,8 @@ nft_chains(const char *family, const char *table, GError **error)
         } else if (ours && g_str_has_prefix(*line, "\tchain ")) {
             char *name = *line + strlen("\tchain ");
             char *end = strchr(name, ' ');
-            g_ptr_array_add(names, end != NULL ? g_strndup(name, (gsize) (end - name))
-                                               : g_strdup(name));
+            g_ptr_array_add(names,
+                            end != NULL ? g_strndup(name, (gsize) (end - name)) : g_strdup(name));
         }
     }
     g_ptr_array_add(names, NULL);

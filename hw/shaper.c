@@ -83,8 +83,8 @@ drop_qdisc(NlSock *sock, int ifindex, guint32 parent, guint32 handle, GError **e
 {
     g_autoptr(GError) mine = NULL;
     struct nl_msg *msg = tc_msg(RTM_DELQDISC, 0, ifindex, parent, handle, 0, NULL);
-    if (nlsock_ask(sock, &msg, &mine, "remove the rate limit") ||
-        haw_code(mine) == HAW_NOT_FOUND || haw_code(mine) == HAW_INVALID) {
+    if (nlsock_ask(sock, &msg, &mine, "remove the rate limit") || haw_code(mine) == HAW_NOT_FOUND ||
+        haw_code(mine) == HAW_INVALID) {
         return true; /* the default qdisc (ENOENT), or none of this handle (EINVAL) */
     }
     g_propagate_error(error, g_steal_pointer(&mine));
@@ -94,8 +94,8 @@ drop_qdisc(NlSock *sock, int ifindex, guint32 parent, guint32 handle, GError **e
 static bool
 add_htb(NlSock *sock, int ifindex, guint64 bytes_per_s, GError **error)
 {
-    struct nl_msg *msg = tc_msg(RTM_NEWQDISC, NLM_F_CREATE | NLM_F_REPLACE, ifindex, TC_H_ROOT,
-                                0x10000, 0, "htb");
+    struct nl_msg *msg =
+        tc_msg(RTM_NEWQDISC, NLM_F_CREATE | NLM_F_REPLACE, ifindex, TC_H_ROOT, 0x10000, 0, "htb");
     struct nlattr *options = nla_nest_start(msg, TCA_OPTIONS);
     struct tc_htb_glob glob = {.version = 3, .rate2quantum = 10, .defcls = 0x10};
     nla_put(msg, TCA_HTB_INIT, sizeof(glob), &glob);
@@ -133,8 +133,8 @@ add_htb(NlSock *sock, int ifindex, guint64 bytes_per_s, GError **error)
 static bool
 add_police(NlSock *sock, int ifindex, guint64 bytes_per_s, GError **error)
 {
-    struct nl_msg *msg = tc_msg(RTM_NEWQDISC, NLM_F_CREATE | NLM_F_REPLACE, ifindex,
-                                TC_H_INGRESS, 0xffff0000, 0, "ingress");
+    struct nl_msg *msg = tc_msg(RTM_NEWQDISC, NLM_F_CREATE | NLM_F_REPLACE, ifindex, TC_H_INGRESS,
+                                0xffff0000, 0, "ingress");
     if (!nlsock_ask(sock, &msg, error, "add an ingress queue")) {
         return false;
     }
