@@ -1,0 +1,15 @@
+/* confine.h: paths below a directory that nothing in them can lead out of.
+ * Threads: any; may block on the disk. errno is the error. */
+#pragma once
+#include <stdbool.h>
+#include <sys/types.h>
+
+/* openat2(2) with RESOLVE_IN_ROOT: ".." stops at the root, absolute links start there, magic links
+ * (/proc/PID/fd) are refused. O_CLOEXEC is added. 'path' may begin with "/" and be empty. */
+int confine_open(int root_fd, const char *path, int flags, mode_t mode);
+/* The directory that holds the last name of 'path', as O_PATH; *ret_name points into 'path_buf'
+ * (a copy of PATH_MAX bytes of the caller). "." is the name of the root itself. ELOOP, EINVAL for
+ * a last name of "..". */
+int confine_parent(int root_fd, const char *path, char *path_buf, const char **ret_name);
+/* Makes the directories up to and with 'path' that are missing. */
+bool confine_mkdir_p(int root_fd, const char *path, mode_t mode);
