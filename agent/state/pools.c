@@ -57,8 +57,8 @@ insert_row(DbTx *tx, void *data, GError **error)
     if (!db_exec(tx, error,
                  "INSERT INTO pools (name, driver, description, config, state)"
                  " VALUES (?, ?, ?, ?, ?)",
-                 "sssjs", job->row->name, job->row->driver, job->row->description,
-                 job->row->config, job->row->state)) {
+                 "sssjs", job->row->name, job->row->driver, job->row->description, job->row->config,
+                 job->row->state)) {
         return false;
     }
     job->id = db_last_id(tx);
@@ -80,8 +80,9 @@ static bool
 store_row(DbTx *tx, void *data, GError **error)
 {
     const PoolRow *row = ((struct change *) data)->row;
-    return db_exec(tx, error, "UPDATE pools SET description = ?, config = ?, state = ? WHERE id = ?",
-                   "sjsi", row->description, row->config, row->state, row->id);
+    return db_exec(tx, error,
+                   "UPDATE pools SET description = ?, config = ?, state = ? WHERE id = ?", "sjsi",
+                   row->description, row->config, row->state, row->id);
 }
 
 bool

@@ -219,14 +219,13 @@ static bool
 load_snaps(DbTx *tx, void *data, GError **error)
 {
     struct load *job = data;
-    g_autoptr(DbRows) rows =
-        db_query(tx, error,
-                 "SELECT s.id, s.volume_id, p.name, r.name, v.type, v.name, s.name, s.description,"
-                 " s.config, s.created_at, s.expires_at, s.moved_from FROM volume_snapshots s"
-                 " JOIN volumes v ON v.id = s.volume_id" OF_VOLUME WHICH
-                 " AND (? IS NULL OR s.name = ?)"
-                 " ORDER BY p.name, r.name, v.type, v.name, s.created_at, s.id",
-                 "ssssssssss", WHICH_ARGS(job->which), job->which->item, job->which->item);
+    g_autoptr(DbRows) rows = db_query(
+        tx, error,
+        "SELECT s.id, s.volume_id, p.name, r.name, v.type, v.name, s.name, s.description,"
+        " s.config, s.created_at, s.expires_at, s.moved_from FROM volume_snapshots s"
+        " JOIN volumes v ON v.id = s.volume_id" OF_VOLUME WHICH " AND (? IS NULL OR s.name = ?)"
+        " ORDER BY p.name, r.name, v.type, v.name, s.created_at, s.id",
+        "ssssssssss", WHICH_ARGS(job->which), job->which->item, job->which->item);
     while (db_next(rows)) {
         VolumeSnapRow *row = g_new0(VolumeSnapRow, 1);
         row->id = db_int(rows, 0);
@@ -324,8 +323,7 @@ rename_snap(DbTx *tx, void *data, GError **error)
 }
 
 bool
-volume_snaps_rename(Db *db, gint64 id, const char *new_name, const char *moved_from,
-                    GError **error)
+volume_snaps_rename(Db *db, gint64 id, const char *new_name, const char *moved_from, GError **error)
 {
     struct edit job = {.id = id, .text = new_name, .other = moved_from};
     return db_write(db, rename_snap, &job, error);

@@ -55,7 +55,8 @@ bool volumes_insert(Db *db, VolumeRow *row, GError **error);
 bool volumes_store(Db *db, gint64 id, const char *description, json_t *config, GError **error);
 bool volumes_delete(Db *db, const VolumeWhich *which, GError **error);
 /* EXISTS when the new name is taken. */
-bool volumes_rename(Db *db, gint64 id, const char *new_name, const char *moved_from, GError **error);
+bool volumes_rename(Db *db, gint64 id, const char *new_name, const char *moved_from,
+                    GError **error);
 bool volumes_rename_done(Db *db, gint64 id, GError **error);
 
 GPtrArray *volume_snaps_load(Db *db, const VolumeWhich *which, GError **error);

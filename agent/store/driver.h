@@ -29,7 +29,6 @@ typedef struct Driver {
     const char *name;
     const char *version;
     bool loop; /* pools may live in a loop file: "size" is a key */
-    const Key *keys; /* of pools, beyond the common ones; NULL: none */
 
     /* Whether this host can do it at all. */
     bool (*usable)(void);
@@ -46,8 +45,9 @@ typedef struct Driver {
     bool (*create)(const DriverVol *vol, GError **error);
     /* 'to' (not there yet) becomes a writable copy of 'from': a volume, a snapshot or an image. */
     bool (*clone)(const DriverVol *from, const DriverVol *to, GCancellable *cancel, GError **error);
-    /* Called once a snapshot or image is complete: nobody writes to it from now on. May be NULL. */
-    bool (*seal)(const DriverVol *vol, GError **error);
+    /* on: a snapshot or image is complete, nobody writes to it from now on. Off: before it is moved
+     * away. NULL: nothing to do. */
+    bool (*seal)(const DriverVol *vol, bool on, GError **error);
     /* Removes the volume at 'vol', or what a crash left of it. Not there is success. */
     bool (*remove)(const DriverVol *vol, GError **error);
     /* 0: no limit. NULL: no quotas. */

@@ -86,8 +86,7 @@ mnt_unmount(const char *path, bool lazy, GError **error)
     int flags = UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0);
     while (umount2(path, flags) == 0) {
     }
-    return errno == EINVAL || errno == ENOENT ||
-           haw_fail_errno(error, errno, "unmount '%s'", path);
+    return errno == EINVAL || errno == ENOENT || haw_fail_errno(error, errno, "unmount '%s'", path);
 }
 
 bool
@@ -103,10 +102,10 @@ option_flags(const char *options, GString *rest)
     static const struct {
         const char *name;
         unsigned long flag;
-    } known[] = {{"ro", MS_RDONLY},        {"noatime", MS_NOATIME},   {"nodiratime", MS_NODIRATIME},
-                 {"nodev", MS_NODEV},      {"noexec", MS_NOEXEC},     {"nosuid", MS_NOSUID},
+    } known[] = {{"ro", MS_RDONLY},         {"noatime", MS_NOATIME},  {"nodiratime", MS_NODIRATIME},
+                 {"nodev", MS_NODEV},       {"noexec", MS_NOEXEC},    {"nosuid", MS_NOSUID},
                  {"relatime", MS_RELATIME}, {"sync", MS_SYNCHRONOUS}, {"rw", 0},
-                 {"defaults", 0},          {"lazytime", MS_LAZYTIME}};
+                 {"defaults", 0},           {"lazytime", MS_LAZYTIME}};
     unsigned long flags = 0;
     g_auto(GStrv) each = g_strsplit(options != NULL ? options : "", ",", -1);
     for (char **option = each; *option != NULL; option++) {
@@ -200,8 +199,8 @@ mnt_loop_find(const char *file)
         g_autofree char *path = g_strdup_printf("/dev/%s", name);
         haw_autofd int fd = open(path, O_RDONLY | O_CLOEXEC);
         struct loop_info64 info;
-        if (fd >= 0 && ioctl(fd, LOOP_GET_STATUS64, &info) == 0 &&
-            info.lo_device == want.st_dev && info.lo_inode == want.st_ino) {
+        if (fd >= 0 && ioctl(fd, LOOP_GET_STATUS64, &info) == 0 && info.lo_device == want.st_dev &&
+            info.lo_inode == want.st_ino) {
             return g_steal_pointer(&path);
         }
     }
@@ -408,8 +407,8 @@ mnt_overlay(const struct mnt_overlay *spec, GError **error)
         return false;
     }
     haw_autofd int mounted = (int) syscall(SYS_fsmount, fs, FSMOUNT_CLOEXEC, 0);
-    if (mounted < 0 || syscall(SYS_move_mount, mounted, "", AT_FDCWD, spec->target,
-                               MOVE_MOUNT_F_EMPTY_PATH) < 0) {
+    if (mounted < 0 ||
+        syscall(SYS_move_mount, mounted, "", AT_FDCWD, spec->target, MOVE_MOUNT_F_EMPTY_PATH) < 0) {
         return haw_fail_errno(error, errno, "mount the overlay '%s'", spec->target);
     }
     return true;

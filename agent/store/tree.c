@@ -17,6 +17,7 @@
 #include <limits.h>
 #include <linux/fs.h>
 #include <linux/openat2.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -34,9 +35,9 @@ typedef struct {
 
     GMutex lock; /* all below */
     GCond changed;
-    GPtrArray *todo; /* relative directory names, owned; "." is the root */
-    guint busy;      /* threads inside a directory */
-    GPtrArray *dirs; /* names of finished directories, owned: T3 */
+    GPtrArray *todo;   /* relative directory names, owned; "." is the root */
+    guint busy;        /* threads inside a directory */
+    GPtrArray *dirs;   /* names of finished directories, owned: T3 */
     GPtrArray *linked; /* names of files with several links, owned */
     GError *error;
     gint no_clone; /* the filesystem refused FICLONE: do not ask again */
@@ -54,8 +55,8 @@ static int
 open_beneath(int root, const char *name, int flags)
 {
     struct open_how how = {.flags = (guint64) (flags | O_CLOEXEC | O_NOFOLLOW),
-                           .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS |
-                                      RESOLVE_NO_MAGICLINKS};
+                           .resolve =
+                               RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS};
     return (int) syscall(SYS_openat2, root, name, &how, sizeof how);
 }
 
@@ -157,8 +158,8 @@ copy_content(int from, int to, const struct stat *st, gint *no_clone, struct scr
 static bool
 xattr_may_miss(const char *name)
 {
-    return (errno == EOPNOTSUPP || errno == EPERM) &&
-           strncmp(name, "system.posix_acl", 16) != 0 && strcmp(name, "security.capability") != 0;
+    return (errno == EOPNOTSUPP || errno == EPERM) && strncmp(name, "system.posix_acl", 16) != 0 &&
+           strcmp(name, "security.capability") != 0;
 }
 
 static bool
@@ -368,16 +369,15 @@ inode_key(const struct stat *st)
 }
 
 static bool
-copy_linked(Copy *copy, const char *path, GHashTable *seen, struct scratch *scratch,
-            GError **error)
+copy_linked(Copy *copy, const char *path, GHashTable *seen, struct scratch *scratch, GError **error)
 {
     g_autofree char *dir = g_path_get_dirname(path);
     g_autofree char *name = g_path_get_basename(path);
     haw_autofd int from_dir = open_beneath(copy->from, dir, O_RDONLY | O_DIRECTORY);
     haw_autofd int to_dir = open_beneath(copy->to, dir, O_RDONLY | O_DIRECTORY);
     struct stat st;
-    if (from_dir < 0 || to_dir < 0 ||
-        fstatat(from_dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || S_ISDIR(st.st_mode)) {
+    if (from_dir < 0 || to_dir < 0 || fstatat(from_dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
+        S_ISDIR(st.st_mode)) {
         return true; /* vanished, or swapped */
     }
 
@@ -493,8 +493,7 @@ tree_copy_file(const char *from, const char *to, GError **error)
     }
     g_autofree struct scratch *scratch = g_new(struct scratch, 1);
     gint no_clone = 0;
-    if (!copy_content(in, out, &st, &no_clone, scratch) ||
-        fchmod(out, st.st_mode & 07777) < 0) {
+    if (!copy_content(in, out, &st, &no_clone, scratch) || fchmod(out, st.st_mode & 07777) < 0) {
         int err = errno;
         unlink(to);
         return haw_fail_errno(error, err, "copy '%s' to '%s'", from, to);

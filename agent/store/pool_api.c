@@ -1,0 +1,3 @@
+#include "agent/store/pool.h"
+const Route pool_routes[] = {{NULL}};
+const Route volume_routes[] = {{NULL}};

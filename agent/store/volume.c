@@ -1,0 +1,528 @@
+/* Volumes: made, copied, renamed, deleted; rows and disk together.
+ * V1  Creation: row, then content in .new, then one rename to its place: a row without a directory is a
+ *     creation (or deletion) that a crash cut short, and repair.c removes it.
+ * V2  Deletion: one rename away into .gone, then the row. Bytes go in the background.
+ * V3  A rename writes the new name and 'moved_from' in one transaction, moves the directories, then
+ *     clears moved_from: repair.c finishes it at the next start.
+ * V4  An image volume stays while somebody clones from it.
+ * V5  A failure leaves neither row nor directory; a full disk is told as "no space left".
+ * Snapshots are in volsnap.c, mounts in volmount.c. Main loop, inside fibers. */
+#include "agent/store/shelf.h"
+
+#include "agent/store/work.h"
+#include "base/clock.h"
+#include "base/crash.h"
+#include "base/fd.h"
+#include "base/ids.h"
+#include "base/log.h"
+#include "proto/grammar.h"
+#include "proto/keys.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define BLOCK_DEFAULT_SIZE "10GiB"
+
+/* ---- configuration of a new volume ---- */
+
+/* The pool's "volume.*" defaults for what the volume does not say itself; a new reference. */
+static json_t *
+with_defaults(Pool *pool, const Vol *vol, const VolMake *make)
+{
+    bool block = g_strcmp0(make->content_type, "block") == 0;
+    json_t *config = make->config != NULL ? json_copy(make->config) : json_object();
+    const char *key = NULL;
+    json_t *value = NULL;
+    json_object_foreach (pool->row->config, key, value) {
+        if (!g_str_has_prefix(key, "volume.")) {
+            continue;
+        }
+        const char *name = key + strlen("volume.");
+        bool shifting =
+            strcmp(name, "security.shifted") == 0 || strcmp(name, "security.unmapped") == 0;
+        bool size_of_image = strcmp(name, "size") == 0 && vol->type == VOL_IMAGE;
+        if ((shifting && (vol->type != VOL_CUSTOM || block)) || size_of_image ||
+            json_object_get(config, name) != NULL) {
+            continue;
+        }
+        json_object_set(config, name, value);
+    }
+    if (block && vol->type == VOL_CUSTOM && keys_get(config, "size") == NULL) {
+        json_object_set_new(config, "size", json_string(BLOCK_DEFAULT_SIZE));
+    }
+    return config;
+}
+
+static bool
+insert_row(PoolTable *table, Pool *pool, const Vol *vol, const VolMake *make, VolumeRow *row,
+           GError **error)
+{
+    row->pool = g_strdup(vol->pool);
+    row->project = g_strdup(vol->type == VOL_IMAGE ? "default" : vol->project);
+    row->type = g_strdup(shelf_type_name(vol->type));
+    row->name = g_strdup(vol->name);
+    row->content_type = g_strdup(make->content_type != NULL ? make->content_type : "filesystem");
+    row->description = g_strdup(make->description != NULL ? make->description : "");
+    row->config = with_defaults(pool, vol, make);
+    row->created_at = clock_real_us();
+    GError *cause = NULL;
+    if (volumes_insert(table->agent->db, row, &cause)) {
+        return true;
+    }
+    if (haw_code(cause) == HAW_EXISTS) {
+        g_clear_error(&cause);
+        return haw_fail(error, HAW_EXISTS, "Volume by that name already exists");
+    }
+    g_propagate_error(error, cause);
+    return false;
+}
+
+/* ---- content, then its place ---- */
+
+/* What is wanted in the new directory; exactly one of 'fill', 'from' or neither (empty). */
+struct content {
+    VolFill fill;
+    void *data;
+    Pool *from_pool;
+    const DriverVol *from;
+    GCancellable *cancel;
+};
+
+static bool
+bring_content(Pool *pool, const DriverVol *temp, const struct content *content, GError **error)
+{
+    if (content->from != NULL && content->from_pool == pool) {
+        return work_clone(pool->driver, content->from, temp, content->cancel, error);
+    }
+    if (content->from != NULL) {
+        g_autofree char *id = ids_uuid();
+        g_autofree char *scratch = g_build_filename(content->from_pool->new_dir, id, NULL);
+        return work_carry(content->from_pool->driver, content->from, scratch, pool->driver, temp,
+                          content->cancel, error);
+    }
+    if (!work_create(pool->driver, temp, error)) {
+        return false;
+    }
+    crash_point("volume");
+    return content->fill == NULL || content->fill(temp->path, content->data, error);
+}
+
+static bool
+apply_size(Pool *pool, const DriverVol *vol, json_t *config, GError **error)
+{
+    const char *text = keys_get(config, "size");
+    gint64 bytes = 0;
+    if (text == NULL || vol->type == VOL_IMAGE || vol->snapshot ||
+        !grammar_parse_size(text, &bytes, NULL) || bytes == 0) {
+        return true;
+    }
+    return vol->block ? work_block_size(vol, bytes, error)
+                      : work_quota(pool->driver, vol, bytes, error);
+}
+
+/* Instance roots must not be reached by the host's users: what is set-user-id inside is theirs. */
+static void
+close_door(const DriverVol *vol)
+{
+    bool instance = vol->type == VOL_CONTAINER || vol->type == VOL_VM;
+    if (instance && (chown(vol->path, 0, 0) < 0 || chmod(vol->path, 0100) < 0)) {
+        haw_warn("volume.mode", KS("path", vol->path), KS("why", g_strerror(errno)));
+    }
+}
+
+static bool
+put_in_place(Pool *pool, const DriverVol *temp, const DriverVol *place, GError **error)
+{
+    g_autofree char *parent = g_path_get_dirname(place->path);
+    if (!fd_mkdir_p(parent, 0711, error)) {
+        return false;
+    }
+    if (place->type != VOL_IMAGE && !place->snapshot) {
+        close_door(temp);
+    }
+    if (rename(temp->path, place->path) < 0) {
+        return haw_fail_errno(error, errno, "put the volume at '%s'", place->path);
+    }
+    crash_point("volume");
+    return (!place->snapshot && place->type != VOL_IMAGE) ||
+           work_seal(pool->driver, place, true, error);
+}
+
+static bool
+is_full(const GError *error)
+{
+    return haw_code(error) == HAW_LIMIT;
+}
+
+/* V1, V5. Once more after the sweeper has given space back. */
+static bool
+build(PoolTable *table, Pool *pool, const Vol *vol, const VolumeRow *row,
+      const struct content *content, GError **error)
+{
+    g_auto(DriverVol) place = {0}, temp = {0};
+    shelf_place(pool, vol, &place);
+    place.number = row->id;
+    place.block = strcmp(row->content_type, "block") == 0;
+    for (int attempt = 0;; attempt++) {
+        GError *cause = NULL;
+        driver_vol_done(&temp);
+        shelf_new_place(pool, &place, &temp);
+        if (bring_content(pool, &temp, content, &cause)) {
+            crash_point("volume");
+            if (apply_size(pool, &temp, row->config, &cause) &&
+                put_in_place(pool, &temp, &place, &cause)) {
+                return true;
+            }
+        }
+        work_remove(pool->driver, &temp, NULL);
+        if (attempt == 0 && is_full(cause) && pool->sweeping) {
+            g_clear_error(&cause);
+            shelf_drain(pool);
+            continue;
+        }
+        g_propagate_error(error, cause);
+        return false;
+    }
+}
+
+static bool
+make_volume(PoolTable *table, Pool *pool, const Vol *vol, const VolMake *make,
+            const struct content *content, VolumeRow *row, GError **error)
+{
+    if (!insert_row(table, pool, vol, make, row, error)) {
+        return false;
+    }
+    crash_point("volume");
+    if (!build(table, pool, vol, row, content, error)) {
+        VolumeWhich which = shelf_which(vol);
+        volumes_delete(table->agent->db, &which, NULL);
+        return haw_push(error, "Failed creating volume \"%s\"", vol->name);
+    }
+    if (vol->type == VOL_IMAGE) {
+        g_hash_table_replace(pool->images, g_strdup(vol->name), GUINT_TO_POINTER(0));
+    }
+    shelf_link(table, pool, vol);
+    crash_point("volume");
+    return true;
+}
+
+/* ---- creation ---- */
+
+bool
+volume_create(PoolTable *table, const Vol *vol, const VolMake *make, VolFill fill, void *data,
+              GError **error)
+{
+    Pool *pool = shelf_pool(table, vol->pool, true, error);
+    if (pool == NULL) {
+        return false;
+    }
+    g_auto(VolLock) lock = shelf_lock(table, vol);
+    g_autoptr(VolumeRow) row = g_new0(VolumeRow, 1);
+    const struct content content = {.fill = fill, .data = data};
+    return make_volume(table, pool, vol, make, &content, row, error);
+}
+
+bool
+vol_create(PoolTable *table, const Vol *vol, json_t *config, VolFill fill, void *data,
+           GError **error)
+{
+    const VolMake make = {.config = config};
+    return volume_create(table, vol, &make, fill, data, error);
+}
+
+static bool
+need_image(PoolTable *table, Pool *pool, const Vol *image, VolFill fill, void *data, GError **error)
+{
+    g_auto(VolLock) lock = shelf_lock(table, image);
+    if (g_hash_table_contains(pool->images, image->name)) {
+        return true;
+    }
+    g_autoptr(VolumeRow) row = g_new0(VolumeRow, 1);
+    const VolMake make = {0};
+    const struct content content = {.fill = fill, .data = data};
+    return make_volume(table, pool, image, &make, &content, row, error);
+}
+
+/* V4 */
+static void
+use_image(Pool *pool, const char *fingerprint, int change)
+{
+    guint count = GPOINTER_TO_UINT(g_hash_table_lookup(pool->images, fingerprint));
+    g_hash_table_replace(pool->images, g_strdup(fingerprint),
+                         GUINT_TO_POINTER((guint) ((int) count + change)));
+}
+
+bool
+vol_create_from_image(PoolTable *table, const Vol *vol, const char *fingerprint, json_t *config,
+                      VolFill fill, void *data, GError **error)
+{
+    Pool *pool = shelf_pool(table, vol->pool, true, error);
+    if (pool == NULL) {
+        return false;
+    }
+    const Vol image = {
+        .pool = vol->pool, .project = "default", .type = VOL_IMAGE, .name = fingerprint};
+    g_auto(VolLock) lock = shelf_lock(table, vol);
+    if (!need_image(table, pool, &image, fill, data, error)) {
+        return false;
+    }
+
+    g_auto(DriverVol) from = {0};
+    shelf_place(pool, &image, &from);
+    g_autoptr(VolumeRow) row = g_new0(VolumeRow, 1);
+    const VolMake make = {.config = config};
+    const struct content content = {.from_pool = pool, .from = &from};
+    use_image(pool, fingerprint, 1);
+    bool ok = make_volume(table, pool, vol, &make, &content, row, error);
+    use_image(pool, fingerprint, -1);
+    return ok;
+}
+
+/* ---- copies ---- */
+
+static void
+place_of_row(Pool *pool, const Vol *vol, const VolumeRow *row, DriverVol *ret)
+{
+    shelf_place(pool, vol, ret);
+    ret->number = row->id;
+    ret->block = strcmp(row->content_type, "block") == 0;
+}
+
+bool
+volume_copy_snapshot(PoolTable *table, const Vol *from, const Vol *to, const VolumeSnapRow *snap,
+                     GCancellable *cancel, GError **error)
+{
+    Pool *from_pool = shelf_pool(table, from->pool, true, error);
+    Pool *pool = from_pool != NULL ? shelf_pool(table, to->pool, true, error) : NULL;
+    if (pool == NULL) {
+        return false;
+    }
+    VolumeWhich which = shelf_which(to);
+    g_autoptr(VolumeRow) row = volumes_get(table->agent->db, &which, error);
+    if (row == NULL) {
+        return false;
+    }
+
+    Vol from_snap = *from, to_snap = *to;
+    from_snap.snap = to_snap.snap = snap->name;
+    g_auto(DriverVol) source = {0};
+    place_of_row(from_pool, &from_snap, row, &source);
+    g_autoptr(VolumeSnapRow) made = g_new0(VolumeSnapRow, 1);
+    made->volume_id = row->id;
+    made->name = g_strdup(snap->name);
+    made->description = g_strdup(snap->description);
+    made->config = json_incref(snap->config);
+    made->created_at = snap->created_at;
+    made->expires_at = snap->expires_at;
+    if (!volume_snaps_insert(table->agent->db, made, error)) {
+        return false;
+    }
+    crash_point("volume");
+    const struct content content = {.from_pool = from_pool, .from = &source, .cancel = cancel};
+    if (!build(table, pool, &to_snap, row, &content, error)) {
+        volume_snaps_delete(table->agent->db, made->id, NULL);
+        return haw_push(error, "Failed copying snapshot \"%s\"", snap->name);
+    }
+    return true;
+}
+
+static bool
+copy_snapshots(PoolTable *table, const Vol *from, const Vol *to, GCancellable *cancel,
+               GError **error)
+{
+    VolumeWhich which = shelf_which(from);
+    g_autoptr(GPtrArray) snaps = volume_snaps_load(table->agent->db, &which, error);
+    if (snaps == NULL) {
+        return false;
+    }
+    for (guint i = 0; i < snaps->len; i++) {
+        if (!volume_copy_snapshot(table, from, to, snaps->pdata[i], cancel, error)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool
+volume_copy(PoolTable *table, const Vol *from, const Vol *to, bool with_snapshots,
+            const VolMake *make, GCancellable *cancel, GError **error)
+{
+    Pool *from_pool = shelf_pool(table, from->pool, true, error);
+    Pool *pool = from_pool != NULL ? shelf_pool(table, to->pool, true, error) : NULL;
+    if (pool == NULL) {
+        return false;
+    }
+    Vol whole = *from;
+    whole.snap = NULL;
+    VolumeWhich which = shelf_which(&whole);
+    g_autoptr(VolumeRow) source_row = volumes_get(table->agent->db, &which, error);
+    if (source_row == NULL) {
+        return false;
+    }
+
+    g_auto(DriverVol) source = {0};
+    place_of_row(from_pool, from, source_row, &source);
+    VolMake made = *make;
+    made.content_type = source_row->content_type;
+    made.config = make->config != NULL ? make->config : source_row->config;
+    made.description = make->description != NULL ? make->description : source_row->description;
+    g_autoptr(VolumeRow) row = g_new0(VolumeRow, 1);
+    const struct content content = {.from_pool = from_pool, .from = &source, .cancel = cancel};
+    {
+        g_auto(VolLock) lock = shelf_lock(table, to);
+        if (!make_volume(table, pool, to, &made, &content, row, error)) {
+            return false;
+        }
+    }
+    if (with_snapshots && from->snap == NULL && !copy_snapshots(table, from, to, cancel, error)) {
+        vol_delete(table, to, NULL);
+        return false;
+    }
+    shelf_link(table, pool, to);
+    return true;
+}
+
+bool
+vol_copy(PoolTable *table, const Vol *from, const Vol *to, bool with_snapshots,
+         GCancellable *cancel, GError **error)
+{
+    const VolMake make = {0};
+    return volume_copy(table, from, to, with_snapshots, &make, cancel, error);
+}
+
+/* ---- deletion: V2 ---- */
+
+/* V4 */
+static void
+wait_for_clones(Pool *pool, const Vol *vol)
+{
+    while (vol->type == VOL_IMAGE &&
+           GPOINTER_TO_UINT(g_hash_table_lookup(pool->images, vol->name)) > 0) {
+        fiber_sleep_ms(5, NULL, NULL);
+    }
+}
+
+/* Whether the directory of an image must stay, for volumes live on top of it. */
+static bool
+is_below_others(Pool *pool, const Vol *vol, const DriverVol *place)
+{
+    return vol->type == VOL_IMAGE && pool->driver->image_below != NULL &&
+           g_file_test(place->path, G_FILE_TEST_IS_DIR) && repair_image_used(pool, vol->name);
+}
+
+static bool
+take_away(PoolTable *table, Pool *pool, const Vol *vol, GError **error)
+{
+    g_auto(DriverVol) place = {0};
+    shelf_place(pool, vol, &place);
+    if (shelf_type_snap_dir(vol->type) != NULL) {
+        g_autofree char *snaps = shelf_snaps_path(pool, vol);
+        if (!shelf_discard(table, pool, snaps, error)) {
+            return false;
+        }
+        crash_point("volume");
+    }
+    if (vol->type == VOL_IMAGE) {
+        g_hash_table_remove(pool->images, vol->name);
+        if (is_below_others(pool, vol, &place)) {
+            return true;
+        }
+        if (!work_seal(pool->driver, &place, false, error)) {
+            return false;
+        }
+    }
+    return work_unmount(pool->driver, &place, true, error) &&
+           shelf_discard(table, pool, place.path, error);
+}
+
+bool
+vol_delete(PoolTable *table, const Vol *vol, GError **error)
+{
+    Pool *pool = shelf_pool(table, vol->pool, true, error);
+    if (pool == NULL) {
+        return false;
+    }
+    g_auto(VolLock) lock = shelf_lock(table, vol);
+    wait_for_clones(pool, vol);
+    if (shelf_held(table, vol)) {
+        return haw_fail(error, HAW_BUSY, "Volume \"%s\" is in use", vol->name);
+    }
+    if (!take_away(table, pool, vol, error)) {
+        return haw_push(error, "Failed deleting volume \"%s\"", vol->name);
+    }
+    crash_point("volume");
+    shelf_link(table, pool, vol);
+    VolumeWhich which = shelf_which(vol);
+    return volumes_delete(table->agent->db, &which, error);
+}
+
+/* ---- renames: V3 ---- */
+
+static bool
+move_dir(const char *from, const char *to, GError **error)
+{
+    return rename(from, to) == 0 || errno == ENOENT ||
+           haw_fail_errno(error, errno, "rename '%s' to '%s'", from, to);
+}
+
+static bool
+move_dirs(Pool *pool, const Vol *from, const Vol *to, GError **error)
+{
+    g_auto(DriverVol) old = {0}, new = {0};
+    shelf_place(pool, from, &old);
+    shelf_place(pool, to, &new);
+    if (!move_dir(old.path, new.path, error)) {
+        return false;
+    }
+    crash_point("volume");
+    if (shelf_type_snap_dir(from->type) == NULL) {
+        return true;
+    }
+    g_autofree char *old_snaps = shelf_snaps_path(pool, from);
+    g_autofree char *new_snaps = shelf_snaps_path(pool, to);
+    if (!move_dir(old_snaps, new_snaps, error)) {
+        move_dir(new.path, old.path, NULL);
+        return false;
+    }
+    return true;
+}
+
+bool
+vol_rename(PoolTable *table, const Vol *vol, const char *new_name, GError **error)
+{
+    Pool *pool = shelf_pool(table, vol->pool, true, error);
+    if (pool == NULL) {
+        return false;
+    }
+    g_auto(VolLock) lock = shelf_lock(table, vol);
+    VolumeWhich which = shelf_which(vol);
+    g_autoptr(VolumeRow) row = volumes_get(table->agent->db, &which, error);
+    if (row == NULL) {
+        return false;
+    }
+    if (shelf_held(table, vol)) {
+        return haw_fail(error, HAW_BUSY, "Volume \"%s\" is in use", vol->name);
+    }
+
+    GError *cause = NULL;
+    if (!volumes_rename(table->agent->db, row->id, new_name, vol->name, &cause)) {
+        bool taken = haw_code(cause) == HAW_EXISTS;
+        g_clear_error(&cause);
+        return taken ? haw_fail(error, HAW_EXISTS, "Volume by that name already exists")
+                     : haw_fail(error, HAW_IO, "Failed renaming volume \"%s\"", vol->name);
+    }
+    crash_point("volume");
+    Vol renamed = *vol;
+    renamed.name = new_name;
+    if (!move_dirs(pool, vol, &renamed, error)) {
+        volumes_rename(table->agent->db, row->id, vol->name, NULL, NULL);
+        return false;
+    }
+    crash_point("volume");
+    shelf_link(table, pool, vol);
+    shelf_link(table, pool, &renamed);
+    return volumes_rename_done(table->agent->db, row->id, error);
+}
