@@ -2,6 +2,7 @@
  * Threads: main loop only. */
 #pragma once
 #include "base/error.h"
+#include <gio/gio.h>
 #include <jansson.h>
 
 typedef struct Db Db;
@@ -22,6 +23,8 @@ typedef struct Agent {
     bool debug;
     bool ready;         /* start-up is complete */
     bool shutting_down; /* new changes are answered with 503 */
+    GCancellable *stopping; /* cancelled when the process is about to end: background fibers pass
+                               it to what they wait for, and return */
 
     /* Owned; made in this order by agent_new(), freed in the opposite one. */
     Db *db;
@@ -35,6 +38,26 @@ typedef struct Agent {
     InstTable *instances;
     Server *server;
 } Agent;
+
+typedef struct {
+    const char *dir, *group; /* group may be NULL */
+    bool debug;
+    int socket_fd; /* passed by systemd, else -1 */
+} AgentOptions;
+/* Makes the directories, takes the lock of the state directory (BUSY when another agent has it),
+ * opens the database and begins to start in the background; 'done' is called at the end of the
+ * process's life: after a shutdown, or with the error that start-up met. */
+typedef void (*AgentDone)(const GError *error, void *data);
+Agent *agent_new(const AgentOptions *options, AgentDone done, void *data, GError **error);
+/* After 'done': runs the loop until the last reply is sent and the background fibers have ended, 2 s
+ * at most. False when some remain: leave with _exit() then, without agent_free(). */
+bool agent_settle(Agent *agent);
+void agent_free(Agent *agent);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Agent, agent_free)
+/* Ends the agent: no new requests, running operations get core.shutdown_timeout (none with 'force'),
+ * instances are stopped in order when asked (else they live on). Calls 'done'. Yields; a second call
+ * is refused with CONFLICT. */
+bool agent_shutdown(Agent *agent, bool stop_instances, bool force, GError **error);
 
 /* "<dir>/<format…>"; caller frees. */
 char *agent_path(const Agent *agent, const char *format, ...) G_GNUC_PRINTF(2, 3);

@@ -7,17 +7,17 @@
 /* REST statuses are LXD's: a wrong state is 400 there, an unclassified failure 500. */
 #define HAW_CODES(X)                                                                               \
     /* code        REST exit */                                                                    \
-    X(FAILED, 500, 1)       /* LXD's plain error; nothing more exact is known */                   \
-    X(INVALID, 400, 2)      /* the request itself is wrong */                                      \
+    X(FAILED, 500, 1)  /* LXD's plain error; nothing more exact is known */                        \
+    X(INVALID, 400, 2) /* the request itself is wrong */                                           \
     X(DENIED, 403, 3)                                                                              \
     X(NOT_FOUND, 404, 4)                                                                           \
     X(EXISTS, 409, 5)                                                                              \
-    X(BUSY, 409, 6)         /* somebody else holds it; a retry may help */                         \
-    X(CONFLICT, 400, 7)     /* not in this state */                                                \
-    X(UNAVAILABLE, 503, 8)  /* a retry may help */                                                 \
-    X(LIMIT, 400, 9)        /* a quota, a limit or a size was met */                               \
+    X(BUSY, 409, 6)        /* somebody else holds it; a retry may help */                          \
+    X(CONFLICT, 400, 7)    /* not in this state */                                                 \
+    X(UNAVAILABLE, 503, 8) /* a retry may help */                                                  \
+    X(LIMIT, 400, 9)       /* a quota, a limit or a size was met */                                \
     X(UNSUPPORTED, 501, 10)                                                                        \
-    X(STALE, 412, 11)       /* If-Match did not match */                                           \
+    X(STALE, 412, 11) /* If-Match did not match */                                                 \
     X(TIMEOUT, 500, 12)                                                                            \
     X(CANCELLED, 500, 13)                                                                          \
     X(CORRUPT, 500, 14)                                                                            \

@@ -315,8 +315,8 @@ bool
 fiber_wait_fd(int fd, GIOCondition want, gint64 wait_ms, GCancellable *cancel, GError **error)
 {
     struct wait wait = {.fiber = running};
-    guint source =
-        g_unix_fd_add_full(G_PRIORITY_DEFAULT, fd, want | G_IO_HUP | G_IO_ERR, wait_ready, &wait, NULL);
+    guint source = g_unix_fd_add_full(G_PRIORITY_DEFAULT, fd, want | G_IO_HUP | G_IO_ERR,
+                                      wait_ready, &wait, NULL);
     bool ok = wait_for(&wait, wait_ms, cancel, error);
     if (!wait.ready) {
         g_source_remove(source);
@@ -385,7 +385,6 @@ fiber_hold(FiberLock *lock)
     fiber_lock(lock);
     return lock;
 }
-
 
 bool
 fiber_signal_wait(FiberSignal *signal, gint64 wait_ms, GCancellable *cancel, GError **error)

@@ -44,7 +44,10 @@ typedef struct {
     GQueue waiters; /* borrowed Fibers, in order */
     Fiber *holder;
 } FiberLock;
-#define FIBER_LOCK_INIT {.waiters = G_QUEUE_INIT, .holder = NULL}
+#define FIBER_LOCK_INIT                                                                            \
+    {                                                                                              \
+        .waiters = G_QUEUE_INIT, .holder = NULL                                                    \
+    }
 void fiber_lock(FiberLock *lock); /* Yields. */
 void fiber_unlock(FiberLock *lock);
 /* g_auto(FiberHold) hold = fiber_hold(&lock): unlocks at the end of the scope. */
@@ -64,7 +67,10 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(FiberHold, fiber_hold_done)
 typedef struct {
     GQueue waiters; /* borrowed records on the waiters' stacks */
 } FiberSignal;
-#define FIBER_SIGNAL_INIT {.waiters = G_QUEUE_INIT}
+#define FIBER_SIGNAL_INIT                                                                          \
+    {                                                                                              \
+        .waiters = G_QUEUE_INIT                                                                    \
+    }
 /* Until the next fiber_signal_all(), wait_ms (-1: never) or the cancel: false with TIMEOUT or
  * CANCELLED. Yields. */
 bool fiber_signal_wait(FiberSignal *signal, gint64 wait_ms, GCancellable *cancel, GError **error);

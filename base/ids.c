@@ -49,19 +49,20 @@ char *
 ids_petname(void)
 {
     static const char *const first[] = {
-        "able",  "brave", "bright", "calm",  "civil",  "clever", "eager", "fair",  "fleet", "frank",
-        "fresh", "glad",  "grand",  "handy", "hardy",  "honest", "keen",  "kind",  "light", "lively",
-        "loyal", "lucid", "merry",  "neat",  "nimble", "noble",  "proud", "quick", "quiet", "ready",
-        "sharp", "sleek", "smooth", "solid", "steady", "stout",  "sunny", "swift", "tidy",  "trusty",
-        "vivid", "warm",  "witty",  "young"};
+        "able",  "brave",  "bright", "calm",   "civil", "clever", "eager",  "fair",   "fleet",
+        "frank", "fresh",  "glad",   "grand",  "handy", "hardy",  "honest", "keen",   "kind",
+        "light", "lively", "loyal",  "lucid",  "merry", "neat",   "nimble", "noble",  "proud",
+        "quick", "quiet",  "ready",  "sharp",  "sleek", "smooth", "solid",  "steady", "stout",
+        "sunny", "swift",  "tidy",   "trusty", "vivid", "warm",   "witty",  "young"};
     static const char *const second[] = {
-        "albatross", "anchovy", "beluga",  "bream",   "cod",      "cormorant", "crab",   "curlew",
-        "dolphin",   "eel",     "egret",   "flounder", "gannet",  "gull",      "haddock", "halibut",
-        "heron",     "herring", "kelp",    "lobster", "mackerel", "marlin",    "mussel", "narwhal",
-        "otter",     "oyster",  "pelican", "perch",   "petrel",   "pike",      "plover", "porpoise",
-        "prawn",     "puffin",  "ray",     "salmon",  "seal",     "shark",     "skate",  "sole",
-        "sprat",     "squid",   "stork",   "tern",    "trout",    "tuna",      "turbot", "walrus",
-        "whale",     "whelk"};
+        "albatross", "anchovy", "beluga",  "bream",    "cod",      "cormorant", "crab",
+        "curlew",    "dolphin", "eel",     "egret",    "flounder", "gannet",    "gull",
+        "haddock",   "halibut", "heron",   "herring",  "kelp",     "lobster",   "mackerel",
+        "marlin",    "mussel",  "narwhal", "otter",    "oyster",   "pelican",   "perch",
+        "petrel",    "pike",    "plover",  "porpoise", "prawn",    "puffin",    "ray",
+        "salmon",    "seal",    "shark",   "skate",    "sole",     "sprat",     "squid",
+        "stork",     "tern",    "trout",   "tuna",     "turbot",   "walrus",    "whale",
+        "whelk"};
     uint16_t pick[2];
     ids_random(pick, sizeof pick);
     return g_strdup_printf("%s-%s", first[pick[0] % G_N_ELEMENTS(first)],

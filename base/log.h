@@ -24,7 +24,7 @@ typedef struct {
 #define haw_info(event, ...)  LOG_AT(LOG_LEVEL_INFO, event, ##__VA_ARGS__)
 #define haw_debug(event, ...) LOG_AT(LOG_LEVEL_DEBUG, event, ##__VA_ARGS__)
 #define LOG_AT(level, event, ...)                                                                  \
-    log_event(level, event, (const LogField[]){__VA_ARGS__ __VA_OPT__(, ) {.key = NULL}})
+    log_event(level, event, (const LogField[]){__VA_ARGS__ __VA_OPT__(, ){.key = NULL}})
 
 /* 'fields' ends with a field whose key is NULL. */
 void log_event(LogLevel level, const char *event, const LogField *fields);

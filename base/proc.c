@@ -93,8 +93,7 @@ collect(struct sink *sinks, pid_t pid, const ProcSpec *spec, int *ret_status, GE
 
     for (int i = 0; ok && i < 2; i++) { /* stdout to its end first; stderr is drained along */
         while (ok && sinks[i].fd >= 0) {
-            gint64 left_ms =
-                end_us == 0 ? -1 : MAX((end_us - g_get_monotonic_time()) / 1000, 0);
+            gint64 left_ms = end_us == 0 ? -1 : MAX((end_us - g_get_monotonic_time()) / 1000, 0);
             /* A full stderr pipe must not block a child whose stdout we wait for. */
             g_autoptr(GError) slice = NULL;
             gint64 step_ms = i == 0 && sinks[1].fd >= 0 ? 50 : left_ms;
@@ -224,8 +223,8 @@ proc_spawn(const char *const *argv, const char *const *env, const char *log_path
     sigaddset(&defaults, SIGPIPE);
     posix_spawnattr_setsigmask(&attr, &none);
     posix_spawnattr_setsigdefault(&attr, &defaults);
-    posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF |
-                                        POSIX_SPAWN_SETSID);
+    posix_spawnattr_setflags(&attr,
+                             POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSID);
     int err = posix_spawnp(&pid, argv[0], &actions, &attr, (char *const *) argv,
                            env != NULL ? (char *const *) env : environ);
     posix_spawn_file_actions_destroy(&actions);

@@ -5,6 +5,8 @@
 
 EventHub *event_hub_new(Agent *agent);
 void event_hub_free(EventHub *hub);
+/* Disconnects every listener (shutdown). */
+void event_hub_close(EventHub *hub);
 
 /* action: "instance-started"; source: "/1.0/instances/c1" (project is added when not default).
  * 'context' (stolen) may be NULL. 'caller' may be NULL for what the agent does by itself. */

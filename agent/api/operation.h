@@ -16,10 +16,10 @@ typedef struct {
     OpClass class;
     const char *description; /* "Creating instance": LXD's words */
     const char *project;
-    json_t *resources;       /* {"instances":["/1.0/instances/c1"]}; stolen, may be NULL */
-    json_t *metadata;        /* stolen, may be NULL; for sockets {"fds":{"0":secret,…}} */
+    json_t *resources; /* {"instances":["/1.0/instances/c1"]}; stolen, may be NULL */
+    json_t *metadata;  /* stolen, may be NULL; for sockets {"fds":{"0":secret,…}} */
     bool cancellable;
-    OpFn fn;                 /* NULL for tokens */
+    OpFn fn; /* NULL for tokens */
     void *data;
     GDestroyNotify free_data; /* after the end */
 } OpSpec;

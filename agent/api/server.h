@@ -27,6 +27,20 @@ typedef struct {
     RouteFlags flags;
 } Route;
 
+Server *server_new(Agent *agent);
+void server_free(Server *server);
+/* Listens on <dir>/unix.socket, or on a socket that systemd passed (fd >= 0, given). */
+bool server_listen_unix(Server *server, int fd, GError **error);
+/* Listens with TLS on LXD's address form (":8443", "[::]:8443", "10.0.0.1"); NULL or "" stops. On
+ * failure the former listener goes on. A SettingsApply for core.https_address. Yields. */
+bool server_listen_https(Server *server, const char *address, GError **error);
+/* ["10.0.0.5:8443", …]: where clients reach us over HTTPS; a new reference. */
+json_t *server_addresses(Server *server);
+/* No new connections; the running requests go on. */
+void server_quiesce(Server *server);
+/* Requests in flight. */
+guint server_busy(Server *server);
+
 /* Adds a table that ends with a route whose method is NULL; the table stays the caller's. */
 void server_add_routes(Server *server, const Route *routes);
 
@@ -38,7 +52,7 @@ typedef struct {
     char *username; /* user name of the peer's uid, or the certificate's fingerprint */
     char *address;  /* "@", or the peer's */
     bool restricted;
-    char **projects;  /* of a restricted caller, NULL-terminated */
+    char **projects;   /* of a restricted caller, NULL-terminated */
     bool metrics_only; /* its certificate is of type metrics */
 } Caller;
 const Caller *req_caller(Request *req);
@@ -84,10 +98,11 @@ typedef struct {
     int fd;
 } ReplyPart;
 bool req_reply_multipart(Request *req, ReplyPart *parts, size_t count);
-/* 101 to WebSocket: 'fn' runs in a fiber that owns the connection until it returns. */
+/* 101 to WebSocket: 'fn' runs in a fiber and owns the connection: it, or whom it gives it to, frees
+ * it. */
 typedef void (*UpgradeWsFn)(Ws *ws, void *data);
 bool req_upgrade_ws(Request *req, UpgradeWsFn fn, void *data, GError **error);
-/* 101 to a raw stream ("sftp"): as above with the socket. */
+/* 101 to a raw stream ("sftp"): 'fn' borrows the socket, which is closed when it returns. */
 typedef void (*UpgradeRawFn)(int fd, void *data);
 bool req_upgrade_raw(Request *req, const char *protocol, UpgradeRawFn fn, void *data,
                      GError **error);

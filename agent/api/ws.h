@@ -9,6 +9,10 @@ typedef enum { WS_TEXT, WS_BINARY, WS_CLOSED } WsKind;
 
 /* Takes the fd. 'server' tells which side masks. Messages above max_bytes close the connection. */
 Ws *ws_new(int *fd, bool server, size_t max_bytes);
+/* Bytes that were read behind the handshake, before the first ws_recv(). */
+void ws_feed(Ws *ws, const void *bytes, size_t size);
+/* Called when the Ws is freed. */
+void ws_on_free(Ws *ws, GDestroyNotify fn, void *data);
 void ws_free(Ws *ws); /* sends a close frame when that is still possible */
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Ws, ws_free)
 

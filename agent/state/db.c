@@ -69,8 +69,7 @@ fail_sqlite(sqlite3 *sql, const char *what, GError **error)
 static bool
 run_plain(sqlite3 *sql, const char *text, GError **error)
 {
-    return sqlite3_exec(sql, text, NULL, NULL, NULL) == SQLITE_OK ||
-           fail_sqlite(sql, text, error);
+    return sqlite3_exec(sql, text, NULL, NULL, NULL) == SQLITE_OK || fail_sqlite(sql, text, error);
 }
 
 /* ---- opening ---- */
@@ -266,8 +265,9 @@ bind_all(sqlite3_stmt *stmt, const char *types, va_list args)
             break;
         case 'j': {
             json_t *value = va_arg(args, json_t *);
-            char *text =
-                value != NULL ? json_dumps(value, JSON_COMPACT | JSON_SORT_KEYS | JSON_ENCODE_ANY) : NULL;
+            char *text = value != NULL
+                             ? json_dumps(value, JSON_COMPACT | JSON_SORT_KEYS | JSON_ENCODE_ANY)
+                             : NULL;
             sqlite3_bind_text(stmt, at, text != NULL ? text : "{}", -1, SQLITE_TRANSIENT);
             free(text);
             break;

@@ -92,8 +92,8 @@ run_body(void *data)
     g_assert_cmpstr(error->message, ==, "'sh' failed with status 3: broken");
     g_clear_error(&error);
 
-    ProcSpec slow = {.argv = (const char *[]){"sleep", "100", NULL}, .fd_in = -1, .fd_out = -1,
-                     .wait_ms = 20};
+    ProcSpec slow = {
+        .argv = (const char *[]){"sleep", "100", NULL}, .fd_in = -1, .fd_out = -1, .wait_ms = 20};
     g_assert_false(proc_run(&slow, NULL, &error));
     g_assert_cmpint(haw_code(error), ==, HAW_TIMEOUT);
 }

@@ -1,0 +1,25 @@
+/* What 'lxd waitready' and 'lxd shutdown' (and our own) ask for; unix socket only. */
+#include "agent/api/internal.h"
+
+static bool
+get_ready(Request *req, GError **error)
+{
+    if (!req_agent(req)->ready) {
+        return haw_fail(error, HAW_UNAVAILABLE, "LXD daemon not ready yet");
+    }
+    return req_reply(req, NULL);
+}
+
+/* Answers once everything is stopped; the process ends after that. */
+static bool
+put_shutdown(Request *req, GError **error)
+{
+    return agent_shutdown(req_agent(req), true, req_query_bool(req, "force"), error) &&
+           req_reply(req, NULL);
+}
+
+const Route internal_routes[] = {
+    {"GET", "/internal/ready", get_ready, ROUTE_SOCKET | ROUTE_EARLY},
+    {"PUT", "/internal/shutdown", put_shutdown, ROUTE_SOCKET | ROUTE_EARLY},
+    {NULL, NULL, NULL, 0},
+};

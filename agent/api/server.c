@@ -1,0 +1,629 @@
+/* The HTTP server: libmicrohttpd, polled by the main loop, one daemon a listener.
+ * S1  Nothing of a request is believed before its size is checked: headers 64 KiB, JSON bodies 1 MiB;
+ *     a body is taken only where the route expects one, and only from who may use the route.
+ * S2  While a handler's fiber runs its connection is suspended: MHD touches neither.
+ * S3  A reply is queued exactly once; the Request is freed by MHD's completion callback only.
+ * S4  Changing the HTTPS address opens the new listener before the old one closes.
+ * Not here: what a route does (handlers), who a certificate is (auth/trust.c). */
+#include "agent/api/request.h"
+
+#include "agent/api/settings.h"
+#include "agent/auth/trust.h"
+#include "base/fd.h"
+#include "base/log.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <gnutls/gnutls.h>
+#include <gnutls/x509.h>
+#include <grp.h>
+#include <ifaddrs.h>
+#include <net/if.h>
+#include <netdb.h>
+#include <pwd.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define HEADER_MAX         (64 * 1024)
+#define JSON_MAX           (1024 * 1024)
+#define CONNECTIONS_MAX    2048
+#define PER_ADDRESS_MAX    512
+#define IDLE_TIMEOUT_S     300
+#define DEFAULT_HTTPS_PORT "8443"
+
+typedef struct {
+    GSource source; /* first: it is one */
+    struct MHD_Daemon *daemon;
+    gpointer epoll_tag;
+} ServerSource;
+
+typedef struct {
+    Server *server;
+    struct MHD_Daemon *daemon;
+    GSource *source;
+    bool tls;
+    char *host, *port; /* of HTTPS, as bound */
+} Listener;
+
+struct Server {
+    Agent *agent;
+    RouteTable *routes;
+    Listener *unix_socket, *https;
+    guint busy;
+};
+
+/* ---- the main loop drives MHD ---- */
+
+static gboolean
+source_prepare(GSource *source, gint *ret_timeout_ms)
+{
+    MHD_UNSIGNED_LONG_LONG timeout;
+    *ret_timeout_ms = -1;
+    if (MHD_get_timeout(((ServerSource *) source)->daemon, &timeout) == MHD_YES) {
+        *ret_timeout_ms = (gint) MIN(timeout, G_MAXINT);
+    }
+    return *ret_timeout_ms == 0;
+}
+
+static gboolean
+source_check(GSource *source)
+{
+    MHD_UNSIGNED_LONG_LONG timeout;
+    ServerSource *self = (ServerSource *) source;
+    return g_source_query_unix_fd(source, self->epoll_tag) != 0 ||
+           (MHD_get_timeout(self->daemon, &timeout) == MHD_YES && timeout == 0);
+}
+
+static gboolean
+source_dispatch(GSource *source, GSourceFunc fn, gpointer data)
+{
+    g_source_set_ready_time(source, -1);
+    MHD_run(((ServerSource *) source)->daemon);
+    return G_SOURCE_CONTINUE;
+}
+
+static GSourceFuncs source_funcs = {source_prepare, source_check, source_dispatch,
+                                    NULL,           NULL,         NULL};
+
+static void
+listener_free(Listener *listener)
+{
+    if (listener == NULL) {
+        return;
+    }
+    if (listener->source != NULL) {
+        g_source_destroy(listener->source);
+        g_source_unref(listener->source);
+    }
+    if (listener->daemon != NULL) {
+        MHD_stop_daemon(listener->daemon);
+    }
+    g_free(listener->host);
+    g_free(listener->port);
+    g_free(listener);
+}
+
+/* ---- who is there ---- */
+
+static void
+identify_unix(int fd, Caller *ret)
+{
+    struct ucred cred = {.uid = (uid_t) -1};
+    socklen_t size = sizeof cred;
+    getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &size);
+    struct passwd *user = getpwuid(cred.uid);
+    ret->kind = CALLER_UNIX;
+    ret->protocol = g_strdup("unix");
+    ret->username =
+        user != NULL ? g_strdup(user->pw_name) : g_strdup_printf("%u", (unsigned) cred.uid);
+    ret->address = g_strdup("@");
+}
+
+static void
+identify_tls(Server *server, struct MHD_Connection *connection, Caller *ret)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_GNUTLS_SESSION);
+    unsigned count = 0;
+    const gnutls_datum_t *certs =
+        info != NULL ? gnutls_certificate_get_peers(info->tls_session, &count) : NULL;
+    trust_identify(server->agent->trust, count > 0 ? certs[0].data : NULL,
+                   count > 0 ? certs[0].size : 0, ret);
+    if (ret->protocol == NULL) {
+        ret->protocol = g_strdup(ret->kind == CALLER_TLS ? "tls" : "");
+    }
+
+    info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+    char host[NI_MAXHOST] = "", port[NI_MAXSERV] = "";
+    if (info != NULL) {
+        socklen_t size = info->client_addr->sa_family == AF_INET6 ? sizeof(struct sockaddr_in6)
+                                                                  : sizeof(struct sockaddr_in);
+        getnameinfo(info->client_addr, size, host, sizeof host, port, sizeof port,
+                    NI_NUMERICHOST | NI_NUMERICSERV);
+    }
+    ret->address = g_strdup_printf(strchr(host, ':') != NULL ? "[%s]:%s" : "%s:%s", host, port);
+}
+
+/* ---- one request ---- */
+
+static void *
+on_uri(void *data, const char *uri, struct MHD_Connection *connection)
+{
+    Listener *listener = data;
+    listener->server->busy++;
+    return request_new(listener->server, listener->server->agent, uri);
+}
+
+static void
+on_completed(void *data, struct MHD_Connection *connection, void **con_cls,
+             enum MHD_RequestTerminationCode code)
+{
+    Listener *listener = data;
+    if (*con_cls != NULL) {
+        listener->server->busy--;
+        request_free(*con_cls); /* S3 */
+        *con_cls = NULL;
+    }
+}
+
+static void
+add_cors(Request *req)
+{
+    Settings *settings = req->agent->settings;
+    const char *origin = MHD_lookup_connection_value(req->connection, MHD_HEADER_KIND, "Origin");
+    const char *allowed =
+        settings != NULL ? settings_get(settings, "core.https_allowed_origin") : NULL;
+    if (origin == NULL || allowed == NULL || *allowed == '\0') {
+        return;
+    }
+    MHD_add_response_header(req->response, "Access-Control-Allow-Origin", allowed);
+    const char *methods = settings_get(settings, "core.https_allowed_methods");
+    if (methods != NULL && *methods != '\0') {
+        MHD_add_response_header(req->response, "Access-Control-Allow-Methods", methods);
+    }
+    const char *headers = settings_get(settings, "core.https_allowed_headers");
+    if (headers != NULL && *headers != '\0') {
+        MHD_add_response_header(req->response, "Access-Control-Allow-Headers", headers);
+    }
+    if (settings_bool(settings, "core.https_allowed_credentials")) {
+        MHD_add_response_header(req->response, "Access-Control-Allow-Credentials", "true");
+    }
+}
+
+static enum MHD_Result
+queue_reply(Request *req)
+{
+    add_cors(req);
+    struct MHD_Response *response = g_steal_pointer(&req->response);
+    enum MHD_Result result = MHD_queue_response(req->connection, (unsigned) req->status, response);
+    MHD_destroy_response(response);
+    return result;
+}
+
+static enum MHD_Result
+refuse(Request *req, HawCode code, const char *text)
+{
+    g_autoptr(GError) error = NULL;
+    haw_fail(&error, code, "%s", text);
+    request_reply_error(req, error);
+    return queue_reply(req);
+}
+
+/* MHD looks for resumed connections in MHD_run() only, and does not ask to be run. */
+static void
+on_handler_done(Request *req)
+{
+    MHD_resume_connection(req->connection);
+    g_source_set_ready_time(req->listener_source, 0);
+}
+
+static bool
+is_json(Request *req)
+{
+    const char *type = req_header(req, "Content-Type");
+    return type == NULL || g_ascii_strncasecmp(type, "application/json", 16) == 0 ||
+           g_ascii_strncasecmp(type, "application/x-www-form-urlencoded", 33) == 0;
+}
+
+/* The headers are here: decides whether the body may come. S1 */
+static enum MHD_Result
+on_headers(Listener *listener, Request *req, struct MHD_Connection *connection, const char *method)
+{
+    Server *server = listener->server;
+    req->connection = connection;
+    req->listener_source = listener->source;
+    req->method = g_strdup(method);
+    if (listener->tls) {
+        identify_tls(server, connection, &req->caller);
+    } else {
+        identify_unix(
+            MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd,
+            &req->caller);
+    }
+    if (req->response != NULL) { /* the target was malformed */
+        return queue_reply(req);
+    }
+    if (strcmp(method, "OPTIONS") == 0) {
+        req_reply(req, NULL);
+        return queue_reply(req);
+    }
+
+    g_autoptr(GError) error = NULL;
+    req->route = route_find(server->routes, method, req->path, req->args, &error);
+    if (req->route == NULL) {
+        request_reply_error(req, error);
+        return queue_reply(req);
+    }
+    RouteFlags flags = req->route->flags;
+    bool demands = g_strcmp0(req_header(req, "X-LXD-authenticated"), "true") == 0;
+    if (req->caller.kind == CALLER_UNTRUSTED && (!(flags & ROUTE_UNTRUSTED) || demands)) {
+        return refuse(req, HAW_DENIED, "not authorized");
+    }
+    if (req->caller.metrics_only && !g_str_has_prefix(req->path, "/1.0/metrics")) {
+        return refuse(req, HAW_DENIED, "Forbidden");
+    }
+    const char *length = req_header(req, "Content-Length");
+    bool file = (flags & ROUTE_BODY_FILE) && !((flags & ROUTE_BODY_JSON) && is_json(req));
+    if (length != NULL && g_ascii_strtoull(length, NULL, 10) > JSON_MAX && !file) {
+        return refuse(req, HAW_LIMIT, "Request body too large");
+    }
+    if (file) {
+        g_autofree char *dir = agent_path(server->agent, "images");
+        req->spool = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+        if (req->spool < 0) {
+            haw_fail_errno(&error, errno, "Create a file for the request body in '%s'", dir);
+            request_reply_error(req, error);
+            return queue_reply(req);
+        }
+    }
+    return MHD_YES;
+}
+
+static void
+on_body(Request *req, const char *bytes, size_t size)
+{
+    if (req->response != NULL || req->body_too_large) {
+        return; /* already refused; the rest is swallowed */
+    }
+    req->body_size += (gint64) size;
+    if (req->spool >= 0) {
+        g_autoptr(GError) error = NULL;
+        if (!fd_write_all(req->spool, bytes, size, "request body", &error)) {
+            request_reply_error(req, error);
+        }
+    } else if (req->body_size > JSON_MAX) {
+        req->body_too_large = true;
+    } else {
+        if (req->body == NULL) {
+            req->body = g_byte_array_new();
+        }
+        g_byte_array_append(req->body, (const guint8 *) bytes, (guint) size);
+    }
+}
+
+static enum MHD_Result
+on_access(void *data, struct MHD_Connection *connection, const char *url, const char *method,
+          const char *version, const char *upload, size_t *upload_size, void **con_cls)
+{
+    Listener *listener = data;
+    Request *req = *con_cls;
+
+    if (req == NULL) {
+        return MHD_NO;
+    }
+    if (req->method == NULL) {
+        return on_headers(listener, req, connection, method);
+    }
+    if (*upload_size > 0) {
+        on_body(req, upload, *upload_size);
+        *upload_size = 0;
+        /* An endless chunked body of a refused request: hang up. */
+        return req->body_size > 8 * JSON_MAX && req->spool < 0 ? MHD_NO : MHD_YES;
+    }
+    if (req->finished || req->response != NULL) {
+        return queue_reply(req);
+    }
+    if (!req->started) {
+        if (req->spool >= 0) {
+            lseek(req->spool, 0, SEEK_SET);
+        }
+        MHD_suspend_connection(connection); /* S2 */
+        request_start(req, on_handler_done);
+    }
+    return MHD_YES;
+}
+
+/* Asks TLS clients for a certificate, of any issuer: trust is by fingerprint. */
+static void
+on_connection(void *data, struct MHD_Connection *connection, void **socket_context,
+              enum MHD_ConnectionNotificationCode code)
+{
+    const union MHD_ConnectionInfo *info =
+        code == MHD_CONNECTION_NOTIFY_STARTED
+            ? MHD_get_connection_info(connection, MHD_CONNECTION_INFO_GNUTLS_SESSION)
+            : NULL;
+    if (info != NULL && info->tls_session != NULL) {
+        gnutls_certificate_server_set_request(info->tls_session, GNUTLS_CERT_REQUEST);
+        gnutls_certificate_send_x509_rdn_sequence(info->tls_session, 1);
+    }
+}
+
+/* ---- listeners ---- */
+
+static Listener *
+listener_new(Server *server, int *fd, bool tls, GError **error)
+{
+    Listener *listener = g_new0(Listener, 1);
+    listener->server = server;
+    listener->tls = tls;
+    unsigned flags = MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_ALLOW_UPGRADE |
+                     MHD_USE_PEDANTIC_CHECKS | (tls ? MHD_USE_TLS : 0);
+    struct MHD_OptionItem options[16];
+    size_t n = 0;
+#define OPTION(option, number, pointer)                                                            \
+    options[n++] = (struct MHD_OptionItem){(option), (intptr_t) (number), (void *) (pointer)}
+    OPTION(MHD_OPTION_LISTEN_SOCKET, *fd, NULL);
+    OPTION(MHD_OPTION_CONNECTION_MEMORY_LIMIT, HEADER_MAX, NULL);
+    OPTION(MHD_OPTION_CONNECTION_LIMIT, CONNECTIONS_MAX, NULL);
+    OPTION(MHD_OPTION_CONNECTION_TIMEOUT, IDLE_TIMEOUT_S, NULL);
+    OPTION(MHD_OPTION_URI_LOG_CALLBACK, (intptr_t) on_uri, listener);
+    OPTION(MHD_OPTION_NOTIFY_COMPLETED, (intptr_t) on_completed, listener);
+    if (tls) {
+        OPTION(MHD_OPTION_PER_IP_CONNECTION_LIMIT, PER_ADDRESS_MAX, NULL);
+        OPTION(MHD_OPTION_NOTIFY_CONNECTION, (intptr_t) on_connection, listener);
+        OPTION(MHD_OPTION_HTTPS_MEM_CERT, 0, trust_server_cert_pem(server->agent->trust));
+        OPTION(MHD_OPTION_HTTPS_MEM_KEY, 0, trust_server_key_pem(server->agent->trust));
+        OPTION(MHD_OPTION_HTTPS_PRIORITIES, 0, "SECURE128:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2");
+    }
+    OPTION(MHD_OPTION_END, 0, NULL);
+#undef OPTION
+    listener->daemon = MHD_start_daemon(flags, 0, NULL, NULL, on_access, listener, MHD_OPTION_ARRAY,
+                                        options, MHD_OPTION_END);
+    if (listener->daemon == NULL) {
+        listener_free(listener);
+        haw_fail(error, HAW_IO, "start the HTTP server");
+        return NULL;
+    }
+    fd_steal(fd);
+
+    int epoll_fd = MHD_get_daemon_info(listener->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
+    listener->source = g_source_new(&source_funcs, sizeof(ServerSource));
+    ((ServerSource *) listener->source)->daemon = listener->daemon;
+    ((ServerSource *) listener->source)->epoll_tag =
+        g_source_add_unix_fd(listener->source, epoll_fd, G_IO_IN);
+    g_source_attach(listener->source, NULL);
+    return listener;
+}
+
+Server *
+server_new(Agent *agent)
+{
+    Server *server = g_new0(Server, 1);
+    server->agent = agent;
+    server->routes = route_table_new();
+    return server;
+}
+
+void
+server_free(Server *server)
+{
+    if (server == NULL) {
+        return;
+    }
+    listener_free(server->https);
+    listener_free(server->unix_socket);
+    route_table_free(server->routes);
+    g_free(server);
+}
+
+void
+server_add_routes(Server *server, const Route *routes)
+{
+    route_table_add(server->routes, routes);
+}
+
+guint
+server_busy(Server *server)
+{
+    return server->busy;
+}
+
+void
+server_quiesce(Server *server)
+{
+    Listener *both[] = {server->unix_socket, server->https};
+    for (size_t i = 0; i < G_N_ELEMENTS(both); i++) {
+        if (both[i] != NULL) {
+            int fd = MHD_quiesce_daemon(both[i]->daemon);
+            fd_close(&fd);
+        }
+    }
+}
+
+static int
+open_unix(const char *path, const char *group, GError **error)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    if (strlen(path) >= sizeof address.sun_path) {
+        haw_fail(error, HAW_INVALID, "the socket's path '%s' is too long", path);
+        return -1;
+    }
+    strcpy(address.sun_path, path);
+    haw_autofd int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    unlink(path);
+    mode_t old = umask(0177);
+    bool ok = fd >= 0 && bind(fd, (struct sockaddr *) &address, sizeof address) == 0 &&
+              listen(fd, 1024) == 0;
+    int err = errno;
+    umask(old);
+    if (!ok) {
+        haw_fail_errno(error, err, "listen on '%s'", path);
+        return -1;
+    }
+    struct group *entry = group != NULL ? getgrnam(group) : NULL;
+    if (group != NULL && entry == NULL) {
+        haw_fail(error, HAW_NOT_FOUND, "there is no group '%s'", group);
+        return -1;
+    }
+    if (chown(path, (uid_t) -1, entry != NULL ? entry->gr_gid : (gid_t) -1) < 0 ||
+        chmod(path, 0660) < 0) {
+        haw_fail_errno(error, errno, "set owner and mode of '%s'", path);
+        return -1;
+    }
+    return fd_steal(&fd);
+}
+
+bool
+server_listen_unix(Server *server, int passed_fd, GError **error)
+{
+    g_autofree char *path = agent_path(server->agent, "unix.socket");
+    haw_autofd int fd = passed_fd >= 0 ? passed_fd : open_unix(path, server->agent->group, error);
+    if (fd < 0) {
+        return false;
+    }
+    server->unix_socket = listener_new(server, &fd, false, error);
+    return server->unix_socket != NULL;
+}
+
+/* ":8443", "[::]:8443", "10.0.0.1", "[fd00::1]", "host" */
+static void
+split_address(const char *text, char **ret_host, char **ret_port)
+{
+    const char *bracket = text[0] == '[' ? strchr(text, ']') : NULL;
+    const char *colon = bracket != NULL ? strchr(bracket, ':') : strrchr(text, ':');
+    bool bare6 = bracket == NULL && colon != NULL && strchr(text, ':') != colon;
+    if (bracket != NULL) {
+        *ret_host = g_strndup(text + 1, (gsize) (bracket - text - 1));
+    } else if (colon == NULL || bare6) {
+        *ret_host = g_strdup(text);
+        colon = NULL;
+    } else {
+        *ret_host = g_strndup(text, (gsize) (colon - text));
+    }
+    *ret_port = g_strdup(colon != NULL && colon[1] != '\0' ? colon + 1 : DEFAULT_HTTPS_PORT);
+}
+
+static int
+open_tcp(const char *host, const char *port, GError **error)
+{
+    struct addrinfo hints = {.ai_family = AF_UNSPEC,
+                             .ai_socktype = SOCK_STREAM,
+                             .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
+    struct addrinfo *found = NULL;
+    int status = getaddrinfo(*host != '\0' ? host : NULL, port, &hints, &found);
+    if (status != 0) {
+        haw_fail(error, HAW_INVALID, "listen on '%s:%s': %s", host, port, gai_strerror(status));
+        return -1;
+    }
+    int fd = -1;
+    int err = EADDRNOTAVAIL;
+    /* A wildcard is one IPv6 socket that takes IPv4 too, where the kernel has IPv6. */
+    for (int pass = 0; pass < 2 && fd < 0; pass++) {
+        for (struct addrinfo *at = found; at != NULL && fd < 0; at = at->ai_next) {
+            if ((at->ai_family == AF_INET6) != (pass == 0)) {
+                continue;
+            }
+            int one = 1, zero = 0;
+            fd = socket(at->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+            if (fd < 0) {
+                err = errno;
+                continue;
+            }
+            setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+            if (at->ai_family == AF_INET6) {
+                setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &zero, sizeof zero);
+            }
+            if (bind(fd, at->ai_addr, at->ai_addrlen) < 0 || listen(fd, 1024) < 0) {
+                err = errno;
+                fd_close(&fd);
+            }
+        }
+    }
+    freeaddrinfo(found);
+    if (fd < 0) {
+        haw_fail_errno(error, err, "listen on '%s:%s'", host, port);
+    }
+    return fd;
+}
+
+bool
+server_listen_https(Server *server, const char *address, GError **error)
+{
+    if (address == NULL || *address == '\0') {
+        listener_free(g_steal_pointer(&server->https));
+        return true;
+    }
+    g_autofree char *host = NULL;
+    g_autofree char *port = NULL;
+    split_address(address, &host, &port);
+    if (server->https != NULL && strcmp(server->https->host, host) == 0 &&
+        strcmp(server->https->port, port) == 0) {
+        return true;
+    }
+    haw_autofd int fd = open_tcp(host, port, error);
+    if (fd < 0) {
+        return false;
+    }
+    Listener *fresh = listener_new(server, &fd, true, error);
+    if (fresh == NULL) {
+        return false;
+    }
+    fresh->host = g_steal_pointer(&host);
+    fresh->port = g_steal_pointer(&port);
+    listener_free(g_steal_pointer(&server->https)); /* S4 */
+    server->https = fresh;
+    haw_info("api.listening", KS("address", address));
+    return true;
+}
+
+static void
+add_address(json_t *list, const char *host, const char *port)
+{
+    g_autofree char *text =
+        g_strdup_printf(strchr(host, ':') != NULL ? "[%s]:%s" : "%s:%s", host, port);
+    json_array_append_new(list, json_string(text));
+}
+
+json_t *
+server_addresses(Server *server)
+{
+    json_t *list = json_array();
+    Listener *https = server->https;
+    if (https == NULL) {
+        return list;
+    }
+    bool wildcard = *https->host == '\0' || strcmp(https->host, "::") == 0 ||
+                    strcmp(https->host, "0.0.0.0") == 0;
+    if (!wildcard) {
+        add_address(list, https->host, https->port);
+        return list;
+    }
+    struct ifaddrs *all = NULL;
+    if (getifaddrs(&all) < 0) {
+        return list;
+    }
+    for (struct ifaddrs *at = all; at != NULL; at = at->ifa_next) {
+        char host[INET6_ADDRSTRLEN];
+        if (at->ifa_addr == NULL || (at->ifa_flags & IFF_LOOPBACK)) {
+            continue;
+        }
+        if (at->ifa_addr->sa_family == AF_INET) {
+            struct sockaddr_in *in = (struct sockaddr_in *) at->ifa_addr;
+            inet_ntop(AF_INET, &in->sin_addr, host, sizeof host);
+            add_address(list, host, https->port);
+        } else if (at->ifa_addr->sa_family == AF_INET6 && strcmp(https->host, "0.0.0.0") != 0) {
+            struct sockaddr_in6 *in6 = (struct sockaddr_in6 *) at->ifa_addr;
+            if (!IN6_IS_ADDR_LINKLOCAL(&in6->sin6_addr)) {
+                inet_ntop(AF_INET6, &in6->sin6_addr, host, sizeof host);
+                add_address(list, host, https->port);
+            }
+        }
+    }
+    freeifaddrs(all);
+    return list;
+}

@@ -1,0 +1,25 @@
+/* The table of helpers. */
+#include "agent/fork.h"
+
+#include <glib.h>
+#include <stdio.h>
+#include <string.h>
+
+static const struct {
+    const char *name;
+    int (*run)(int argc, char **argv);
+} helpers[] = {
+    {NULL, NULL},
+};
+
+int
+fork_main(int argc, char **argv)
+{
+    for (size_t i = 0; i < G_N_ELEMENTS(helpers); i++) {
+        if (helpers[i].name != NULL && strcmp(helpers[i].name, argv[0]) == 0) {
+            return helpers[i].run(argc, argv);
+        }
+    }
+    fprintf(stderr, "hawserd: there is no helper \"%s\"\n", argv[0]);
+    return 2;
+}

@@ -1,0 +1,110 @@
+/* Weak stand-ins for parts that have not landed yet, so that the agent links; goes away with the last. */
+#include "agent/api/info.h"
+#include "agent/api/resources.h"
+#include "agent/api/settings.h"
+#include "agent/api/warning.h"
+#include "agent/auth/project.h"
+#include "agent/auth/trust.h"
+#include "agent/image/image.h"
+#include "agent/inst/device.h"
+#include "agent/inst/inst.h"
+#include "agent/net/network.h"
+#include "agent/store/pool.h"
+
+#define W __attribute__((weak))
+#pragma GCC diagnostic ignored "-Wreturn-type"
+static bool no(GError **error) { return haw_fail(error, HAW_UNSUPPORTED, "this part has not landed yet"); }
+#define NO(sig) W sig { return no(error); }
+#define NONE(sig) W sig { no(error); return NULL; }
+
+W Settings *settings_load(Agent *agent, GError **error) { return g_malloc0(8); }
+W void settings_free(Settings *s) { g_free(s); }
+W const char *settings_get(Settings *s, const char *key) { return NULL; }
+W bool settings_bool(Settings *s, const char *key) { return false; }
+W gint64 settings_int(Settings *s, const char *key) { return 0; }
+W void settings_on_change(Settings *s, const char *key, SettingsApply apply) { }
+W Trust *trust_load(Agent *agent, GError **error) { return g_malloc0(8); }
+W void trust_free(Trust *t) { g_free(t); }
+W const char *trust_server_cert_pem(Trust *t) { return NULL; }
+W const char *trust_server_key_pem(Trust *t) { return NULL; }
+W const char *trust_server_fingerprint(Trust *t) { return ""; }
+W void trust_identify(Trust *t, const guint8 *der, size_t size, Caller *c) { c->kind = CALLER_UNTRUSTED; }
+NONE(json_t *project_config(Agent *agent, const char *project, GError **error))
+W const char *project_for_images(Agent *agent, const char *project) { return project; }
+W const char *project_for_profiles(Agent *agent, const char *project) { return project; }
+W const char *project_for_volumes(Agent *agent, const char *project) { return project; }
+W const char *project_for_networks(Agent *agent, const char *project) { return "default"; }
+W char *project_object_name(const char *project, const char *name) { return g_str_equal(project, "default") ? g_strdup(name) : g_strdup_printf("%s_%s", project, name); }
+W bool project_allow_instance(Agent *agent, const char *p, json_t *i, GError **error) { return true; }
+W bool project_allow_volume(Agent *agent, const char *p, json_t *i, GError **error) { return true; }
+W bool project_allow_network(Agent *agent, const char *p, const char *n, GError **error) { return true; }
+NONE(json_t *profile_load(Agent *agent, const char *project, const char *name, GError **error))
+W void warning_raise(Agent *agent, WarningType type, const char *project, const char *url, const char *message) { }
+W void warning_resolve(Agent *agent, WarningType type, const char *project, const char *url) { }
+W PoolTable *pool_table_new(Agent *agent) { return g_malloc0(8); }
+W void pool_table_free(PoolTable *t) { g_free(t); }
+W bool pool_table_start(PoolTable *t, GError **error) { return true; }
+W void pool_table_stop(PoolTable *t) { }
+W bool pool_exists(PoolTable *t, const char *p) { return false; }
+W char *pool_only(PoolTable *t) { return NULL; }
+W const char *pool_driver(PoolTable *t, const char *p) { return NULL; }
+NO(bool vol_create(PoolTable *t, const Vol *v, json_t *c, VolFill f, void *d, GError **error))
+NO(bool vol_create_from_image(PoolTable *t, const Vol *v, const char *fp, json_t *c, VolFill f, void *d, GError **error))
+NO(bool vol_copy(PoolTable *t, const Vol *a, const Vol *b, bool s, GCancellable *c, GError **error))
+NO(bool vol_delete(PoolTable *t, const Vol *v, GError **error))
+NO(bool vol_rename(PoolTable *t, const Vol *v, const char *n, GError **error))
+NO(bool vol_snapshot(PoolTable *t, const Vol *v, gint64 e, GError **error))
+NO(bool vol_snapshot_delete(PoolTable *t, const Vol *v, GError **error))
+NO(bool vol_snapshot_rename(PoolTable *t, const Vol *v, const char *n, GError **error))
+NO(bool vol_restore(PoolTable *t, const Vol *v, GError **error))
+NO(bool vol_set_quota(PoolTable *t, const Vol *v, gint64 b, GError **error))
+NO(bool vol_usage(PoolTable *t, const Vol *v, gint64 *u, gint64 *l, GError **error))
+NO(bool vol_mount(PoolTable *t, const Vol *v, char **p, GError **error))
+NO(bool vol_unmount(PoolTable *t, const Vol *v, GError **error))
+W void vol_adopt(PoolTable *t, const Vol *v) { }
+W char *vol_path(PoolTable *t, const Vol *v) { return g_strdup("/nonexistent"); }
+W bool vol_idmap_mountable(PoolTable *t, const Vol *v) { return false; }
+NONE(json_t *vol_config(PoolTable *t, const Vol *v, GError **error))
+NO(bool vol_set_config_key(PoolTable *t, const Vol *v, const char *k, const char *x, GError **error))
+W ImageTable *image_table_new(Agent *agent) { return g_malloc0(8); }
+W void image_table_free(ImageTable *t) { g_free(t); }
+W bool image_table_start(ImageTable *t, GError **error) { return true; }
+NONE(json_t *image_find(ImageTable *t, const char *p, const char *a, GError **error))
+NONE(json_t *image_resolve(ImageTable *t, Operation *op, const char *p, json_t *s, const char *w, GError **error))
+NO(bool image_unpack(ImageTable *t, Operation *op, const char *f, const char *p, GError **error))
+W void image_touch(ImageTable *t, const char *p, const char *f) { }
+W NetTable *net_table_new(Agent *agent) { return g_malloc0(8); }
+W void net_table_free(NetTable *t) { g_free(t); }
+W bool net_table_start(NetTable *t, GError **error) { return true; }
+W void net_table_stop(NetTable *t) { }
+NONE(json_t *net_find(NetTable *t, const char *p, const char *n, GError **error))
+NO(bool nic_validate(NetTable *t, const Nic *n, GError **error))
+NO(bool nic_start(NetTable *t, const Nic *n, json_t **r, GError **error))
+NO(bool nic_stop(NetTable *t, const Nic *n, GError **error))
+NO(bool nic_hotplug(NetTable *t, const Nic *n, pid_t pid, GError **error))
+NO(bool nic_hotunplug(NetTable *t, const Nic *n, pid_t pid, GError **error))
+NO(bool nic_update(NetTable *t, const Nic *n, json_t *o, GError **error))
+W bool nic_can_update_live(const Nic *n, const char *k) { return false; }
+W const char *nic_host_name(const Nic *n) { return NULL; }
+NONE(json_t *net_state_of_pid(pid_t pid, GError **error))
+W InstTable *inst_table_new(Agent *agent) { return g_malloc0(8); }
+W void inst_table_free(InstTable *t) { g_free(t); }
+W bool inst_table_start(InstTable *t, GError **error) { return true; }
+W void inst_table_stop_all(InstTable *t) { }
+W json_t *inst_used_by(InstTable *t, InstUses u, void *d) { return json_array(); }
+W bool inst_profile_changed(InstTable *t, const char *p, const char *n, GError **error) { return true; }
+NONE(Inst *inst_find(InstTable *t, const char *p, const char *n, GError **error))
+W void inst_unref(Inst *i) { }
+W GPtrArray *inst_list(InstTable *t, const char *p) { return g_ptr_array_new(); }
+NO(bool device_validate(Agent *a, const char *p, const Device *d, GError **error))
+NO(bool device_start(Agent *a, const Device *d, json_t **r, GError **error))
+NO(bool device_post_start(Agent *a, const Device *d, GError **error))
+NO(bool device_stop(Agent *a, const Device *d, GError **error))
+NO(bool device_hotplug(Agent *a, const Device *d, GError **error))
+NO(bool device_hotunplug(Agent *a, const Device *d, GError **error))
+W bool device_can_hotplug(const Device *d) { return false; }
+NO(bool device_update(Agent *a, const Device *d, json_t *o, bool *r, GError **error))
+#define ROUTES(x) W const Route x[] = {{NULL, NULL, NULL, 0}};
+ROUTES(certificate_routes) ROUTES(image_routes) ROUTES(info_routes) ROUTES(instance_routes)
+ROUTES(network_routes) ROUTES(pool_routes) ROUTES(profile_routes) ROUTES(project_routes)
+ROUTES(resource_routes) ROUTES(volume_routes) ROUTES(warning_routes)
