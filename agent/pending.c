@@ -96,6 +96,33 @@ W bool inst_profile_changed(InstTable *t, const char *p, const char *n, GError *
 NONE(Inst *inst_find(InstTable *t, const char *p, const char *n, GError **error))
 W void inst_unref(Inst *i) { }
 W GPtrArray *inst_list(InstTable *t, const char *p) { return g_ptr_array_new(); }
+W json_t *inst_config(Inst *i) { return NULL; }
+W json_t *inst_devices(Inst *i) { return NULL; }
+W json_t *inst_expanded_config(Inst *i) { return NULL; }
+W json_t *inst_expanded_devices(Inst *i) { return NULL; }
+W const char *inst_get(Inst *i, const char *k) { return NULL; }
+W bool inst_get_bool(Inst *i, const char *k, bool f) { return f; }
+W gint64 inst_id(Inst *i) { return 0; }
+W char *inst_log_dir(Inst *i) { return NULL; }
+W char *inst_run_dir(Inst *i) { return NULL; }
+W const char *inst_name(Inst *i) { return ""; }
+W const char *inst_project(Inst *i) { return ""; }
+W const char *inst_type(Inst *i) { return ""; }
+W pid_t inst_pid(Inst *i) { return 0; }
+W InstState inst_state(Inst *i) { return INST_STOPPED; }
+W Inst *inst_ref(Inst *i) { return i; }
+NO(bool inst_volume(Inst *i, Vol *v, GError **error))
+NO(bool inst_set_config(Inst *i, json_t *c, GError **error))
+W FiberLock *inst_queue(Inst *i) { return NULL; }
+NONE(InstExec *inst_exec_start(Inst *i, const InstExecSpec *s, GError **error))
+W pid_t inst_exec_pid(InstExec *e) { return 0; }
+NO(bool inst_exec_wait(InstExec *e, GCancellable *c, int *r, GError **error))
+W void inst_exec_free(InstExec *e) { }
+W int inst_console_open(Inst *i, GError **error) { no(error); return -1; }
+NONE(char *inst_console_log(Inst *i, size_t *r, GError **error))
+NO(bool inst_console_clear(Inst *i, GError **error))
+NO(bool inst_root_open(Inst *i, InstRoot *r, GError **error))
+W void inst_root_close(Inst *i, InstRoot *r) { }
 NO(bool device_validate(Agent *a, const char *p, const Device *d, GError **error))
 NO(bool device_start(Agent *a, const Device *d, json_t **r, GError **error))
 NO(bool device_post_start(Agent *a, const Device *d, GError **error))
