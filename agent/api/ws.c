@@ -208,8 +208,12 @@ ws_recv(Ws *ws, guint8 **ret_bytes, size_t *ret_size)
             ws->closed = true;
             continue;
         }
-        if (wslay_event_want_write(ws->wslay)) { /* a pong */
+        if (wslay_event_want_write(ws->wslay)) { /* a pong, or why we hang up */
             flush(ws);
+        }
+        if (!wslay_event_want_read(ws->wslay)) { /* W1 */
+            ws->closed = true;
+            continue;
         }
         if (ws->in.length == 0 && !ws->closed) {
             fiber_wait_fd(ws->fd, G_IO_IN, -1, ws->stop, NULL);
