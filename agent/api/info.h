@@ -2,4 +2,6 @@
 #pragma once
 #include "agent/api/server.h"
 
+/* What of LXD's API works, by its extensions' names; ends with NULL. */
+extern const char *const info_extensions[];
 extern const Route info_routes[];

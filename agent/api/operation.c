@@ -82,6 +82,7 @@ caller_dup(const Caller *caller)
     copy->username = g_strdup(caller->username);
     copy->address = g_strdup(caller->address);
     copy->projects = g_strdupv(caller->projects);
+    copy->certificate = NULL; /* of the request only */
     return copy;
 }
 

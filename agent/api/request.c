@@ -48,6 +48,7 @@ request_free(Request *req)
     g_free(req->caller.username);
     g_free(req->caller.address);
     g_strfreev(req->caller.projects);
+    g_clear_pointer(&req->caller.certificate, g_bytes_unref);
     if (req->body != NULL) {
         g_byte_array_unref(req->body);
     }

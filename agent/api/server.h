@@ -54,6 +54,7 @@ typedef struct {
     bool restricted;
     char **projects;   /* of a restricted caller, NULL-terminated */
     bool metrics_only; /* its certificate is of type metrics */
+    GBytes *certificate; /* what the peer showed, DER, trusted or not; NULL without */
 } Caller;
 const Caller *req_caller(Request *req);
 bool caller_may_project(const Caller *caller, const char *project);

@@ -7,9 +7,9 @@
 typedef enum {
     WARNING_UNDEFINED = 0,
     WARNING_MISSING_CGROUP_BLKIO = 1,
-    WARNING_NETWORK_UNAVAILABLE = 24,
-    WARNING_INSTANCE_AUTOSTART_FAILURE = 26,
-    WARNING_STORAGE_POOL_UNAVAILABLE = 29,
+    WARNING_NETWORK_UNAVAILABLE = 20,
+    WARNING_INSTANCE_AUTOSTART_FAILURE = 22,
+    WARNING_STORAGE_POOL_UNAVAILABLE = 24,
 } WarningType;
 /* Raises it (counts up when it is there), or marks it resolved. entity_url may be "". Yields. */
 void warning_raise(Agent *agent, WarningType type, const char *project, const char *entity_url,

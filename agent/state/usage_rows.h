@@ -1,0 +1,15 @@
+/* usage_rows.h: questions over many tables: what a project holds, what uses a profile.
+ * Threads: the database's (see db.h). */
+#pragma once
+#include "agent/state/db.h"
+
+/* ["btrfs","dir"]: the drivers of the pools there are; a new array. */
+json_t *usage_rows_pool_drivers(DbTx *tx, GError **error);
+/* URLs of everything in a project, "?project=" added when it isn't the default; a new array. */
+json_t *usage_rows_project(DbTx *tx, const char *project, GError **error);
+/* URLs of the instances that use a profile; a new array. */
+json_t *usage_rows_profile(DbTx *tx, const char *project, const char *profile, GError **error);
+/* Bytes of images, number of networks, and the 'size' keys of custom volumes (an array of texts, ""
+ * where it is not set) in a project. */
+bool usage_rows_totals(DbTx *tx, const char *project, gint64 *ret_image_bytes, gint64 *ret_networks,
+                       json_t **ret_volume_sizes, GError **error);
