@@ -17,12 +17,13 @@ typedef struct NetTable NetTable;     /* net/network.h */
 typedef struct InstTable InstTable;   /* inst/inst.h */
 
 typedef struct Agent {
-    char *dir;   /* /var/lib/hawser: unix.socket, database/, containers/, images/, storage-pools/, … */
+    char
+        *dir; /* /var/lib/hawser: unix.socket, database/, containers/, images/, storage-pools/, … */
     char *exe;   /* our own binary, for 'hawserd fork…' helpers */
     char *group; /* of the unix socket, NULL for root's */
     bool debug;
-    bool ready;         /* start-up is complete */
-    bool shutting_down; /* new changes are answered with 503 */
+    bool ready;             /* start-up is complete */
+    bool shutting_down;     /* new changes are answered with 503 */
     GCancellable *stopping; /* cancelled when the process is about to end: background fibers pass
                                it to what they wait for, and return */
 

@@ -5,36 +5,30 @@
  * S3  A reply is queued exactly once; the Request is freed by MHD's completion callback only.
  * S4  Changing the HTTPS address opens the new listener before the old one closes.
  * Not here: what a route does (handlers), who a certificate is (auth/trust.c). */
-#include "agent/api/request.h"
+#include "agent/api/server.h"
 
+#include "agent/api/listen.h"
+#include "agent/api/request.h"
 #include "agent/api/settings.h"
 #include "agent/auth/trust.h"
 #include "base/fd.h"
 #include "base/log.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <gnutls/gnutls.h>
 #include <gnutls/x509.h>
-#include <grp.h>
-#include <ifaddrs.h>
-#include <net/if.h>
 #include <netdb.h>
 #include <pwd.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
-#define HEADER_MAX         (64 * 1024)
-#define JSON_MAX           (1024 * 1024)
-#define CONNECTIONS_MAX    2048
-#define PER_ADDRESS_MAX    512
-#define IDLE_TIMEOUT_S     300
-#define DEFAULT_HTTPS_PORT "8443"
+#define HEADER_MAX      (64 * 1024)
+#define JSON_MAX        (1024 * 1024)
+#define CONNECTIONS_MAX 2048
+#define PER_ADDRESS_MAX 512
+#define IDLE_TIMEOUT_S  300
 
 typedef struct {
     GSource source; /* first: it is one */
@@ -445,110 +439,16 @@ server_quiesce(Server *server)
     }
 }
 
-static int
-open_unix(const char *path, const char *group, GError **error)
-{
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    if (strlen(path) >= sizeof address.sun_path) {
-        haw_fail(error, HAW_INVALID, "the socket's path '%s' is too long", path);
-        return -1;
-    }
-    strcpy(address.sun_path, path);
-    haw_autofd int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    unlink(path);
-    mode_t old = umask(0177);
-    bool ok = fd >= 0 && bind(fd, (struct sockaddr *) &address, sizeof address) == 0 &&
-              listen(fd, 1024) == 0;
-    int err = errno;
-    umask(old);
-    if (!ok) {
-        haw_fail_errno(error, err, "listen on '%s'", path);
-        return -1;
-    }
-    struct group *entry = group != NULL ? getgrnam(group) : NULL;
-    if (group != NULL && entry == NULL) {
-        haw_fail(error, HAW_NOT_FOUND, "there is no group '%s'", group);
-        return -1;
-    }
-    if (chown(path, (uid_t) -1, entry != NULL ? entry->gr_gid : (gid_t) -1) < 0 ||
-        chmod(path, 0660) < 0) {
-        haw_fail_errno(error, errno, "set owner and mode of '%s'", path);
-        return -1;
-    }
-    return fd_steal(&fd);
-}
-
 bool
 server_listen_unix(Server *server, int passed_fd, GError **error)
 {
     g_autofree char *path = agent_path(server->agent, "unix.socket");
-    haw_autofd int fd = passed_fd >= 0 ? passed_fd : open_unix(path, server->agent->group, error);
+    haw_autofd int fd = passed_fd >= 0 ? passed_fd : listen_unix(path, server->agent->group, error);
     if (fd < 0) {
         return false;
     }
     server->unix_socket = listener_new(server, &fd, false, error);
     return server->unix_socket != NULL;
-}
-
-/* ":8443", "[::]:8443", "10.0.0.1", "[fd00::1]", "host" */
-static void
-split_address(const char *text, char **ret_host, char **ret_port)
-{
-    const char *bracket = text[0] == '[' ? strchr(text, ']') : NULL;
-    const char *colon = bracket != NULL ? strchr(bracket, ':') : strrchr(text, ':');
-    bool bare6 = bracket == NULL && colon != NULL && strchr(text, ':') != colon;
-    if (bracket != NULL) {
-        *ret_host = g_strndup(text + 1, (gsize) (bracket - text - 1));
-    } else if (colon == NULL || bare6) {
-        *ret_host = g_strdup(text);
-        colon = NULL;
-    } else {
-        *ret_host = g_strndup(text, (gsize) (colon - text));
-    }
-    *ret_port = g_strdup(colon != NULL && colon[1] != '\0' ? colon + 1 : DEFAULT_HTTPS_PORT);
-}
-
-static int
-open_tcp(const char *host, const char *port, GError **error)
-{
-    struct addrinfo hints = {.ai_family = AF_UNSPEC,
-                             .ai_socktype = SOCK_STREAM,
-                             .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
-    struct addrinfo *found = NULL;
-    int status = getaddrinfo(*host != '\0' ? host : NULL, port, &hints, &found);
-    if (status != 0) {
-        haw_fail(error, HAW_INVALID, "listen on '%s:%s': %s", host, port, gai_strerror(status));
-        return -1;
-    }
-    int fd = -1;
-    int err = EADDRNOTAVAIL;
-    /* A wildcard is one IPv6 socket that takes IPv4 too, where the kernel has IPv6. */
-    for (int pass = 0; pass < 2 && fd < 0; pass++) {
-        for (struct addrinfo *at = found; at != NULL && fd < 0; at = at->ai_next) {
-            if ((at->ai_family == AF_INET6) != (pass == 0)) {
-                continue;
-            }
-            int one = 1, zero = 0;
-            fd = socket(at->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-            if (fd < 0) {
-                err = errno;
-                continue;
-            }
-            setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-            if (at->ai_family == AF_INET6) {
-                setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &zero, sizeof zero);
-            }
-            if (bind(fd, at->ai_addr, at->ai_addrlen) < 0 || listen(fd, 1024) < 0) {
-                err = errno;
-                fd_close(&fd);
-            }
-        }
-    }
-    freeaddrinfo(found);
-    if (fd < 0) {
-        haw_fail_errno(error, err, "listen on '%s:%s'", host, port);
-    }
-    return fd;
 }
 
 bool
@@ -560,12 +460,12 @@ server_listen_https(Server *server, const char *address, GError **error)
     }
     g_autofree char *host = NULL;
     g_autofree char *port = NULL;
-    split_address(address, &host, &port);
+    listen_split(address, &host, &port);
     if (server->https != NULL && strcmp(server->https->host, host) == 0 &&
         strcmp(server->https->port, port) == 0) {
         return true;
     }
-    haw_autofd int fd = open_tcp(host, port, error);
+    haw_autofd int fd = listen_tcp(host, port, error);
     if (fd < 0) {
         return false;
     }
@@ -581,49 +481,9 @@ server_listen_https(Server *server, const char *address, GError **error)
     return true;
 }
 
-static void
-add_address(json_t *list, const char *host, const char *port)
-{
-    g_autofree char *text =
-        g_strdup_printf(strchr(host, ':') != NULL ? "[%s]:%s" : "%s:%s", host, port);
-    json_array_append_new(list, json_string(text));
-}
-
 json_t *
 server_addresses(Server *server)
 {
-    json_t *list = json_array();
     Listener *https = server->https;
-    if (https == NULL) {
-        return list;
-    }
-    bool wildcard = *https->host == '\0' || strcmp(https->host, "::") == 0 ||
-                    strcmp(https->host, "0.0.0.0") == 0;
-    if (!wildcard) {
-        add_address(list, https->host, https->port);
-        return list;
-    }
-    struct ifaddrs *all = NULL;
-    if (getifaddrs(&all) < 0) {
-        return list;
-    }
-    for (struct ifaddrs *at = all; at != NULL; at = at->ifa_next) {
-        char host[INET6_ADDRSTRLEN];
-        if (at->ifa_addr == NULL || (at->ifa_flags & IFF_LOOPBACK)) {
-            continue;
-        }
-        if (at->ifa_addr->sa_family == AF_INET) {
-            struct sockaddr_in *in = (struct sockaddr_in *) at->ifa_addr;
-            inet_ntop(AF_INET, &in->sin_addr, host, sizeof host);
-            add_address(list, host, https->port);
-        } else if (at->ifa_addr->sa_family == AF_INET6 && strcmp(https->host, "0.0.0.0") != 0) {
-            struct sockaddr_in6 *in6 = (struct sockaddr_in6 *) at->ifa_addr;
-            if (!IN6_IS_ADDR_LINKLOCAL(&in6->sin6_addr)) {
-                inet_ntop(AF_INET6, &in6->sin6_addr, host, sizeof host);
-                add_address(list, host, https->port);
-            }
-        }
-    }
-    freeifaddrs(all);
-    return list;
+    return https != NULL ? listen_addresses(https->host, https->port) : json_array();
 }

@@ -86,7 +86,9 @@ on_message(wslay_event_context_ptr wslay, const struct wslay_event_on_msg_recv_a
     message->kind = arg->opcode == WSLAY_TEXT_FRAME ? WS_TEXT : WS_BINARY;
     message->size = arg->msg_length;
     message->bytes = g_malloc(arg->msg_length + 1);
-    memcpy(message->bytes, arg->msg, arg->msg_length);
+    if (arg->msg_length > 0) {
+        memcpy(message->bytes, arg->msg, arg->msg_length);
+    }
     message->bytes[arg->msg_length] = '\0';
     g_queue_push_tail(&ws->in, message);
 }

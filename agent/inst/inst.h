@@ -40,9 +40,9 @@ gint64 inst_id(Inst *inst);
 InstState inst_state(Inst *inst);
 pid_t inst_pid(Inst *inst); /* of init on the host; 0 unless running or frozen */
 /* Borrowed; replaced by each change, so take a reference across anything that yields. */
-json_t *inst_config(Inst *inst);           /* local */
-json_t *inst_devices(Inst *inst);          /* local */
-json_t *inst_expanded_config(Inst *inst);  /* profiles, then local */
+json_t *inst_config(Inst *inst);          /* local */
+json_t *inst_devices(Inst *inst);         /* local */
+json_t *inst_expanded_config(Inst *inst); /* profiles, then local */
 json_t *inst_expanded_devices(Inst *inst);
 /* config value, expanded; NULL when absent. */
 const char *inst_get(Inst *inst, const char *key);
@@ -98,11 +98,10 @@ bool inst_console_clear(Inst *inst, GError **error);
 /* Descriptors for the instance's root as seen from inside: the running container's /proc/PID/root
  * and user namespace, or the mounted volume's rootfs while it is stopped. Call done after use. */
 typedef struct {
-    int root_fd;    /* O_PATH of "/" */
-    pid_t pid;      /* 0 when stopped */
-    json_t *idmap;  /* [{"Isuid","Isgid","Hostid","Nsid","Maprange"}…] how ids on disk are read */
-    bool mounted;   /* we mounted the volume */
+    int root_fd;   /* O_PATH of "/" */
+    pid_t pid;     /* 0 when stopped */
+    json_t *idmap; /* [{"Isuid","Isgid","Hostid","Nsid","Maprange"}…] how ids on disk are read */
+    bool mounted;  /* we mounted the volume */
 } InstRoot;
 bool inst_root_open(Inst *inst, InstRoot *ret_root, GError **error);
 void inst_root_close(Inst *inst, InstRoot *root);
-
