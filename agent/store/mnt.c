@@ -402,7 +402,12 @@ mnt_overlay(const struct mnt_overlay *spec, GError **error)
     if (fs < 0) {
         return haw_fail_errno(error, errno, "open the filesystem 'overlay'");
     }
-    syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, "source", "hawser", 0);
+    /* The kernel's defaults are a matter of its configuration; what it does not know it refuses. */
+    static const char *const options[][2] = {
+        {"source", "hawser"}, {"index", "off"}, {"metacopy", "off"}, {"redirect_dir", "on"}};
+    for (size_t i = 0; i < G_N_ELEMENTS(options); i++) {
+        syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, options[i][0], options[i][1], 0);
+    }
     if (!set_layers(fs, spec, userns, error) || !overlay_create(fs, spec, error)) {
         return false;
     }

@@ -28,7 +28,8 @@ quota_call(const char *path, int command, guint32 project, void *data)
     if (fd < 0) {
         return -1;
     }
-    return (int) syscall(SYS_quotactl_fd, fd, QCMD(command, PRJQUOTA), project, data);
+    guint32 call = (guint32) command << SUBCMDSHIFT | PRJQUOTA;
+    return (int) syscall(SYS_quotactl_fd, fd, call, project, data);
 }
 
 bool

@@ -537,7 +537,7 @@ shelf_link(PoolTable *table, Pool *pool, const Vol *vol)
 
 /* ---- drivers ---- */
 
-const Driver *const driver_table[] = {&dir_driver, NULL};
+const Driver *const driver_table[] = {&btrfs_driver, &dir_driver, &overlay_driver, NULL};
 
 const Driver *
 driver_find(const char *name)

@@ -82,8 +82,13 @@ run_carry(void *data)
         from = work->path;
     }
 
+    /* A copy does not enter mounts: what a view mounts at rootfs goes over by itself. */
+    g_autofree char *root = g_build_filename(from, "rootfs", NULL);
+    g_autofree char *to_root = g_build_filename(work->to->path, "rootfs", NULL);
     work->ok = work->to_driver->create(work->to, &work->error);
-    if (work->ok && !tree_copy(from, work->to->path, work->cancel, &work->error)) {
+    if (work->ok && (!tree_copy(from, work->to->path, work->cancel, &work->error) ||
+                     (viewed && mnt_is_mounted(root) &&
+                      !tree_copy(root, to_root, work->cancel, &work->error)))) {
         work->to_driver->remove(work->to, NULL);
         work->ok = false;
     }
