@@ -41,31 +41,6 @@ W bool project_allow_network(Agent *agent, const char *p, const char *n, GError 
 NONE(json_t *profile_load(Agent *agent, const char *project, const char *name, GError **error))
 W void warning_raise(Agent *agent, WarningType type, const char *project, const char *url, const char *message) { }
 W void warning_resolve(Agent *agent, WarningType type, const char *project, const char *url) { }
-W PoolTable *pool_table_new(Agent *agent) { return g_malloc0(8); }
-W void pool_table_free(PoolTable *t) { g_free(t); }
-W bool pool_table_start(PoolTable *t, GError **error) { return true; }
-W void pool_table_stop(PoolTable *t) { }
-W bool pool_exists(PoolTable *t, const char *p) { return false; }
-W char *pool_only(PoolTable *t) { return NULL; }
-W const char *pool_driver(PoolTable *t, const char *p) { return NULL; }
-NO(bool vol_create(PoolTable *t, const Vol *v, json_t *c, VolFill f, void *d, GError **error))
-NO(bool vol_create_from_image(PoolTable *t, const Vol *v, const char *fp, json_t *c, VolFill f, void *d, GError **error))
-NO(bool vol_copy(PoolTable *t, const Vol *a, const Vol *b, bool s, GCancellable *c, GError **error))
-NO(bool vol_delete(PoolTable *t, const Vol *v, GError **error))
-NO(bool vol_rename(PoolTable *t, const Vol *v, const char *n, GError **error))
-NO(bool vol_snapshot(PoolTable *t, const Vol *v, gint64 e, GError **error))
-NO(bool vol_snapshot_delete(PoolTable *t, const Vol *v, GError **error))
-NO(bool vol_snapshot_rename(PoolTable *t, const Vol *v, const char *n, GError **error))
-NO(bool vol_restore(PoolTable *t, const Vol *v, GError **error))
-NO(bool vol_set_quota(PoolTable *t, const Vol *v, gint64 b, GError **error))
-NO(bool vol_usage(PoolTable *t, const Vol *v, gint64 *u, gint64 *l, GError **error))
-NO(bool vol_mount(PoolTable *t, const Vol *v, char **p, GError **error))
-NO(bool vol_unmount(PoolTable *t, const Vol *v, GError **error))
-W void vol_adopt(PoolTable *t, const Vol *v) { }
-W char *vol_path(PoolTable *t, const Vol *v) { return g_strdup("/nonexistent"); }
-W bool vol_idmap_mountable(PoolTable *t, const Vol *v) { return false; }
-NONE(json_t *vol_config(PoolTable *t, const Vol *v, GError **error))
-NO(bool vol_set_config_key(PoolTable *t, const Vol *v, const char *k, const char *x, GError **error))
 W ImageTable *image_table_new(Agent *agent) { return g_malloc0(8); }
 W void image_table_free(ImageTable *t) { g_free(t); }
 W bool image_table_start(ImageTable *t, GError **error) { return true; }
@@ -133,5 +108,5 @@ W bool device_can_hotplug(const Device *d) { return false; }
 NO(bool device_update(Agent *a, const Device *d, json_t *o, bool *r, GError **error))
 #define ROUTES(x) W const Route x[] = {{NULL, NULL, NULL, 0}};
 ROUTES(certificate_routes) ROUTES(image_routes) ROUTES(info_routes) ROUTES(instance_routes)
-ROUTES(network_routes) ROUTES(pool_routes) ROUTES(profile_routes) ROUTES(project_routes)
-ROUTES(resource_routes) ROUTES(volume_routes) ROUTES(warning_routes)
+ROUTES(network_routes) ROUTES(profile_routes) ROUTES(project_routes)
+ROUTES(resource_routes) ROUTES(warning_routes)
