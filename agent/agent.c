@@ -114,7 +114,7 @@ static bool
 start_socket(Agent *agent, GError **error)
 {
     static const Route *const tables[] = {
-        certificate_routes, event_routes,    image_routes,     info_routes,    instance_routes,
+        certificate_routes, event_routes,    image_routes, image_alias_routes,     info_routes,    instance_routes,
         internal_routes,    network_routes,  operation_routes, pool_routes,    profile_routes,
         project_routes,     resource_routes, volume_routes,    warning_routes,
     };

@@ -41,13 +41,6 @@ W bool project_allow_network(Agent *agent, const char *p, const char *n, GError 
 NONE(json_t *profile_load(Agent *agent, const char *project, const char *name, GError **error))
 W void warning_raise(Agent *agent, WarningType type, const char *project, const char *url, const char *message) { }
 W void warning_resolve(Agent *agent, WarningType type, const char *project, const char *url) { }
-W ImageTable *image_table_new(Agent *agent) { return g_malloc0(8); }
-W void image_table_free(ImageTable *t) { g_free(t); }
-W bool image_table_start(ImageTable *t, GError **error) { return true; }
-NONE(json_t *image_find(ImageTable *t, const char *p, const char *a, GError **error))
-NONE(json_t *image_resolve(ImageTable *t, Operation *op, const char *p, json_t *s, const char *w, GError **error))
-NO(bool image_unpack(ImageTable *t, Operation *op, const char *f, const char *p, GError **error))
-W void image_touch(ImageTable *t, const char *p, const char *f) { }
 W NetTable *net_table_new(Agent *agent) { return g_malloc0(8); }
 W void net_table_free(NetTable *t) { g_free(t); }
 W bool net_table_start(NetTable *t, GError **error) { return true; }
@@ -107,6 +100,6 @@ NO(bool device_hotunplug(Agent *a, const Device *d, GError **error))
 W bool device_can_hotplug(const Device *d) { return false; }
 NO(bool device_update(Agent *a, const Device *d, json_t *o, bool *r, GError **error))
 #define ROUTES(x) W const Route x[] = {{NULL, NULL, NULL, 0}};
-ROUTES(certificate_routes) ROUTES(image_routes) ROUTES(info_routes) ROUTES(instance_routes)
+ROUTES(certificate_routes) ROUTES(info_routes) ROUTES(instance_routes)
 ROUTES(network_routes) ROUTES(profile_routes) ROUTES(project_routes)
 ROUTES(resource_routes) ROUTES(warning_routes)

@@ -233,10 +233,12 @@ unpack_squashfs(struct job *job)
     if (job->spec->prefix != NULL || job->spec->only != NULL || job->shift != NULL) {
         return haw_fail(&job->error, HAW_UNSUPPORTED, "A squashfs can only be unpacked as a whole");
     }
-    const char *const argv[] = {"unsquashfs", "-f",  "-n", "-q", "-d", job->spec->dir,
-                                "/dev/stdin", NULL};
+    const char *const argv[] = {"unsquashfs", "-f",           "-n",         "-q",
+                                "-d",         job->spec->dir, "/dev/stdin", NULL};
     /* It reopens its standard input by name, so the offset doesn't matter. */
-    ProcSpec proc = {.argv = argv, .fd_in = job->spec->fd, .fd_out = -1,
+    ProcSpec proc = {.argv = argv,
+                     .fd_in = job->spec->fd,
+                     .fd_out = -1,
                      .cancel = meter_cancel(job->spec->meter)};
     if (!proc_run(&proc, NULL, &job->error)) {
         return haw_push(&job->error, "unpack squashfs");
@@ -367,8 +369,9 @@ archive_extension(int fd)
     } kinds[] = {
         {0, "BZh", 3, ".tar.bz2"},
         {0, "\x1f\x8b", 2, ".tar.gz"},
-        {0, "\xfd"
-            "7zXZ",
+        {0,
+         "\xfd"
+         "7zXZ",
          5, ".tar.xz"},
         {0, "\x5d\x00\x00", 3, ".tar.lzma"},
         {0, "\x28\xb5\x2f\xfd", 4, ".tar.zst"},

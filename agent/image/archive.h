@@ -7,12 +7,14 @@
 
 /* ---- out of archives ---- */
 typedef struct {
-    int fd;                  /* of the archive, seekable, borrowed; read from its start */
-    const char *dir;         /* exists; nothing outside is touched */
-    const char *prefix;      /* "backup/container": only what is below it, without it. NULL: all */
-    const char *const *only; /* names at the top that are taken, others are passed over. NULL: all */
-    json_t *idmap; /* as InstRoot's: container ids in the archive become host ids. NULL: unchanged */
-    Meter *meter;  /* counts bytes of the archive; may be NULL */
+    int fd;             /* of the archive, seekable, borrowed; read from its start */
+    const char *dir;    /* exists; nothing outside is touched */
+    const char *prefix; /* "backup/container": only what is below it, without it. NULL: all */
+    const char *const
+        *only; /* names at the top that are taken, others are passed over. NULL: all */
+    json_t
+        *idmap;   /* as InstRoot's: container ids in the archive become host ids. NULL: unchanged */
+    Meter *meter; /* counts bytes of the archive; may be NULL */
 } ArchiveUnpack;
 
 /* Keeps numeric owners, modes, times, user.* and security.capability attributes, POSIX ACLs, hard

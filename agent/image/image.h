@@ -4,6 +4,7 @@
 #include "agent/agent.h"
 #include "agent/api/server.h"
 #include "agent/store/pool.h"
+#include "base/fiber.h"
 
 ImageTable *image_table_new(Agent *agent);
 void image_table_free(ImageTable *table);
@@ -27,4 +28,17 @@ bool image_unpack(ImageTable *table, Operation *op, const char *fingerprint, con
                   GError **error);
 /* Notes the use (last_used_at). Yields. */
 void image_touch(ImageTable *table, const char *project, const char *fingerprint);
-extern const Route image_routes[];
+extern const Route image_routes[], image_alias_routes[];
+
+/* ---- between the files of agent/image ---- */
+typedef struct RemoteSource RemoteSource; /* remote.h */
+/* Held around every change of which files belong to which rows. */
+FiberLock *image_files_lock(ImageTable *table);
+/* images/FINGERPRINT and images/FINGERPRINT.rootfs; caller frees. */
+char *image_file(Agent *agent, const char *fingerprint, bool rootfs);
+/* The image of a remote source, downloaded unless it is here; a new reference. 'project' is the
+ * image project. cached: expires when unused. Yields. */
+json_t *image_download(ImageTable *table, Operation *op, const char *project,
+                       const RemoteSource *source, bool cached, GError **error);
+/* The row, and with the last project's row files and volumes. Yields. */
+bool image_delete(ImageTable *table, const char *project, const char *fingerprint, GError **error);

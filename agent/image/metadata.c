@@ -61,7 +61,7 @@ text_map(json_t *from, const char *what, json_t **ret_map, GError **error)
     if (from != NULL && !json_is_null(from) && !json_is_object(from)) {
         return haw_fail(error, HAW_INVALID, "metadata.yaml: \"%s\" is no map", what);
     }
-    json_object_foreach(from, key, value) {
+    json_object_foreach (from, key, value) {
         if (!json_is_string(value)) {
             return haw_fail(error, HAW_INVALID, "metadata.yaml: \"%s.%s\" is no text", what, key);
         }
@@ -91,7 +91,7 @@ check_when(json_t *from, const char *path, GError **error)
     json_auto_t *when = json_array();
     size_t i;
     json_t *value;
-    json_array_foreach(from, i, value) {
+    json_array_foreach (from, i, value) {
         if (!json_is_string(value)) {
             haw_fail(error, HAW_INVALID, "metadata.yaml: \"when\" of template \"%s\"", path);
             return NULL;
@@ -162,7 +162,7 @@ check(json_t *raw, GError **error)
         haw_fail(error, HAW_INVALID, "metadata.yaml: \"templates\" is no map");
         return NULL;
     }
-    json_object_foreach(from, path, value) {
+    json_object_foreach (from, path, value) {
         if (!check_template(templates, path, value, error)) {
             return NULL;
         }

@@ -456,8 +456,8 @@ open_output(struct job *job)
     }
     archive_write_set_options(job->out, compressions[row].options);
     if (level >= 0) {
-        const char *filter = strcmp(compressions[row].name, "pigz") == 0 ? "gzip"
-                                                                         : compressions[row].name;
+        const char *filter =
+            strcmp(compressions[row].name, "pigz") == 0 ? "gzip" : compressions[row].name;
         g_autofree char *text = g_strdup_printf("%d", level);
         if (archive_write_set_filter_option(job->out, filter, "compression-level", text) !=
             ARCHIVE_OK) {
@@ -501,8 +501,8 @@ bool
 archive_pack(int fd, const ArchiveMember *members, size_t count, const char *compression,
              Meter *meter, GError **error)
 {
-    struct job job = {.fd = fd, .members = members, .count = count, .compression = compression,
-                      .meter = meter};
+    struct job job = {
+        .fd = fd, .members = members, .count = count, .compression = compression, .meter = meter};
     fiber_run(pack_all, &job);
     if (!job.ok) {
         g_propagate_error(error, job.error);

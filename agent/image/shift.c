@@ -4,6 +4,7 @@
  * version, then tag, permissions, id of each entry), which libarchive knows only as entries. */
 #include "agent/image/shift.h"
 
+#include <archive.h>
 #include <archive_entry.h>
 #include <linux/posix_acl_xattr.h>
 #include <string.h>
@@ -28,7 +29,7 @@ shift_new(json_t *idmap)
     shift->ranges = g_array_new(FALSE, TRUE, sizeof(struct range));
     size_t i;
     json_t *entry;
-    json_array_foreach(idmap, i, entry) {
+    json_array_foreach (idmap, i, entry) {
         struct range range = {
             .user = json_is_true(json_object_get(entry, "Isuid")),
             .group = json_is_true(json_object_get(entry, "Isgid")),
@@ -168,7 +169,8 @@ shift_acl_entry(const Shift *shift, struct archive_entry *entry, bool is_default
                 id = (int) shift_to_container(shift, tag == ARCHIVE_ENTRY_ACL_GROUP,
                                               GUINT32_FROM_LE(one.e_id));
             }
-            archive_entry_acl_add_entry(entry, type, GUINT16_FROM_LE(one.e_perm) & 7, tag, id, NULL);
+            archive_entry_acl_add_entry(entry, type, GUINT16_FROM_LE(one.e_perm) & 7, tag, id,
+                                        NULL);
         }
     }
 }

@@ -391,7 +391,8 @@ device_harmless(mode_t type, unsigned major_number, unsigned minor_number)
 {
     static const struct {
         unsigned major, minor;
-    } nodes[] = {{1, 3}, {1, 5}, {1, 7}, {1, 8}, {1, 9}, {5, 0}, {5, 1}, {5, 2}, {10, 200}, {10, 229}};
+    } nodes[] = {{1, 3}, {1, 5}, {1, 7}, {1, 8},    {1, 9},
+                 {5, 0}, {5, 1}, {5, 2}, {10, 200}, {10, 229}};
     for (size_t i = 0; i < G_N_ELEMENTS(nodes); i++) {
         if (type == S_IFCHR && nodes[i].major == major_number && nodes[i].minor == minor_number) {
             return true;
@@ -462,8 +463,7 @@ write_node(Sink *sink, struct archive_entry *entry, const char *name, GError **e
     entry_times(entry, times);
     if (fchownat(dir_fd, base, shift_to_host(sink->shift, false, (guint32) uid),
                  shift_to_host(sink->shift, true, (guint32) gid), AT_SYMLINK_NOFOLLOW) < 0 ||
-        (type != S_IFLNK &&
-         fchmodat(dir_fd, base, archive_entry_perm(entry) & 07777, 0) < 0)) {
+        (type != S_IFLNK && fchmodat(dir_fd, base, archive_entry_perm(entry) & 07777, 0) < 0)) {
         return haw_fail_errno(error, errno, "archive entry \"%s\": owner and mode", name);
     }
     utimensat(dir_fd, base, times, AT_SYMLINK_NOFOLLOW);

@@ -29,8 +29,8 @@ drop_overlay_attributes(int dir_fd, const char *base)
 }
 
 static bool
-check_entry(int dir_fd, const char *base, const char *name, const struct stat *st,
-            guint64 *skipped, GError **error)
+check_entry(int dir_fd, const char *base, const char *name, const struct stat *st, guint64 *skipped,
+            GError **error)
 {
     if (S_ISCHR(st->st_mode) || S_ISBLK(st->st_mode)) {
         bool keep;
@@ -39,7 +39,8 @@ check_entry(int dir_fd, const char *base, const char *name, const struct stat *s
         }
         if (!keep) {
             ++*skipped;
-            return unlinkat(dir_fd, base, 0) == 0 || haw_fail_errno(error, errno, "remove '%s'", name);
+            return unlinkat(dir_fd, base, 0) == 0 ||
+                   haw_fail_errno(error, errno, "remove '%s'", name);
         }
     }
     drop_overlay_attributes(dir_fd, base);

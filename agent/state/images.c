@@ -40,10 +40,9 @@ get_text(json_t *object, const char *key)
 static json_t *
 load_aliases(DbTx *tx, gint64 image_id, GError **error)
 {
-    g_autoptr(DbRows) rows =
-        db_query(tx, error,
-                 "SELECT name, description FROM image_aliases WHERE image_id = ? ORDER BY name",
-                 "i", image_id);
+    g_autoptr(DbRows) rows = db_query(
+        tx, error, "SELECT name, description FROM image_aliases WHERE image_id = ? ORDER BY name",
+        "i", image_id);
     if (rows == NULL) {
         return NULL;
     }
@@ -146,7 +145,7 @@ images_find_source(DbTx *tx, const char *project, json_t *source, GError **error
     size_t i;
     json_t *image;
     static const char *const keys[] = {"server", "protocol", "alias", "image_type", NULL};
-    json_array_foreach(list, i, image) {
+    json_array_foreach (list, i, image) {
         json_t *have = json_object_get(image, "update_source");
         bool same = true;
         for (int k = 0; keys[k] != NULL; k++) {
@@ -162,11 +161,11 @@ images_find_source(DbTx *tx, const char *project, json_t *source, GError **error
 json_t *
 images_list(DbTx *tx, const char *project, bool public_only, GError **error)
 {
-    g_autoptr(DbRows) rows =
-        db_query(tx, error,
-                 "SELECT " COLUMNS FROM " WHERE (projects.name = ? OR ?) AND (images.public OR NOT ?)"
-                 " ORDER BY projects.name, images.fingerprint",
-                 "sbb", project, (int) (project == NULL), (int) public_only);
+    g_autoptr(DbRows) rows = db_query(tx, error,
+                                      "SELECT " COLUMNS FROM
+                                      " WHERE (projects.name = ? OR ?) AND (images.public OR NOT ?)"
+                                      " ORDER BY projects.name, images.fingerprint",
+                                      "sbb", project, (int) (project == NULL), (int) public_only);
     return collect(tx, rows, error);
 }
 
@@ -195,7 +194,8 @@ images_insert(DbTx *tx, const char *project, json_t *image, GError **error)
     return db_exec(
         tx, error,
         "INSERT INTO images (project_id, fingerprint, filename, size, public, cached, auto_update,"
-        " architecture, type, created_at, expires_at, uploaded_at, last_used_at, properties, source,"
+        " architecture, type, created_at, expires_at, uploaded_at, last_used_at, properties, "
+        "source,"
         " profiles) VALUES ((SELECT id FROM projects WHERE name = ?),"
         " ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         "sssibbbssiiiijss", project, get_text(image, "fingerprint"), get_text(image, "filename"),
@@ -252,8 +252,8 @@ images_touch(DbTx *tx, const char *project, const char *fingerprint, gint64 now,
 bool
 images_count(DbTx *tx, const char *fingerprint, gint64 *ret_count, GError **error)
 {
-    g_autoptr(DbRows) rows = db_query(
-        tx, error, "SELECT count(*) FROM images WHERE fingerprint = ?", "s", fingerprint);
+    g_autoptr(DbRows) rows =
+        db_query(tx, error, "SELECT count(*) FROM images WHERE fingerprint = ?", "s", fingerprint);
     if (rows == NULL || !db_next(rows)) {
         return rows != NULL && db_rows_ok(rows, error);
     }
@@ -288,6 +288,26 @@ images_pools(DbTx *tx, const char *fingerprint, GError **error)
         json_array_append_new(pools, json_string(db_text(rows, 0)));
     }
     return db_rows_ok(rows, error) ? json_incref(pools) : NULL;
+}
+
+json_t *
+images_stray_volumes(DbTx *tx, GError **error)
+{
+    g_autoptr(DbRows) rows = db_query(
+        tx, error,
+        "SELECT pools.name, volumes.name FROM volumes JOIN pools ON pools.id = volumes.pool_id"
+        " WHERE volumes.type = 'image'"
+        " AND volumes.name NOT IN (SELECT fingerprint FROM images)",
+        "");
+    if (rows == NULL) {
+        return NULL;
+    }
+
+    json_auto_t *strays = json_array();
+    while (db_next(rows)) {
+        json_array_append_new(strays, json_pack("[s,s]", db_text(rows, 0), db_text(rows, 1)));
+    }
+    return db_rows_ok(rows, error) ? json_incref(strays) : NULL;
 }
 
 #define ALIAS_SELECT                                                                               \

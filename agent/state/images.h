@@ -27,6 +27,8 @@ bool images_count(DbTx *tx, const char *fingerprint, gint64 *ret_count, GError *
 json_t *images_any(DbTx *tx, const char *fingerprint, GError **error);
 /* The pools that hold a volume of it: an array of names. */
 json_t *images_pools(DbTx *tx, const char *fingerprint, GError **error);
+/* [[pool, fingerprint]…]: volumes of images that no project has. */
+json_t *images_stray_volumes(DbTx *tx, GError **error);
 
 /* {"name","description","target","type"}; NOT_FOUND "Image alias not found". */
 json_t *image_aliases_find(DbTx *tx, const char *project, const char *name, bool public_only,
