@@ -104,7 +104,6 @@ source_next(struct archive *in, struct archive_entry **ret_entry, GError **error
 /* ---- the worker ---- */
 struct job {
     const ArchiveUnpack *spec; /* borrowed: the fiber waits */
-    Shift *shift;              /* owned by the fiber */
     bool ok;
     GError *error;
     guint64 skipped;
@@ -165,7 +164,7 @@ unpack_entry(const ArchiveUnpack *spec, Sink *sink, struct archive *in, struct a
 static bool
 unpack_all(struct job *job, struct archive *in, int root_fd, GError **error)
 {
-    g_autoptr(Sink) sink = sink_new(root_fd, job->shift);
+    g_autoptr(Sink) sink = sink_new(root_fd, job->spec->idmap);
     struct archive_entry *entry;
     int more;
     while ((more = source_next(in, &entry, error)) > 0) {
@@ -230,7 +229,7 @@ check_tree(void *data)
 static bool
 unpack_squashfs(struct job *job)
 {
-    if (job->spec->prefix != NULL || job->spec->only != NULL || job->shift != NULL) {
+    if (job->spec->prefix != NULL || job->spec->only != NULL || job->spec->idmap != NULL) {
         return haw_fail(&job->error, HAW_UNSUPPORTED, "A squashfs can only be unpacked as a whole");
     }
     const char *const argv[] = {"unsquashfs", "-f",           "-n",         "-q",
@@ -250,8 +249,7 @@ unpack_squashfs(struct job *job)
 bool
 archive_unpack(const ArchiveUnpack *spec, GError **error)
 {
-    g_autoptr(Shift) shift = shift_new(spec->idmap);
-    struct job job = {.spec = spec, .shift = shift};
+    struct job job = {.spec = spec};
     const char *extension = archive_extension(spec->fd);
     struct stat st;
     if (fstat(spec->fd, &st) == 0) {

@@ -7,7 +7,7 @@
  * Called through archive_pack() by publish.c and by backups; the work is done on a worker. */
 #include "agent/image/archive.h"
 
-#include "agent/image/shift.h"
+#include "agent/image/acl.h"
 #include "base/fd.h"
 #include "base/fiber.h"
 #include "proto/grammar.h"
@@ -35,7 +35,7 @@ struct job {
     Meter *meter; /* borrowed; may be NULL */
 
     struct archive *out;
-    Shift *shift;      /* of the member being written */
+    json_t *idmap;     /* of the member being written, borrowed */
     GHashTable *links; /* K3: "dev:ino" → first name */
     guint8 *block;
     GError *error;
@@ -216,7 +216,7 @@ static void
 add_capability(struct job *job, struct archive_entry *entry, const guint8 *value, ssize_t size)
 {
     struct vfs_ns_cap_data caps;
-    if (job->shift == NULL || size != (ssize_t) sizeof caps) {
+    if (job->idmap == NULL || size != (ssize_t) sizeof caps) {
         archive_entry_xattr_add_entry(entry, "security.capability", value, (size_t) size);
         return;
     }
@@ -237,9 +237,9 @@ add_attribute(struct job *job, struct archive_entry *entry, const char *at, cons
         return;
     }
     if (strcmp(key, "system.posix_acl_access") == 0) {
-        shift_acl_entry(job->shift, entry, false, value, (size_t) size);
+        acl_to_entry(job->idmap, entry, false, value, (size_t) size);
     } else if (strcmp(key, "system.posix_acl_default") == 0) {
-        shift_acl_entry(job->shift, entry, true, value, (size_t) size);
+        acl_to_entry(job->idmap, entry, true, value, (size_t) size);
     } else if (strcmp(key, "security.capability") == 0) {
         add_capability(job, entry, value, size);
     } else if (g_str_has_prefix(key, "user.") && !g_str_has_prefix(key, "user.overlay.")) {
@@ -359,8 +359,8 @@ pack_entry(struct job *job, int dir_fd, const char *base, const char *name, int 
     struct archive_entry *entry = archive_entry_new();
     archive_entry_copy_stat(entry, &st);
     archive_entry_set_pathname(entry, name);
-    archive_entry_set_uid(entry, shift_to_container(job->shift, false, st.st_uid));
-    archive_entry_set_gid(entry, shift_to_container(job->shift, true, st.st_gid));
+    archive_entry_set_uid(entry, acl_id_to_container(job->idmap, false, st.st_uid));
+    archive_entry_set_gid(entry, acl_id_to_container(job->idmap, true, st.st_gid));
     if (!S_ISLNK(st.st_mode)) {
         add_attributes(job, entry, dir_fd, base);
     }
@@ -435,9 +435,9 @@ pack_member(struct job *job, const ArchiveMember *member)
     if (faccessat(dir_fd, base, F_OK, AT_SYMLINK_NOFOLLOW) < 0) {
         return haw_fail_errno(&job->error, errno, "pack '%s'", member->path);
     }
-    job->shift = shift_new(member->idmap);
+    job->idmap = member->idmap;
     bool ok = pack_entry(job, dir_fd, base, member->name, 0);
-    g_clear_pointer(&job->shift, shift_free);
+    job->idmap = NULL;
     return ok;
 }
 

@@ -28,11 +28,11 @@
 #define DEPTH_MAX 256
 
 struct Sink {
-    int root_fd;        /* borrowed */
-    const Shift *shift; /* borrowed; may be NULL */
-    char *parent;       /* name of parent_fd, NULL when there is none */
-    int parent_fd;      /* owned; of the directory used last */
-    GPtrArray *dirs;    /* struct dir, in order of arrival */
+    int root_fd;     /* borrowed */
+    json_t *idmap;   /* borrowed; may be NULL */
+    char *parent;    /* name of parent_fd, NULL when there is none */
+    int parent_fd;   /* owned; of the directory used last */
+    GPtrArray *dirs; /* struct dir, in order of arrival */
     guint64 skipped;
 };
 
@@ -51,11 +51,11 @@ dir_free(gpointer data)
 }
 
 Sink *
-sink_new(int root_fd, const Shift *shift)
+sink_new(int root_fd, json_t *idmap)
 {
     Sink *sink = g_new0(Sink, 1);
     sink->root_fd = root_fd;
-    sink->shift = shift;
+    sink->idmap = idmap;
     sink->parent_fd = -1;
     sink->dirs = g_ptr_array_new_with_free_func(dir_free);
     return sink;
@@ -231,7 +231,7 @@ set_attributes(Sink *sink, int fd, struct archive_entry *entry, const char *name
     }
     for (int is_default = 0; is_default <= 1; is_default++) {
         size_t acl_size = 0;
-        g_autofree guint8 *acl = shift_acl_bytes(sink->shift, entry, is_default != 0, &acl_size);
+        g_autofree guint8 *acl = acl_from_entry(sink->idmap, entry, is_default != 0, &acl_size);
         const char *acl_key = is_default ? "system.posix_acl_default" : "system.posix_acl_access";
         if (acl != NULL && fsetxattr(fd, acl_key, acl, acl_size, 0) < 0 && errno != ENOTSUP &&
             errno != EINVAL && errno != EACCES) {
@@ -267,8 +267,8 @@ set_metadata(Sink *sink, int fd, struct archive_entry *entry, const char *name, 
     if (!ids_fit(uid, gid)) {
         return haw_fail(error, HAW_INVALID, "archive entry \"%s\": owner out of range", name);
     }
-    uid_t host_uid = shift_to_host(sink->shift, false, (guint32) uid);
-    gid_t host_gid = shift_to_host(sink->shift, true, (guint32) gid);
+    uid_t host_uid = acl_id_to_host(sink->idmap, false, (guint32) uid);
+    gid_t host_gid = acl_id_to_host(sink->idmap, true, (guint32) gid);
     /* S3 */
     if ((host_uid != 0 || host_gid != 0) && fchown(fd, host_uid, host_gid) < 0) {
         return haw_fail_errno(error, errno, "archive entry \"%s\": owner", name);
@@ -461,8 +461,8 @@ write_node(Sink *sink, struct archive_entry *entry, const char *name, GError **e
 
     struct timespec times[2];
     entry_times(entry, times);
-    if (fchownat(dir_fd, base, shift_to_host(sink->shift, false, (guint32) uid),
-                 shift_to_host(sink->shift, true, (guint32) gid), AT_SYMLINK_NOFOLLOW) < 0 ||
+    if (fchownat(dir_fd, base, acl_id_to_host(sink->idmap, false, (guint32) uid),
+                 acl_id_to_host(sink->idmap, true, (guint32) gid), AT_SYMLINK_NOFOLLOW) < 0 ||
         (type != S_IFLNK && fchmodat(dir_fd, base, archive_entry_perm(entry) & 07777, 0) < 0)) {
         return haw_fail_errno(error, errno, "archive entry \"%s\": owner and mode", name);
     }

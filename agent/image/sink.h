@@ -1,7 +1,7 @@
 /* sink.h: entries of an archive written below one directory, and never anywhere else.
  * Threads: a worker; one sink belongs to one thread. */
 #pragma once
-#include "agent/image/shift.h"
+#include "agent/image/acl.h"
 #include "base/error.h"
 #include <sys/types.h>
 
@@ -9,8 +9,8 @@ struct archive;
 struct archive_entry;
 
 typedef struct Sink Sink;
-/* root_fd and shift are borrowed; the directory must be nobody else's while the sink lives. */
-Sink *sink_new(int root_fd, const Shift *shift);
+/* root_fd and idmap (may be NULL) are borrowed; the directory must be nobody else's while the sink lives. */
+Sink *sink_new(int root_fd, json_t *idmap);
 void sink_free(Sink *sink);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Sink, sink_free)
 

@@ -1,83 +1,28 @@
-/* Ids between the host and a container.
+/* Owners and ACLs between the host and a container.
  * On disk an unprivileged container's files may belong to mapped ids; archives always have the ids
  * the container sees. POSIX ACLs name ids too, in a binary form of the kernel's (little endian:
  * version, then tag, permissions, id of each entry), which libarchive knows only as entries. */
-#include "agent/image/shift.h"
+#include "agent/image/acl.h"
+
+#include "agent/inst/shift.h"
 
 #include <archive.h>
 #include <archive_entry.h>
 #include <linux/posix_acl_xattr.h>
 #include <string.h>
 
-struct range {
-    bool user, group;
-    gint64 host, inside, count;
-};
-
-struct Shift {
-    GArray *ranges; /* struct range */
-};
-
-Shift *
-shift_new(json_t *idmap)
+guint32
+acl_id_to_host(json_t *idmap, bool group, guint32 id)
 {
-    if (!json_is_array(idmap) || json_array_size(idmap) == 0) {
-        return NULL;
-    }
-
-    Shift *shift = g_new0(Shift, 1);
-    shift->ranges = g_array_new(FALSE, TRUE, sizeof(struct range));
-    size_t i;
-    json_t *entry;
-    json_array_foreach (idmap, i, entry) {
-        struct range range = {
-            .user = json_is_true(json_object_get(entry, "Isuid")),
-            .group = json_is_true(json_object_get(entry, "Isgid")),
-            .host = json_integer_value(json_object_get(entry, "Hostid")),
-            .inside = json_integer_value(json_object_get(entry, "Nsid")),
-            .count = json_integer_value(json_object_get(entry, "Maprange")),
-        };
-        g_array_append_val(shift->ranges, range);
-    }
-    return shift;
-}
-
-void
-shift_free(Shift *shift)
-{
-    if (shift != NULL) {
-        g_array_unref(shift->ranges);
-        g_free(shift);
-    }
-}
-
-static guint32
-map(const Shift *shift, bool group, guint32 id, bool to_host)
-{
-    if (shift == NULL) {
-        return id;
-    }
-    for (guint i = 0; i < shift->ranges->len; i++) {
-        const struct range *range = &g_array_index(shift->ranges, struct range, i);
-        gint64 from = to_host ? range->inside : range->host;
-        gint64 to = to_host ? range->host : range->inside;
-        if ((group ? range->group : range->user) && id >= from && id < from + range->count) {
-            return (guint32) (id - from + to);
-        }
-    }
-    return SHIFT_NOBODY;
+    gint64 mapped = shift_to_host(idmap, group ? SHIFT_GID : SHIFT_UID, id);
+    return mapped == SHIFT_NONE ? ACL_NOBODY : (guint32) mapped;
 }
 
 guint32
-shift_to_host(const Shift *shift, bool group, guint32 id)
+acl_id_to_container(json_t *idmap, bool group, guint32 id)
 {
-    return map(shift, group, id, true);
-}
-
-guint32
-shift_to_container(const Shift *shift, bool group, guint32 id)
-{
-    return map(shift, group, id, false);
+    gint64 mapped = shift_from_host(idmap, group ? SHIFT_GID : SHIFT_UID, id);
+    return mapped == SHIFT_NONE ? ACL_NOBODY : (guint32) mapped;
 }
 
 static const struct {
@@ -102,7 +47,7 @@ by_tag_and_id(gconstpointer a, gconstpointer b)
 }
 
 guint8 *
-shift_acl_bytes(const Shift *shift, struct archive_entry *entry, bool is_default, size_t *ret_size)
+acl_from_entry(json_t *idmap, struct archive_entry *entry, bool is_default, size_t *ret_size)
 {
     int want = is_default ? ARCHIVE_ENTRY_ACL_TYPE_DEFAULT : ARCHIVE_ENTRY_ACL_TYPE_ACCESS;
     /* The three plain entries come from the mode; alone they are no ACL. */
@@ -124,7 +69,7 @@ shift_acl_bytes(const Shift *shift, struct archive_entry *entry, bool is_default
         }
         if (tag == ARCHIVE_ENTRY_ACL_USER || tag == ARCHIVE_ENTRY_ACL_GROUP) {
             guint32 mapped =
-                shift_to_host(shift, tag == ARCHIVE_ENTRY_ACL_GROUP, (guint32) MAX(id, 0));
+                acl_id_to_host(idmap, tag == ARCHIVE_ENTRY_ACL_GROUP, (guint32) MAX(id, 0));
             one.e_id = GUINT32_TO_LE(mapped);
         }
         if (one.e_tag != 0) {
@@ -143,8 +88,8 @@ shift_acl_bytes(const Shift *shift, struct archive_entry *entry, bool is_default
 }
 
 void
-shift_acl_entry(const Shift *shift, struct archive_entry *entry, bool is_default,
-                const guint8 *bytes, size_t size)
+acl_to_entry(json_t *idmap, struct archive_entry *entry, bool is_default, const guint8 *bytes,
+             size_t size)
 {
     struct posix_acl_xattr_header header;
     struct posix_acl_xattr_entry one;
@@ -166,8 +111,8 @@ shift_acl_entry(const Shift *shift, struct archive_entry *entry, bool is_default
             int tag = acl_tags[i].archive;
             int id = -1;
             if (tag == ARCHIVE_ENTRY_ACL_USER || tag == ARCHIVE_ENTRY_ACL_GROUP) {
-                id = (int) shift_to_container(shift, tag == ARCHIVE_ENTRY_ACL_GROUP,
-                                              GUINT32_FROM_LE(one.e_id));
+                id = (int) acl_id_to_container(idmap, tag == ARCHIVE_ENTRY_ACL_GROUP,
+                                               GUINT32_FROM_LE(one.e_id));
             }
             archive_entry_acl_add_entry(entry, type, GUINT16_FROM_LE(one.e_perm) & 7, tag, id,
                                         NULL);
