@@ -18,8 +18,21 @@ char *project_object_name(const char *project, const char *name);
 /* What a change would make of an instance or a volume, held against limits.* and restricted.* of the
  * project. 'instance' is {"name","type","config","devices"} expanded. Yields. */
 bool project_allow_instance(Agent *agent, const char *project, json_t *instance, GError **error);
+/* A custom volume with this config, beside the stored ones. Yields. */
 bool project_allow_volume(Agent *agent, const char *project, json_t *volume_config, GError **error);
+/* May instances and callers of the project use this managed network? Yields. */
 bool project_allow_network(Agent *agent, const char *project, const char *network, GError **error);
+/* One more network, or image of so many bytes, in the project. Yield. */
+bool project_allow_new_network(Agent *agent, const char *project, GError **error);
+bool project_allow_image(Agent *agent, const char *project, gint64 bytes, GError **error);
+/* "Project "x" doesn't allow for snapshot creation". Yields. */
+bool project_allow_snapshot(Agent *agent, const char *project, GError **error);
+/* A profile as it would be stored. Yields. */
+bool project_allow_profile(Agent *agent, const char *project, json_t *profile, GError **error);
+/* Everything in the project against a config that it would get. Yields. */
+bool project_allow_config(Agent *agent, const char *project, json_t *config, GError **error);
+/* {"instances":{"Limit","Usage"},…}, a new reference. Yields. */
+json_t *project_state(Agent *agent, const char *project, GError **error);
 
 /* {"name","description","config","devices"} of a profile, a new reference; NOT_FOUND. Yields. */
 json_t *profile_load(Agent *agent, const char *project, const char *name, GError **error);
