@@ -21,6 +21,7 @@
 #     shows  NAME REGEX CMD…      CMD exits 0 and a line of its stdout matches (extended regex)
 #     hides  NAME REGEX CMD…      CMD exits 0 and no line of its stdout matches
 #     skip   NAME REASON          counted as skipped
+# Each command gets $E2E_COMMAND_S (60) seconds, an empty stdin, and no terminal.
 # Tools:
 #     wait_for SECONDS CMD…       tries CMD five times a second until it succeeds
 #     quiet CMD…                  CMD with its output in the log only: for preparations
@@ -77,42 +78,46 @@ e2e_result() { # ok? name
         echo "not ok $e2e_count - $name"
         { echo "command: ${e2e_cmd[*]} (status $e2e_status)"
           [ -z "${3:-}" ] || echo "wanted: $3"
-          echo "stdout:"; tail -n 20 "$E2E_DIR/out"
-          echo "stderr:"; tail -n 20 "$E2E_DIR/err"; } | e2e_diag
+          echo "stdout:"; tail -n 20 "$E2E_DIR/.out"
+          echo "stderr:"; tail -n 20 "$E2E_DIR/.err"; } | e2e_diag
     fi
 }
 e2e_run() { # runs the rest, leaving out, err and e2e_status
     e2e_cmd=("$@")
     echo "$ $*" >>"$E2E_DIR/log"
     local before=$EPOCHREALTIME
-    "$@" >"$E2E_DIR/out" 2>"$E2E_DIR/err" </dev/null
+    # A program that hangs must not take the suite along; functions are made of programs.
+    if [ "$(type -t "$1")" = file ]; then
+        set -- timeout -k 5 "${E2E_COMMAND_S:-60}" "$@"
+    fi
+    "$@" >"$E2E_DIR/.out" 2>"$E2E_DIR/.err" </dev/null
     e2e_status=$?
     [ -z "${HAWSER_E2E_TIMES:-}" ] ||
         echo "# $(((${EPOCHREALTIME/./} - ${before/./}) / 1000)) ms: $*"
-    { cat "$E2E_DIR/out" "$E2E_DIR/err"; echo "= $e2e_status"; } >>"$E2E_DIR/log"
+    { cat "$E2E_DIR/.out" "$E2E_DIR/.err"; echo "= $e2e_status"; } >>"$E2E_DIR/log"
     return $e2e_status
 }
 claim() { local name=$1; shift; e2e_run "$@"; e2e_result $e2e_status "$name"; }
 refuse() {
     local name=$1 text=$2; shift 2
     e2e_run "$@"
-    [ $e2e_status != 0 ] && cat "$E2E_DIR/out" "$E2E_DIR/err" | grep -qE -- "$text"
+    [ $e2e_status != 0 ] && cat "$E2E_DIR/.out" "$E2E_DIR/.err" | grep -qE -- "$text"
     e2e_result $? "$name" "failure with /$text/"
 }
 same() {
     local name=$1 want=$2; shift 2
     e2e_run "$@"
-    [ "$(cat "$E2E_DIR/out")" = "$want" ]
+    [ "$(cat "$E2E_DIR/.out")" = "$want" ]
     e2e_result $? "$name" "$want"
 }
 shows() {
     local name=$1 regex=$2; shift 2
-    e2e_run "$@" && grep -qE -- "$regex" "$E2E_DIR/out"
+    e2e_run "$@" && grep -qE -- "$regex" "$E2E_DIR/.out"
     e2e_result $? "$name" "/$regex/"
 }
 hides() {
     local name=$1 regex=$2; shift 2
-    e2e_run "$@" && ! grep -qE -- "$regex" "$E2E_DIR/out"
+    e2e_run "$@" && ! grep -qE -- "$regex" "$E2E_DIR/.out"
     e2e_result $? "$name" "no /$regex/"
 }
 skip() { e2e_count=$((e2e_count + 1)); echo "ok $e2e_count - $1 # SKIP $2"; }
@@ -128,7 +133,7 @@ wait_for() {
 quiet() { e2e_run "$@"; return $e2e_status; }
 must() {
     e2e_run "$@" && return 0
-    tail -n 20 "$E2E_DIR/err" | e2e_diag
+    tail -n 20 "$E2E_DIR/.err" | e2e_diag
     e2e_bail "needed for the rest of the suite: $*"
 }
 status_of() { "$@" >>"$E2E_DIR/log" 2>&1; echo $?; }
@@ -171,7 +176,7 @@ e2e_begin() {
     export HOME=$E2E_DIR/home XDG_CONFIG_HOME= LXC_CONF=
     unset XDG_CONFIG_HOME LXC_CONF LXD_CONF
     mkdir -p "$HOME/.config/lxc"
-    : >"$E2E_DIR/log"; : >"$E2E_DIR/out"; : >"$E2E_DIR/err"
+    : >"$E2E_DIR/log"; : >"$E2E_DIR/.out"; : >"$E2E_DIR/.err"
     cd "$E2E_DIR" || exit 1
     trap 'e2e_finish' EXIT
     trap 'exit 143' TERM INT
