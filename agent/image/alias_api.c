@@ -19,9 +19,17 @@ job_of(Request *req)
 {
     return (struct job){
         .project = project_for_images(req_agent(req), req_project(req)),
-        .name = req_arg(req, "name"),
         .public_only = image_view_public_only(req),
     };
+}
+
+/* On the routes that have {name}. */
+static struct job
+job_of_name(Request *req)
+{
+    struct job job = job_of(req);
+    job.name = req_arg(req, "name");
+    return job;
 }
 
 static bool
@@ -101,7 +109,7 @@ list_aliases(Request *req, GError **error)
 static bool
 get_alias(Request *req, GError **error)
 {
-    struct job job = job_of(req);
+    struct job job = job_of_name(req);
     if (!db_read(req_agent(req)->db, read_one, &job, error)) {
         return false;
     }
@@ -139,7 +147,7 @@ change_alias(Request *req, bool patch, GError **error)
 {
     Agent *agent = req_agent(req);
     json_t *body = req_json(req);
-    struct job job = job_of(req);
+    struct job job = job_of_name(req);
     if (!db_read(agent->db, read_one, &job, error)) {
         return false;
     }
@@ -181,7 +189,7 @@ patch_alias(Request *req, GError **error)
 static bool
 rename_alias(Request *req, GError **error)
 {
-    struct job job = job_of(req);
+    struct job job = job_of_name(req);
     job.new_name = image_text(req_json(req), "name");
     if (*job.new_name == '\0') {
         return haw_fail(error, HAW_INVALID, "The alias name is required");
@@ -198,7 +206,7 @@ rename_alias(Request *req, GError **error)
 static bool
 delete_alias(Request *req, GError **error)
 {
-    struct job job = job_of(req);
+    struct job job = job_of_name(req);
     if (!db_write(req_agent(req)->db, delete_one, &job, error)) {
         return false;
     }
