@@ -16,7 +16,12 @@
 #include "agent/auth/project.h"
 #include "agent/auth/trust.h"
 #include "agent/image/image.h"
+#include "agent/inst/console.h"
+#include "agent/inst/exec.h"
+#include "agent/inst/files.h"
 #include "agent/inst/inst.h"
+#include "agent/inst/instmeta.h"
+#include "agent/inst/logs.h"
 #include "agent/net/network.h"
 #include "agent/state/db.h"
 #include "agent/store/pool.h"
@@ -114,9 +119,10 @@ static bool
 start_socket(Agent *agent, GError **error)
 {
     static const Route *const tables[] = {
-        certificate_routes, event_routes,    image_routes, image_alias_routes,     info_routes,    instance_routes,
-        internal_routes,    network_routes,  operation_routes, pool_routes,    profile_routes,
-        project_routes,     resource_routes, volume_routes,    warning_routes,
+        certificate_routes, console_routes, event_routes,    exec_routes,      files_routes,
+        image_alias_routes, image_routes,   info_routes,     instance_routes,  instmeta_routes,
+        internal_routes,    logs_routes,    network_routes,  operation_routes, pool_routes,
+        profile_routes,     project_routes, resource_routes, volume_routes,    warning_routes,
     };
     for (size_t i = 0; i < G_N_ELEMENTS(tables); i++) {
         server_add_routes(agent->server, tables[i]);

@@ -1,6 +1,10 @@
 /* The table of helpers. */
 #include "agent/fork.h"
 
+#include "agent/inst/forkfile.h"
+#include "agent/inst/forkmount.h"
+#include "agent/inst/forkproxy.h"
+
 #include <glib.h>
 #include <stdio.h>
 #include <string.h>
@@ -9,6 +13,10 @@ static const struct {
     const char *name;
     int (*run)(int argc, char **argv);
 } helpers[] = {
+    {"forkfile", forkfile_main},
+    {"forkmount", forkmount_main},
+    {"forkproxy", forkproxy_main},
+    {"forksftp", forkfile_sftp_main},
     {NULL, NULL},
 };
 

@@ -74,8 +74,7 @@ handle_open(Request *req, GError **error)
         return false;
     }
     if (type != NULL && g_str_equal(type, "vga")) {
-        return haw_fail(error, HAW_INVALID,
-                        "VGA console is only supported by virtual machines");
+        return haw_fail(error, HAW_INVALID, "VGA console is only supported by virtual machines");
     }
     if (type != NULL && type[0] != '\0' && !g_str_equal(type, "console")) {
         return haw_fail(error, HAW_INVALID, "Unknown console type \"%s\"", type);
@@ -107,8 +106,8 @@ handle_open(Request *req, GError **error)
 static bool
 handle_log(Request *req, GError **error)
 {
-    static const char *const headers[] = {"Content-Disposition",
-                                          "inline;filename=\"console.log\"", NULL};
+    static const char *const headers[] = {"Content-Disposition", "inline;filename=\"console.log\"",
+                                          NULL};
     Agent *agent = req_agent(req);
     size_t size = 0;
     g_autoptr(Inst) inst =
@@ -121,8 +120,8 @@ handle_log(Request *req, GError **error)
     if (text == NULL) {
         return false;
     }
-    event_lifecycle(agent, inst_project(inst), req_caller(req), NULL,
-                    "instance-console-retrieved", "/1.0/instances/%s", inst_name(inst));
+    event_lifecycle(agent, inst_project(inst), req_caller(req), NULL, "instance-console-retrieved",
+                    "/1.0/instances/%s", inst_name(inst));
     return req_reply_bytes(req, 200, "application/octet-stream", text, size, headers);
 }
 

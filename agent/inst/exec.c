@@ -187,7 +187,7 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Streams, streams_clear)
 /* ---- running ---- */
 
 typedef struct {
-    int fds[3]; /* the command's */
+    int fds[3];  /* the command's */
     int near[3]; /* ours: where to write, what to read */
 } Ends;
 
@@ -246,8 +246,7 @@ ends_files(Operation *op, Job *job, Ends *ends, GError **error)
         if (i == 0 || !job->record) {
             ends->fds[i] = open("/dev/null", O_RDWR | O_CLOEXEC);
         } else {
-            g_autofree char *path =
-                g_strdup_printf("%s/exec_%s.%s", dir, op_id(op), suffixes[i]);
+            g_autofree char *path = g_strdup_printf("%s/exec_%s.%s", dir, op_id(op), suffixes[i]);
             ends->fds[i] = open(path, O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0600);
         }
         if (ends->fds[i] < 0) {
@@ -276,8 +275,7 @@ streams_start(Job *job, Streams *streams, Ends *ends)
 {
     if (job->interactive) {
         streams->out_count = 1;
-        stream_start(&streams->out[0], stream_out, streams->ws[0], &ends->near[1],
-                     streams->gone);
+        stream_start(&streams->out[0], stream_out, streams->ws[0], &ends->near[1], streams->gone);
     } else {
         streams->out_count = 2;
         for (int i = 0; i < 2; i++) {
@@ -369,7 +367,7 @@ exec_run(Operation *op, void *data, GError **error)
     if (job->websocket && !connect_sockets(op, job, &streams, error)) {
         return false;
     }
-    bool ready = !job->websocket      ? ends_files(op, job, &ends, error)
+    bool ready = !job->websocket    ? ends_files(op, job, &ends, error)
                  : job->interactive ? ends_pty(job, &ends, error)
                                     : ends_pipes(&ends, error);
     return ready && run_command(op, job, &streams, &ends, &code, error) &&
@@ -420,15 +418,13 @@ job_environment(Job *job, json_t *asked, GError **error)
     json_t *value;
 
     job->environment = json_object();
-    json_object_foreach(asked, name, value)
-    {
+    json_object_foreach (asked, name, value) {
         if (!json_is_string(value)) {
             return haw_fail(error, HAW_INVALID, "Invalid environment value of \"%s\"", name);
         }
         json_object_set(job->environment, name, value);
     }
-    json_object_foreach(inst_expanded_config(job->inst), name, value)
-    {
+    json_object_foreach (inst_expanded_config(job->inst), name, value) {
         if (g_str_has_prefix(name, "environment.")) {
             default_to(job->environment, name + strlen("environment."), json_string_value(value));
         }
@@ -453,8 +449,7 @@ read_command(Job *job, json_t *command, GError **error)
     size_t i;
     json_t *word;
 
-    json_array_foreach(command, i, word)
-    {
+    json_array_foreach (command, i, word) {
         if (!json_is_string(word)) {
             return haw_fail(error, HAW_INVALID, "Invalid command");
         }

@@ -89,8 +89,7 @@ static void
 announce(Request *req, Inst *inst, const char *action, const char *path)
 {
     event_lifecycle(req_agent(req), inst_project(inst), req_caller(req),
-                    json_pack("{s:s}", "path", path), action, "/1.0/instances/%s",
-                    inst_name(inst));
+                    json_pack("{s:s}", "path", path), action, "/1.0/instances/%s", inst_name(inst));
 }
 
 /* ---- GET, HEAD ---- */
@@ -209,8 +208,8 @@ handle_get(Request *req, GError **error)
     json_object_set_new(request, "what", json_string("get"));
     json_object_set_new(request, "path", json_string(path));
     json_object_set_new(request, "head", json_boolean(head));
-    if (!forkcall(req_agent(req), "forkfile", request, &place.place, 1, 0,
-                  NULL, &reply, &fd, error)) {
+    if (!forkcall(req_agent(req), "forkfile", request, &place.place, 1, 0, NULL, &reply, &fd,
+                  error)) {
         return false;
     }
     bool ok = reply_file(req, reply, &fd, path, error);
@@ -295,8 +294,7 @@ handle_post(Request *req, GError **error)
     }
     haw_autofd int empty = open("/dev/null", O_RDONLY | O_CLOEXEC);
     int fds[] = {place.place, req_body_fd(req) >= 0 ? req_body_fd(req) : empty};
-    if (!forkcall(req_agent(req), "forkfile", request, fds, 2, 0, NULL, NULL,
-                  NULL, error)) {
+    if (!forkcall(req_agent(req), "forkfile", request, fds, 2, 0, NULL, NULL, NULL, error)) {
         return false;
     }
     announce(req, inst, "instance-file-pushed", path);
@@ -318,8 +316,8 @@ handle_delete(Request *req, GError **error)
     json_t *request = place_request(&place);
     json_object_set_new(request, "what", json_string("delete"));
     json_object_set_new(request, "path", json_string(path));
-    if (!forkcall(req_agent(req), "forkfile", request, &place.place, 1, 0,
-                  NULL, NULL, NULL, error)) {
+    if (!forkcall(req_agent(req), "forkfile", request, &place.place, 1, 0, NULL, NULL, NULL,
+                  error)) {
         return false;
     }
     announce(req, inst, "instance-file-deleted", path);

@@ -98,9 +98,9 @@ describe(json_t *request, const struct stat *st, json_t *reply, GError **error)
 static bool
 stalls(int fd, const struct stat *st)
 {
-    static const long calm[] = {EXT4_SUPER_MAGIC,  BTRFS_SUPER_MAGIC, OVERLAYFS_SUPER_MAGIC,
-                                TMPFS_MAGIC,       XFS_SUPER_MAGIC,   0x2fc12fc1 /* zfs */,
-                                F2FS_SUPER_MAGIC,  RAMFS_MAGIC};
+    static const long calm[] = {EXT4_SUPER_MAGIC, BTRFS_SUPER_MAGIC, OVERLAYFS_SUPER_MAGIC,
+                                TMPFS_MAGIC,      XFS_SUPER_MAGIC,   0x2fc12fc1 /* zfs */,
+                                F2FS_SUPER_MAGIC, RAMFS_MAGIC};
     struct statfs fs;
 
     if (st->st_size == 0 || fstatfs(fd, &fs) < 0) {
@@ -272,8 +272,8 @@ put_file(int root, json_t *request, const Owner *owner, GError **error)
 
     if (fd < 0 && errno == EEXIST) {
         fresh = false;
-        fd = confine_open(root, path, O_WRONLY | O_NONBLOCK | O_NOCTTY | (append ? O_APPEND : 0),
-                          0);
+        fd =
+            confine_open(root, path, O_WRONLY | O_NONBLOCK | O_NOCTTY | (append ? O_APPEND : 0), 0);
         if (fd < 0 && errno == ENOENT) { /* a symbolic link to what is not there yet */
             fresh = true;
             fd = confine_open(root, path, O_WRONLY | O_CREAT, 0600);

@@ -62,8 +62,14 @@ enum {
 enum { FX_OK, FX_EOF, FX_NO_SUCH_FILE, FX_DENIED, FX_FAILURE, FX_BAD_MESSAGE, FX_UNSUPPORTED = 8 };
 
 enum { ATTR_SIZE = 1, ATTR_IDS = 2, ATTR_MODE = 4, ATTR_TIMES = 8 };
-enum { OPEN_READ = 1, OPEN_WRITE = 2, OPEN_APPEND = 4, OPEN_CREAT = 8, OPEN_TRUNC = 16,
-       OPEN_EXCL = 32 };
+enum {
+    OPEN_READ = 1,
+    OPEN_WRITE = 2,
+    OPEN_APPEND = 4,
+    OPEN_CREAT = 8,
+    OPEN_TRUNC = 16,
+    OPEN_EXCL = 32
+};
 
 typedef struct {
     int fd;   /* -1: free */
@@ -228,11 +234,11 @@ static void
 answer_result(GByteArray *out, guint32 id, bool ok)
 {
     int err = errno;
-    guint32 code = ok                                     ? FX_OK
-                   : err == ENOENT || err == ENOTDIR      ? FX_NO_SUCH_FILE
-                   : err == EACCES || err == EPERM        ? FX_DENIED
+    guint32 code = ok                                   ? FX_OK
+                   : err == ENOENT || err == ENOTDIR    ? FX_NO_SUCH_FILE
+                   : err == EACCES || err == EPERM      ? FX_DENIED
                    : err == ENOSYS || err == EOPNOTSUPP ? FX_UNSUPPORTED
-                                                          : FX_FAILURE;
+                                                        : FX_FAILURE;
 
     answer_status(out, id, code, ok ? "Success" : g_strerror(err));
 }
@@ -423,8 +429,8 @@ long_name(const struct stat *st, const char *name, char *buf, size_t size)
     if (gmtime_r(&st->st_mtim.tv_sec, &tm) != NULL) {
         strftime(when, sizeof(when), "%b %e %Y", &tm);
     }
-    g_snprintf(buf, size, "%s %lu %u %u %lld %s %s", mode, (unsigned long) st->st_nlink,
-               st->st_uid, st->st_gid, (long long) st->st_size, when, name);
+    g_snprintf(buf, size, "%s %lu %u %u %lld %s %s", mode, (unsigned long) st->st_nlink, st->st_uid,
+               st->st_gid, (long long) st->st_size, when, name);
     return buf;
 }
 
@@ -578,9 +584,7 @@ do_open(Sftp *sftp, Cursor *cursor, guint32 id, GByteArray *out)
         answer_status(out, id, FX_BAD_MESSAGE, "Bad message");
         return;
     }
-    flags |= (asked & OPEN_WRITE) == 0  ? O_RDONLY
-             : (asked & OPEN_READ) != 0 ? O_RDWR
-                                        : O_WRONLY;
+    flags |= (asked & OPEN_WRITE) == 0 ? O_RDONLY : (asked & OPEN_READ) != 0 ? O_RDWR : O_WRONLY;
     flags |= (asked & OPEN_CREAT) != 0 ? O_CREAT : 0;
     flags |= (asked & OPEN_EXCL) != 0 ? O_EXCL : 0;
     flags |= (asked & OPEN_TRUNC) != 0 ? O_TRUNC : 0;
@@ -776,9 +780,10 @@ do_statvfs(Sftp *sftp, guint32 id, GByteArray *out, int fd)
         return;
     }
     guint start = answer_begin(out, FXP_EXTENDED_REPLY, id);
-    const guint64 fields[] = {fs.f_bsize, fs.f_frsize, fs.f_blocks, fs.f_bfree,
-                              fs.f_bavail, fs.f_files, fs.f_ffree, fs.f_favail,
-                              fs.f_fsid, (fs.f_flag & ST_RDONLY) != 0 ? 1 : 0, fs.f_namemax};
+    const guint64 fields[] = {
+        fs.f_bsize,  fs.f_frsize, fs.f_blocks, fs.f_bfree, fs.f_bavail,
+        fs.f_files,  fs.f_ffree,  fs.f_favail, fs.f_fsid,  (fs.f_flag & ST_RDONLY) != 0 ? 1 : 0,
+        fs.f_namemax};
     for (size_t i = 0; i < G_N_ELEMENTS(fields); i++) {
         put_u64(out, fields[i]);
     }
@@ -835,12 +840,11 @@ static void
 dispatch(Sftp *sftp, guint8 type, Cursor *cursor, guint32 id, GByteArray *out)
 {
     static void (*const calls[])(Sftp *, Cursor *, guint32, GByteArray *) = {
-        [FXP_OPEN] = do_open,         [FXP_CLOSE] = do_close,     [FXP_READ] = do_read,
-        [FXP_WRITE] = do_write,       [FXP_LSTAT] = do_lstat,     [FXP_FSTAT] = do_fstat,
-        [FXP_SETSTAT] = do_setstat,   [FXP_FSETSTAT] = do_fsetstat,
-        [FXP_OPENDIR] = do_opendir,   [FXP_READDIR] = do_readdir, [FXP_MKDIR] = do_mkdir,
-        [FXP_REALPATH] = do_realpath, [FXP_STAT] = do_stat,       [FXP_READLINK] = do_readlink,
-        [FXP_SYMLINK] = do_symlink,
+        [FXP_OPEN] = do_open,       [FXP_CLOSE] = do_close,       [FXP_READ] = do_read,
+        [FXP_WRITE] = do_write,     [FXP_LSTAT] = do_lstat,       [FXP_FSTAT] = do_fstat,
+        [FXP_SETSTAT] = do_setstat, [FXP_FSETSTAT] = do_fsetstat, [FXP_OPENDIR] = do_opendir,
+        [FXP_READDIR] = do_readdir, [FXP_MKDIR] = do_mkdir,       [FXP_REALPATH] = do_realpath,
+        [FXP_STAT] = do_stat,       [FXP_READLINK] = do_readlink, [FXP_SYMLINK] = do_symlink,
     };
 
     if (type == FXP_REMOVE || type == FXP_RMDIR) {
