@@ -101,7 +101,7 @@ claim() { local name=$1; shift; e2e_run "$@"; e2e_result $e2e_status "$name"; }
 refuse() {
     local name=$1 text=$2; shift 2
     e2e_run "$@"
-    [ $e2e_status != 0 ] && cat "$E2E_DIR/.out" "$E2E_DIR/.err" | grep -qE -- "$text"
+    [ $e2e_status != 0 ] && echo | cat "$E2E_DIR/.out" "$E2E_DIR/.err" - | grep -qE -- "$text"
     e2e_result $? "$name" "failure with /$text/"
 }
 same() {
