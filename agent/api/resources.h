@@ -2,4 +2,14 @@
 #pragma once
 #include "agent/api/server.h"
 
+/* The parts; each reads sysfs and procfs and gives a new object. Threads: any. */
+json_t *resources_cpu(void);
+json_t *resources_memory(void);
+json_t *resources_network(void);
+json_t *resources_storage(void);
+json_t *resources_pci(void);
+json_t *resources_system(void);
+/* Sets driver, driver_version, numa_node, pci_address, vendor(_id), product(_id) of what hangs on a
+ * PCI device; an empty address sets only the node. */
+void resources_put_pci(json_t *object, const char *pci_address);
 extern const Route resource_routes[];

@@ -487,7 +487,6 @@ post_one(Request *req, GError **error)
     rename->new_name = g_strdup(new_name);
     return op_reply(req, (OpSpec){.class = OP_TASK,
                                   .description = "Renaming project",
-                                  .project = name,
                                   .fn = run_rename,
                                   .data = rename,
                                   .free_data = rename_free});
