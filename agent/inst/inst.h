@@ -57,8 +57,7 @@ char *inst_run_dir(Inst *inst); /* devices, proxies' pid files */
  * Yields. */
 bool inst_set_config(Inst *inst, json_t *changes, GError **error);
 
-/* One operation at a time: the instance's queue. BUSY "Instance is busy running a "start" operation"
- * after 30 s. g_auto(FiberHold) works with inst_queue(). */
+/* One operation at a time: the instance's queue. g_auto(FiberHold) works with it. */
 FiberLock *inst_queue(Inst *inst);
 
 /* All instances of a project (NULL: of all), sorted by project and name; elements are referenced. */
@@ -90,8 +89,9 @@ pid_t inst_exec_pid(InstExec *exec);
 bool inst_exec_wait(InstExec *exec, GCancellable *cancel, int *ret_code, GError **error);
 void inst_exec_free(InstExec *exec);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(InstExec, inst_exec_free)
-/* The pty master of the container's console, duplicated; read-write. Yields. */
-int inst_console_open(Inst *inst, GError **error);
+/* The pty master of the container's console, read-write; liblxc keeps it ours until *ret_token is
+ * closed. The caller closes both; -1 and BUSY while somebody else has the console. Yields. */
+int inst_console_open(Inst *inst, int *ret_token, GError **error);
 /* The console log ring's content; caller frees. */
 char *inst_console_log(Inst *inst, size_t *ret_size, GError **error);
 bool inst_console_clear(Inst *inst, GError **error);

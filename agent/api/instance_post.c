@@ -1,0 +1,378 @@
+/* POST /1.0/instances: a body becomes a row, and an operation that fills it.
+ * What can be known at once is answered at once (a bad name, an unknown image); what depends on rows
+ * and volumes fails the operation, as with LXD. Each request is a fiber. */
+#include "agent/api/instances.h"
+#include "agent/api/operation.h"
+#include "agent/auth/project.h"
+#include "agent/image/image.h"
+#include "agent/inst/create.h"
+#include "agent/inst/lifecycle.h"
+#include "base/ids.h"
+#include "proto/keys.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/utsname.h>
+
+struct post {
+    InstRow *row;
+    json_t *source; /* of the body; a reference */
+    json_t *image;  /* as found already; may be NULL */
+    bool want_profiles;
+    /* copy */
+    Inst *from;
+    char *from_snap;
+    bool instance_only, refresh, start;
+};
+
+static void
+post_free(void *data)
+{
+    struct post *post = data;
+    inst_row_free(post->row);
+    json_decref(post->source);
+    json_decref(post->image);
+    inst_unref(post->from);
+    g_free(post->from_snap);
+    g_free(post);
+}
+
+static const char *
+text_of(json_t *object, const char *key)
+{
+    const char *text = json_string_value(json_object_get(object, key));
+    return text != NULL ? text : "";
+}
+
+/* ---- the operation ---- */
+
+static void
+replace(json_t **place, json_t *value)
+{
+    json_decref(*place);
+    *place = value;
+}
+
+/* What an image brings: its properties as keys, its profiles, its architecture. */
+static void
+take_image(struct post *post, json_t *image)
+{
+    json_t *config = json_copy(post->row->config), *value;
+    const char *key, *fingerprint = text_of(image, "fingerprint");
+    json_object_foreach (json_object_get(image, "properties"), key, value) {
+        g_autofree char *name = g_strdup_printf("image.%s", key);
+        if (json_is_string(value) && *json_string_value(value) != '\0') {
+            json_object_set(config, name, value);
+        }
+    }
+    json_object_set_new(config, "volatile.base_image", json_string(fingerprint));
+    replace(&post->row->config, config);
+    if (post->want_profiles) {
+        json_t *profiles = json_object_get(image, "profiles");
+        replace(&post->row->profiles, json_is_array(profiles) && json_array_size(profiles) > 0
+                                          ? json_incref(profiles)
+                                          : json_pack("[s]", "default"));
+    }
+    if (*post->row->architecture == '\0' && *text_of(image, "architecture") != '\0') {
+        g_free(post->row->architecture);
+        post->row->architecture = g_strdup(text_of(image, "architecture"));
+    }
+}
+
+static void
+default_architecture(InstRow *row)
+{
+    struct utsname names;
+    if (*row->architecture == '\0' && uname(&names) == 0) {
+        g_free(row->architecture);
+        row->architecture = g_strdup(names.machine);
+    }
+}
+
+static Inst *
+new_record(Operation *op, struct post *post, GError **error)
+{
+    default_architecture(post->row);
+    Inst *inst = create_record(op_agent(op), &post->row, error);
+    if (inst != NULL) {
+        inst_lifecycle(inst, op_caller(op), "instance-created");
+    }
+    return inst;
+}
+
+static bool
+done(Operation *op, struct post *post, Inst *inst, bool ok, GError **error)
+{
+    if (!ok) {
+        create_abort(inst);
+        return false;
+    }
+    return !post->start || lifecycle_start(inst, op_caller(op), error);
+}
+
+static bool
+image_op(Operation *op, void *data, GError **error)
+{
+    struct post *post = data;
+    Agent *agent = op_agent(op);
+    if (post->image == NULL) {
+        post->image = image_resolve(agent->images, op, post->row->project, post->source,
+                                    post->row->type, error);
+        if (post->image == NULL) {
+            return false;
+        }
+    }
+    g_autofree char *fingerprint = g_strdup(text_of(post->image, "fingerprint"));
+    take_image(post, post->image);
+    g_autoptr(Inst) inst = new_record(op, post, error);
+    return inst != NULL
+           && done(op, post, inst, create_from_image(inst, op, fingerprint, error), error);
+}
+
+static bool
+none_op(Operation *op, void *data, GError **error)
+{
+    struct post *post = data;
+    g_autoptr(Inst) inst = new_record(op, post, error);
+    return inst != NULL && done(op, post, inst, create_empty(inst, error), error);
+}
+
+/* The source's local maps below those of the request; of its volatile keys only two travel. */
+static void
+inherit(struct post *post, json_t *config, json_t *devices, json_t *profiles)
+{
+    json_t *own = json_object(), *all = json_copy(devices), *value;
+    const char *key;
+    json_object_foreach (config, key, value) {
+        if (!g_str_has_prefix(key, "volatile.") || strcmp(key, "volatile.base_image") == 0
+            || strcmp(key, "volatile.last_state.idmap") == 0) {
+            json_object_set(own, key, value);
+        }
+    }
+    json_object_update(own, post->row->config);
+    json_object_update(all, post->row->devices);
+    replace(&post->row->config, own);
+    replace(&post->row->devices, all);
+    if (post->want_profiles) {
+        replace(&post->row->profiles, json_incref(profiles));
+    }
+}
+
+static bool
+copy_op(Operation *op, void *data, GError **error)
+{
+    struct post *post = data;
+    Inst *from = post->from;
+    g_autoptr(SnapRow) snap = NULL;
+    g_autoptr(Inst) existing =
+        inst_find(op_agent(op)->instances, post->row->project, post->row->name, NULL);
+    if (post->refresh && existing != NULL) {
+        return create_refresh(existing, op, from, post->instance_only, error);
+    }
+    if (post->from_snap != NULL) {
+        snap = record_snapshot(from, post->from_snap, error);
+        if (snap == NULL) {
+            return false;
+        }
+    }
+    inherit(post, snap != NULL ? snap->config : from->config,
+            snap != NULL ? snap->devices : from->devices,
+            snap != NULL ? snap->profiles : from->profiles);
+    g_free(post->row->architecture);
+    post->row->architecture = g_strdup(from->architecture);
+    g_autoptr(Inst) inst = new_record(op, post, error);
+    return inst != NULL
+           && done(op, post, inst,
+                   create_copy(inst, op, from, post->from_snap, post->instance_only, error), error);
+}
+
+/* ---- the request ---- */
+
+/* "c2-m4": two CPUs and four GiB, for limits that are not set. */
+static bool
+apply_instance_type(json_t *config, const char *type, GError **error)
+{
+    int cpus;
+    double gib;
+    char rest[2];
+    if (*type == '\0') {
+        return true;
+    }
+    if (sscanf(type, "c%d-m%lf%1s", &cpus, &gib, rest) != 2 || cpus < 1 || gib <= 0) {
+        return haw_fail(error, HAW_INVALID, "Unknown instance type \"%s\"", type);
+    }
+    if (keys_get(config, "limits.cpu") == NULL) {
+        g_autofree char *text = g_strdup_printf("%d", cpus);
+        json_object_set_new(config, "limits.cpu", json_string(text));
+    }
+    if (keys_get(config, "limits.memory") == NULL) {
+        g_autofree char *text = g_strdup_printf("%dMiB", (int) (gib * 1024));
+        json_object_set_new(config, "limits.memory", json_string(text));
+    }
+    return true;
+}
+
+static bool
+check_profiles(Agent *agent, InstRow *row, GError **error)
+{
+    size_t i;
+    json_t *name;
+    json_array_foreach (row->profiles, i, name) {
+        json_t *profile = profile_load(agent, row->project, json_string_value(name), NULL);
+        if (profile == NULL) {
+            return haw_fail(error, HAW_FAILED, "Requested profile \"%s\" doesn't exist",
+                            json_string_value(name));
+        }
+        json_decref(profile);
+    }
+    return true;
+}
+
+static bool
+parse_maps(struct post *post, json_t *body, GError **error)
+{
+    InstRow *row = post->row;
+    g_autoptr(GError) local = NULL;
+    row->config = instances_string_map(json_object_get(body, "config"), "config", error);
+    row->devices =
+        row->config != NULL ? instances_device_map(json_object_get(body, "devices"), error) : NULL;
+    if (row->devices == NULL) {
+        return false;
+    }
+    row->profiles = instances_profiles(json_object_get(body, "profiles"), &local);
+    if (local != NULL) {
+        g_propagate_error(error, g_steal_pointer(&local));
+        return false;
+    }
+    post->want_profiles = row->profiles == NULL;
+    if (post->want_profiles) {
+        row->profiles = json_pack("[s]", "default");
+    }
+    return apply_instance_type(row->config, text_of(body, "instance_type"), error);
+}
+
+static bool
+parse_row(Request *req, struct post *post, json_t *body, GError **error)
+{
+    const char *type = text_of(body, "type"), *name = text_of(body, "name");
+    InstRow *row = g_new0(InstRow, 1);
+    post->row = row;
+    row->project = g_strdup(req_project(req));
+    row->type = g_strdup(*type != '\0' ? type : "container");
+    row->architecture = g_strdup(text_of(body, "architecture"));
+    row->description = g_strdup(text_of(body, "description"));
+    row->ephemeral = json_is_true(json_object_get(body, "ephemeral"));
+    row->stateful = json_is_true(json_object_get(body, "stateful"));
+    if (strcmp(row->type, "container") != 0 && strcmp(row->type, "virtual-machine") != 0) {
+        return haw_fail(error, HAW_INVALID, "Invalid instance type");
+    }
+    if (strcmp(row->type, "container") != 0) {
+        return haw_fail(error, HAW_INVALID, "Instance type \"%s\" is not supported on this server",
+                        row->type);
+    }
+    do {
+        g_free(row->name);
+        row->name = *name != '\0' ? g_strdup(name) : ids_petname();
+        g_autoptr(Inst) taken =
+            inst_find(req_agent(req)->instances, row->project, row->name, NULL);
+        if (taken == NULL) {
+            break;
+        }
+    } while (*name == '\0');
+    return instances_check_name(row->name, error) && parse_maps(post, body, error);
+}
+
+/* A local image that is not there is a 404 at once. */
+static bool
+parse_image(Request *req, struct post *post, GError **error)
+{
+    const char *alias = text_of(post->source, "alias");
+    const char *fingerprint = text_of(post->source, "fingerprint");
+    if (*text_of(post->source, "server") != '\0' || (*alias == '\0' && *fingerprint == '\0')) {
+        return true;
+    }
+    g_autoptr(GError) local = NULL;
+    post->image = image_find(req_agent(req)->images, req_project(req),
+                             *alias != '\0' ? alias : fingerprint, &local);
+    if (post->image == NULL) {
+        if (haw_code(local) == HAW_NOT_FOUND && *alias != '\0') {
+            return haw_fail(error, HAW_NOT_FOUND, "Image alias not found");
+        }
+        g_propagate_error(error, g_steal_pointer(&local));
+        return false;
+    }
+    return true;
+}
+
+static bool
+parse_copy(Request *req, struct post *post, GError **error)
+{
+    const char *source = text_of(post->source, "source"), *slash = strchr(source, '/');
+    const char *project = text_of(post->source, "project");
+    if (*source == '\0') {
+        return haw_fail(error, HAW_INVALID, "Must specify a source instance");
+    }
+    if (!caller_may_project(req_caller(req), *project != '\0' ? project : req_project(req))) {
+        return haw_fail(error, HAW_DENIED, "not authorized");
+    }
+    g_autofree char *name =
+        slash != NULL ? g_strndup(source, (gsize) (slash - source)) : g_strdup(source);
+    post->from_snap = slash != NULL ? g_strdup(slash + 1) : NULL;
+    post->from = inst_find(req_agent(req)->instances,
+                           *project != '\0' ? project : req_project(req), name, error);
+    post->instance_only = json_is_true(json_object_get(post->source, "instance_only"))
+                          || json_is_true(json_object_get(post->source, "container_only"));
+    post->refresh = json_is_true(json_object_get(post->source, "refresh"));
+    return post->from != NULL;
+}
+
+static const struct {
+    const char *name;
+    bool (*parse)(Request *req, struct post *post, GError **error);
+    OpFn run;
+} sources[] = {
+    {"image", parse_image, image_op},
+    {"copy", parse_copy, copy_op},
+    {"none", NULL, none_op},
+};
+
+bool
+instance_post(Request *req, GError **error)
+{
+    json_t *body = req_json(req);
+    if (req_body_fd(req) >= 0) {
+        return haw_fail(error, HAW_UNSUPPORTED, "Importing backups is not supported by this server");
+    }
+    if (req_query(req, "target") != NULL && *req_query(req, "target") != '\0') {
+        return haw_fail(error, HAW_INVALID, "Target only allowed when clustered");
+    }
+    struct post *post = g_new0(struct post, 1);
+    post->source = json_incref(json_object_get(body, "source"));
+    post->start = json_is_true(json_object_get(body, "start"));
+    const char *kind = text_of(post->source, "type");
+    size_t at = 0;
+    while (at < G_N_ELEMENTS(sources) && strcmp(sources[at].name, kind) != 0) {
+        at++;
+    }
+    bool ok = parse_row(req, post, body, error);
+    if (ok && at == G_N_ELEMENTS(sources)) {
+        ok = haw_fail(error, HAW_INVALID, "Unknown source type %s", kind);
+    }
+    ok = ok && (sources[at].parse == NULL || sources[at].parse(req, post, error))
+         && (post->want_profiles || check_profiles(req_agent(req), post->row, error));
+    if (!ok) {
+        post_free(post);
+        return false;
+    }
+    g_autofree char *url = g_strdup_printf("/1.0/instances/%s", post->row->name);
+    g_autofree char *twin = g_strdup_printf("/1.0/containers/%s", post->row->name);
+    return op_reply(req, (OpSpec){.class = OP_TASK,
+                                  .description = "Creating instance",
+                                  .project = req_project(req),
+                                  .resources = json_pack("{s:[s],s:[s]}", "instances", url,
+                                                         "containers", twin),
+                                  .cancellable = true,
+                                  .fn = sources[at].run,
+                                  .data = post,
+                                  .free_data = post_free});
+}

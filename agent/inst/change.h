@@ -1,0 +1,9 @@
+/* change.h: changes of an instance's configuration and name, live where it runs.
+ * Threads: main loop, inside fibers; all yield. */
+#pragma once
+#include "agent/inst/record.h"
+
+/* Local config, devices, profiles, description, ephemeral as in 'wanted'; what fails to apply is taken
+ * back as a whole. */
+bool change_update(Inst *inst, const InstRow *wanted, const Caller *caller, GError **error);
+bool change_rename(Inst *inst, const char *name, const Caller *caller, GError **error);

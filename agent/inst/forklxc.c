@@ -1,0 +1,172 @@
+/* The short-lived processes in which liblxc may fork: start and attach.
+ * K1  They run single-threaded, in a process of their own, and hold nothing of the daemon's.
+ * K2  PATH is unset: liblxc would else call newuidmap, which knows /etc/subuid only, where the map
+ *     that the daemon chose can be written directly by root; and it saves two processes a start.
+ * K3  Whatever a container's volume brings as "config" is thrown away: only our file counts.
+ * Called by main.c of hawserd for 'forkstart NAME LXCPATH CONF' and 'forkexec NAME LXCPATH CONF',
+ * see lxc.c for the descriptors that forkexec expects. */
+#include "agent/inst/driver.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <lxc/attach_options.h>
+#include <lxc/lxccontainer.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* Descriptors of forkexec, as lxc.c passes them. */
+enum { EXEC_STDIN = 3, EXEC_STDOUT, EXEC_STDERR, EXEC_PID, EXEC_SPEC };
+
+static struct lxc_container *
+load(char **argv)
+{
+    unsetenv("PATH"); /* K2 */
+    struct lxc_container *c = lxc_container_new(argv[1], argv[2]);
+    if (c == NULL) {
+        fprintf(stderr, "container '%s' can't be loaded\n", argv[1]);
+        return NULL;
+    }
+    c->clear_config(c); /* K3 */
+    if (!c->load_config(c, argv[3])) {
+        fprintf(stderr, "configuration '%s' is refused by liblxc\n", argv[3]);
+        lxc_container_put(c);
+        return NULL;
+    }
+    return c;
+}
+
+int
+forklxc_start(int argc, char **argv)
+{
+    if (argc != 4) {
+        return 2;
+    }
+    umask(0022);
+    struct lxc_container *c = load(argv);
+    if (c == NULL) {
+        return 1;
+    }
+    c->want_daemonize(c, true);
+    c->want_close_all_fds(c, true);
+    bool ok = c->start(c, 0, NULL);
+    if (ok) {
+        printf("%d\n", (int) c->init_pid(c));
+        fflush(stdout);
+    } else {
+        fprintf(stderr, "liblxc: %s\n", c->error_string != NULL ? c->error_string : "start failed");
+    }
+    lxc_container_put(c);
+    return ok ? 0 : 1;
+}
+
+struct command {
+    char **argv;
+    bool terminal;
+};
+
+/* Inside the container, with its ids and descriptors in place. */
+static int
+run_inside(void *data)
+{
+    struct command *command = data;
+    signal(SIGPIPE, SIG_DFL);
+    setsid();
+    if (command->terminal) {
+        ioctl(STDIN_FILENO, TIOCSCTTY, 1);
+    }
+    execvp(command->argv[0], command->argv);
+    int code = errno == ENOENT || errno == ENOTDIR ? 127 : 126;
+    dprintf(STDERR_FILENO, "Error: %s: %s\n", command->argv[0], strerror(errno));
+    return code;
+}
+
+static char **
+strings_of(json_t *list)
+{
+    size_t count = json_array_size(list);
+    char **strings = g_new0(char *, count + 1);
+    for (size_t i = 0; i < count; i++) {
+        strings[i] = g_strdup(json_string_value(json_array_get(list, i)));
+    }
+    return strings;
+}
+
+static char **
+environment_of(json_t *map)
+{
+    g_autoptr(GPtrArray) list = g_ptr_array_new();
+    const char *name;
+    json_t *value;
+    json_object_foreach (map, name, value) {
+        const char *text = json_string_value(value);
+        g_ptr_array_add(list, g_strdup_printf("%s=%s", name, text != NULL ? text : ""));
+    }
+    g_ptr_array_add(list, NULL);
+    return (char **) g_ptr_array_free(g_steal_pointer(&list), FALSE);
+}
+
+static int
+code_of(int status)
+{
+    return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+int
+forklxc_exec(int argc, char **argv)
+{
+    for (int fd = EXEC_STDIN; fd <= EXEC_SPEC; fd++) {
+        fcntl(fd, F_SETFD, FD_CLOEXEC);
+    }
+    lseek(EXEC_SPEC, 0, SEEK_SET);
+    json_t *spec = json_loadfd(EXEC_SPEC, 0, NULL);
+    if (argc != 4 || spec == NULL) {
+        return 2;
+    }
+    struct lxc_container *c = load(argv);
+    if (c == NULL) {
+        return 1;
+    }
+
+    struct command command = {
+        .argv = strings_of(json_object_get(spec, "argv")),
+        .terminal = json_is_true(json_object_get(spec, "terminal")),
+    };
+    char **env = environment_of(json_object_get(spec, "environment"));
+    const char *cwd = json_string_value(json_object_get(spec, "cwd"));
+    lxc_attach_options_t options = LXC_ATTACH_OPTIONS_DEFAULT;
+    options.env_policy = LXC_ATTACH_CLEAR_ENV;
+    options.extra_env_vars = env;
+    options.initial_cwd = cwd != NULL && *cwd != '\0' ? g_strdup(cwd) : g_strdup("/");
+    options.uid = (uid_t) json_integer_value(json_object_get(spec, "uid"));
+    options.gid = (gid_t) json_integer_value(json_object_get(spec, "gid"));
+    options.stdin_fd = EXEC_STDIN;
+    options.stdout_fd = EXEC_STDOUT;
+    options.stderr_fd = EXEC_STDERR;
+    pid_t pid = -1;
+    int failed = c->attach(c, run_inside, &command, &options, &pid);
+    if (failed != 0 || pid <= 0) {
+        fprintf(stderr, "attach failed\n");
+        return 1;
+    }
+
+    dprintf(EXEC_PID, "%d\n", (int) pid);
+    close(EXEC_PID);
+    close(EXEC_STDIN);
+    close(EXEC_STDOUT);
+    close(EXEC_STDERR);
+    int status = 0;
+    while (waitpid(pid, &status, 0) < 0) {
+        if (errno != EINTR) {
+            return 1;
+        }
+    }
+    return code_of(status);
+}

@@ -1,0 +1,455 @@
+/* Containers, by liblxc in helper processes (forklxc.c); and what runs or looks inside them.
+ * X1  The daemon itself never starts or attaches: liblxc forks, and the daemon has threads.
+ * X2  After a start the container belongs to liblxc's monitor process, not to us: we find it again
+ *     through its command socket, and see its end on a pidfd of the monitor.
+ * X3  Signals go through the pidfd of init: never to a pid that may have become somebody else's.
+ * Called by start.c and lifecycle.c, and by exec, console and files through inst.h. Main loop. */
+#include "agent/inst/driver.h"
+#include "agent/inst/idmap.h"
+#include "agent/inst/record.h"
+#include "base/fd.h"
+#include "base/proc.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <lxc/lxccontainer.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/pidfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define CONSOLE_MAX (4 * 1024 * 1024)
+#define PID_WAIT_MS 30000
+
+struct InstExec {
+    pid_t helper, pid;
+    int status;
+    bool ended;
+};
+
+static char *
+lxc_path(Inst *inst)
+{
+    return agent_path(inst->agent, "containers");
+}
+
+static char *
+conf_path(Inst *inst)
+{
+    return agent_path(inst->agent, "logs/%s/lxc.conf", inst->object);
+}
+
+/* ---- the driver ---- */
+
+/* The last ERROR line of liblxc's log says more than "start failed". */
+static char *
+log_reason(Inst *inst)
+{
+    g_autofree char *path = agent_path(inst->agent, "logs/%s/lxc.log", inst->object);
+    g_autofree char *text = fd_read_file(path, 16 * 1024 * 1024, NULL, NULL);
+    g_auto(GStrv) lines = g_strsplit(text != NULL ? text : "", "\n", -1);
+    for (char **line = lines; *line != NULL; line++) {
+        const char *at = strstr(*line, " ERROR ");
+        const char *text_at = at != NULL ? strstr(at, " - ") : NULL;
+        const char *reason = text_at != NULL ? strstr(text_at + 3, " - ") : NULL;
+        if (reason != NULL) {
+            return g_strdup(reason + 3);
+        }
+    }
+    return NULL;
+}
+
+static bool
+lxc_driver_start(Inst *inst, const char *conf, pid_t *ret_pid, GError **error)
+{
+    g_autofree char *path = lxc_path(inst), *out = NULL;
+    g_autoptr(GError) local = NULL;
+    if (!proc_runv(&out, &local, inst->agent->exe, "forkstart", inst->object, path, conf, NULL)) {
+        g_autofree char *reason = log_reason(inst);
+        return haw_fail(error, HAW_FAILED, "Failed to run: forkstart %s: %s", inst->object,
+                        reason != NULL ? reason : local->message);
+    }
+    pid_t pid = (pid_t) g_ascii_strtoll(out, NULL, 10);
+    if (pid <= 0) {
+        return haw_fail(error, HAW_FAILED, "The container stopped right after its start");
+    }
+    *ret_pid = pid;
+    return true;
+}
+
+/* systemd blocks SIGRTMIN+3 to take it from a signalfd; others understand SIGPWR. */
+static int
+halt_signal(Inst *inst)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%d/status", (int) inst->pid);
+    g_autofree char *text = fd_read_file(path, 65536, NULL, NULL);
+    const char *at = text != NULL ? strstr(text, "\nSigBlk:") : NULL;
+    if (at != NULL) {
+        guint64 blocked = g_ascii_strtoull(at + 8, NULL, 16);
+        if (blocked >> (SIGRTMIN + 3 - 1) & 1) {
+            return SIGRTMIN + 3;
+        }
+    }
+    return SIGPWR;
+}
+
+static bool
+send_signal(Inst *inst, int number, GError **error)
+{
+    if (inst->pidfd >= 0 && pidfd_send_signal(inst->pidfd, number, NULL, 0) < 0 && errno != ESRCH) {
+        return haw_fail_errno(error, errno, "Signal the container's init");
+    }
+    return true;
+}
+
+static bool
+lxc_driver_halt(Inst *inst, GError **error)
+{
+    return send_signal(inst, halt_signal(inst), error);
+}
+
+static bool
+lxc_driver_kill(Inst *inst, GError **error)
+{
+    if (!send_signal(inst, SIGKILL, error)) {
+        return false;
+    }
+    /* A frozen task of cgroup v1 takes its signals only once it is thawed. */
+    if (inst->cgroup != NULL && cgroup_version(CG_FREEZER) == 1 && cgroup_frozen(inst->cgroup)) {
+        cgroup_write(inst->cgroup, CG_FREEZER, "freezer.state", "THAWED", NULL);
+    }
+    return true;
+}
+
+static bool
+lxc_driver_freeze(Inst *inst, bool frozen, GError **error)
+{
+    return cgroup_freeze(inst->cgroup, frozen, error);
+}
+
+struct probe {
+    char *name, *path;
+    pid_t pid;
+};
+
+static void
+probe_run(void *data)
+{
+    struct probe *probe = data;
+    struct lxc_container *c = lxc_container_new(probe->name, probe->path);
+    if (c != NULL) {
+        probe->pid = c->init_pid(c);
+        lxc_container_put(c);
+    }
+}
+
+static pid_t
+lxc_driver_probe(Inst *inst)
+{
+    struct probe probe = {g_strdup(inst->object), lxc_path(inst), 0};
+    fiber_run(probe_run, &probe);
+    g_free(probe.name);
+    g_free(probe.path);
+    return MAX(0, probe.pid);
+}
+
+const Driver driver_lxc = {
+    .type = "container",
+    .start = lxc_driver_start,
+    .halt = lxc_driver_halt,
+    .kill = lxc_driver_kill,
+    .freeze = lxc_driver_freeze,
+    .probe = lxc_driver_probe,
+};
+
+const Driver *
+driver_find(const char *type)
+{
+    return strcmp(type, driver_lxc.type) == 0 ? &driver_lxc : NULL;
+}
+
+/* ---- commands inside ---- */
+
+static int
+spec_fd(const InstExecSpec *spec, GError **error)
+{
+    json_t *argv = json_array();
+    for (const char *const *arg = spec->argv; *arg != NULL; arg++) {
+        json_array_append_new(argv, json_string(*arg));
+    }
+    json_t *all = json_pack("{s:o,s:O,s:s,s:I,s:I,s:b}", "argv", argv, "environment",
+                            spec->environment, "cwd", spec->cwd != NULL ? spec->cwd : "", "uid",
+                            (json_int_t) spec->uid, "gid", (json_int_t) spec->gid, "terminal",
+                            (int) spec->terminal);
+    char *text = all != NULL ? json_dumps(all, JSON_COMPACT) : NULL;
+    json_decref(all);
+    if (text == NULL) {
+        haw_fail(error, HAW_INVALID, "A command or its environment is no valid UTF-8");
+        return -1;
+    }
+    haw_autofd int fd = memfd_create("exec", MFD_CLOEXEC);
+    bool ok = fd >= 0 ? fd_write_all(fd, text, strlen(text), "memfd", error)
+                      : haw_fail_errno(error, errno, "memfd_create");
+    free(text);
+    return ok ? fd_steal(&fd) : -1;
+}
+
+/* The pid that the helper writes once the command is there. Yields. */
+static bool
+read_pid(int fd, pid_t *ret_pid, GError **error)
+{
+    char text[32] = "";
+    if (!fiber_wait_fd(fd, G_IO_IN, PID_WAIT_MS, NULL, error)) {
+        return false;
+    }
+    ssize_t n = read(fd, text, sizeof text - 1);
+    *ret_pid = n > 0 ? (pid_t) g_ascii_strtoll(text, NULL, 10) : 0;
+    return *ret_pid > 0 || haw_fail(error, HAW_FAILED, "The command could not be attached");
+}
+
+InstExec *
+inst_exec_start(Inst *inst, const InstExecSpec *spec, GError **error)
+{
+    if (inst_pid(inst) == 0) {
+        haw_fail(error, HAW_CONFLICT, "Instance is not running");
+        return NULL;
+    }
+    haw_autofd int fd_spec = spec_fd(spec, error);
+    int pipe_fds[2];
+    if (fd_spec < 0) {
+        return NULL;
+    }
+    if (pipe2(pipe_fds, O_CLOEXEC) < 0) {
+        haw_fail_errno(error, errno, "Make a pipe");
+        return NULL;
+    }
+    haw_autofd int pid_in = pipe_fds[0];
+    haw_autofd int pid_out = pipe_fds[1];
+    g_autofree char *path = lxc_path(inst), *conf = conf_path(inst);
+    const char *argv[] = {inst->agent->exe, "forkexec", inst->object, path, conf, NULL};
+    int fds[] = {spec->fds[0], spec->fds[1], spec->fds[2], pid_out, fd_spec};
+    pid_t helper = proc_spawn(argv, NULL, NULL, fds, G_N_ELEMENTS(fds), error);
+    if (helper < 0) {
+        return NULL;
+    }
+    fd_close(&pid_out);
+
+    g_autoptr(InstExec) exec = g_new0(InstExec, 1);
+    exec->helper = helper;
+    if (!read_pid(pid_in, &exec->pid, error)) {
+        kill(helper, SIGKILL);
+        fiber_wait_pid(helper, -1, NULL, &exec->status, NULL);
+        exec->ended = true;
+        return NULL;
+    }
+    return g_steal_pointer(&exec);
+}
+
+pid_t
+inst_exec_pid(InstExec *exec)
+{
+    return exec->pid;
+}
+
+bool
+inst_exec_wait(InstExec *exec, GCancellable *cancel, int *ret_code, GError **error)
+{
+    if (!exec->ended) {
+        if (!fiber_wait_pid(exec->helper, -1, cancel, &exec->status, error)) {
+            return false;
+        }
+        exec->ended = true;
+    }
+    *ret_code = WIFSIGNALED(exec->status) ? 128 + WTERMSIG(exec->status)
+                                          : WEXITSTATUS(exec->status);
+    return true;
+}
+
+static void
+reap(void *data)
+{
+    int status;
+    fiber_wait_pid(GPOINTER_TO_INT(data), -1, NULL, &status, NULL);
+}
+
+void
+inst_exec_free(InstExec *exec)
+{
+    if (exec == NULL) {
+        return;
+    }
+    if (!exec->ended) {
+        kill(exec->pid, SIGKILL);
+        fiber_start("exec-reap", reap, GINT_TO_POINTER(exec->helper));
+    }
+    g_free(exec);
+}
+
+/* ---- console ---- */
+
+struct console {
+    char *name, *path;
+    bool clear;
+    int fd, token;
+    char *log; /* malloc'd */
+    size_t size;
+    int result;
+};
+
+static void
+console_open_run(void *data)
+{
+    struct console *job = data;
+    int tty = 0;
+    struct lxc_container *c = lxc_container_new(job->name, job->path);
+    job->token = job->fd = -1;
+    if (c != NULL) {
+        job->token = c->console_getfd(c, &tty, &job->fd);
+        lxc_container_put(c);
+    }
+}
+
+int
+inst_console_open(Inst *inst, int *ret_token, GError **error)
+{
+    if (inst_pid(inst) == 0) {
+        haw_fail(error, HAW_CONFLICT, "Instance is not running");
+        return -1;
+    }
+    struct console job = {.name = g_strdup(inst->object), .path = lxc_path(inst)};
+    fiber_run(console_open_run, &job);
+    g_free(job.name);
+    g_free(job.path);
+    if (job.token < 0 || job.fd < 0) {
+        fd_close(&job.token);
+        fd_close(&job.fd);
+        haw_fail(error, HAW_BUSY, "The console is in use");
+        return -1;
+    }
+    fcntl(job.fd, F_SETFD, FD_CLOEXEC);
+    fcntl(job.token, F_SETFD, FD_CLOEXEC);
+    *ret_token = job.token;
+    return job.fd;
+}
+
+static void
+console_log_run(void *data)
+{
+    struct console *job = data;
+    uint64_t read_max = 0;
+    struct lxc_console_log log = {
+        .clear = job->clear, .read = !job->clear, .read_max = &read_max};
+    struct lxc_container *c = lxc_container_new(job->name, job->path);
+    job->result = -ENOENT;
+    if (c != NULL) {
+        job->result = c->console_log(c, &log);
+        job->log = log.data;
+        job->size = log.data != NULL ? read_max : 0;
+        lxc_container_put(c);
+    }
+}
+
+static bool
+console_ring(Inst *inst, bool clear, char **ret_log, size_t *ret_size, GError **error)
+{
+    struct console job = {
+        .name = g_strdup(inst->object), .path = lxc_path(inst), .clear = clear};
+    fiber_run(console_log_run, &job);
+    g_free(job.name);
+    g_free(job.path);
+    if (job.result < 0 && job.result != -ENODATA) {
+        free(job.log);
+        return haw_fail_errno(error, -job.result, "Read the console log");
+    }
+    *ret_log = g_malloc0(job.size + 1);
+    if (job.size > 0) {
+        memcpy(*ret_log, job.log, job.size);
+    }
+    *ret_size = job.size;
+    free(job.log);
+    return true;
+}
+
+char *
+inst_console_log(Inst *inst, size_t *ret_size, GError **error)
+{
+    char *log = NULL;
+    if (inst_pid(inst) != 0) {
+        return console_ring(inst, false, &log, ret_size, error) ? log : NULL;
+    }
+    g_autofree char *path = agent_path(inst->agent, "logs/%s/console.log", inst->object);
+    if (access(path, F_OK) < 0) {
+        *ret_size = 0;
+        return g_strdup("");
+    }
+    return fd_read_file(path, CONSOLE_MAX, ret_size, error);
+}
+
+bool
+inst_console_clear(Inst *inst, GError **error)
+{
+    g_autofree char *log = NULL;
+    size_t size;
+    if (inst_pid(inst) != 0 && !console_ring(inst, true, &log, &size, error)) {
+        return false;
+    }
+    g_autofree char *path = agent_path(inst->agent, "logs/%s/console.log", inst->object);
+    if (inst_pid(inst) == 0 && truncate(path, 0) < 0 && errno != ENOENT) {
+        return haw_fail_errno(error, errno, "Clear '%s'", path);
+    }
+    return true;
+}
+
+/* ---- the root filesystem ---- */
+
+static json_t *
+idmap_of(Inst *inst, const char *key)
+{
+    json_t *map = json_loads(inst_get(inst, key) != NULL ? inst_get(inst, key) : "[]", 0, NULL);
+    return map != NULL ? map : json_array();
+}
+
+bool
+inst_root_open(Inst *inst, InstRoot *ret_root, GError **error)
+{
+    InstRoot root = {.root_fd = -1, .pid = inst_pid(inst)};
+    g_autofree char *path = NULL;
+    Vol vol;
+    if (root.pid != 0) {
+        path = g_strdup_printf("/proc/%d/root", (int) root.pid);
+        root.idmap = idmap_of(inst, "volatile.idmap.current");
+    } else {
+        g_autofree char *mount = NULL;
+        if (!inst_volume(inst, &vol, error)
+            || !vol_mount(inst->agent->pools, &vol, &mount, error)) {
+            return false;
+        }
+        root.mounted = true;
+        path = g_strdup_printf("%s/rootfs", mount);
+        root.idmap = idmap_of(inst, "volatile.last_state.idmap");
+    }
+    root.root_fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (root.root_fd < 0) {
+        haw_fail_errno(error, errno, "Open the root of '%s'", inst->name);
+        inst_root_close(inst, &root);
+        return false;
+    }
+    *ret_root = root;
+    return true;
+}
+
+void
+inst_root_close(Inst *inst, InstRoot *root)
+{
+    Vol vol;
+    fd_close(&root->root_fd);
+    json_decref(root->idmap);
+    root->idmap = NULL;
+    if (root->mounted && inst_volume(inst, &vol, NULL)) {
+        vol_unmount(inst->agent->pools, &vol, NULL);
+    }
+    root->mounted = false;
+}

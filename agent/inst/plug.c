@@ -1,0 +1,449 @@
+/* Devices of an instance: which module has each, in which order, and what a change of the set means.
+ * D1  Start order: NICs by name; the root disk, other disks by path; then the rest by type, Z first,
+ *     then name. Stop is the reverse.
+ * D2  All are validated before the first one starts.
+ * D3  Stopping repeats safely: it is the undo of a start that failed or was cut short.
+ * D4  On a running instance a device that changed is updated in place when its owner can do that,
+ *     else taken out and put in again; what can't be hotplugged is an error.
+ * Called by start.c, lifecycle.c and change.c; main loop, inside fibers. */
+#include "agent/inst/plug.h"
+#include "agent/inst/device.h"
+#include "agent/net/network.h"
+#include "base/log.h"
+#include "proto/keys.h"
+
+#include <string.h>
+
+struct entry {
+    const char *name; /* borrowed from the map */
+    json_t *config;
+};
+
+static bool
+is_type(json_t *device, const char *type)
+{
+    return g_strcmp0(json_string_value(json_object_get(device, "type")), type) == 0;
+}
+
+bool
+plug_is_root(json_t *device)
+{
+    return is_type(device, "disk")
+           && g_strcmp0(json_string_value(json_object_get(device, "path")), "/") == 0
+           && keys_get(device, "source") == NULL;
+}
+
+json_t *
+plug_root(json_t *devices, const char **ret_name, GError **error)
+{
+    const char *name;
+    json_t *device, *root = NULL;
+    json_object_foreach (devices, name, device) {
+        if (!plug_is_root(device)) {
+            continue;
+        }
+        if (root != NULL) {
+            haw_fail(error, HAW_FAILED, "More than one root device found");
+            return NULL;
+        }
+        root = device;
+        *ret_name = name;
+    }
+    if (root == NULL) {
+        haw_fail(error, HAW_FAILED, "No root device could be found");
+    }
+    return root;
+}
+
+/* D1 as a number, then text. */
+static int
+rank(json_t *device)
+{
+    if (is_type(device, "nic")) {
+        return 0;
+    }
+    if (is_type(device, "disk")) {
+        return plug_is_root(device) ? 1 : 2;
+    }
+    return 3;
+}
+
+static int
+by_start_order(const void *a, const void *b)
+{
+    const struct entry *x = a, *y = b;
+    int order = rank(x->config) - rank(y->config);
+    if (order == 0 && rank(x->config) == 2) {
+        order = g_strcmp0(json_string_value(json_object_get(x->config, "path")),
+                          json_string_value(json_object_get(y->config, "path")));
+    }
+    if (order == 0 && rank(x->config) == 3) {
+        order = -g_strcmp0(json_string_value(json_object_get(x->config, "type")),
+                           json_string_value(json_object_get(y->config, "type")));
+    }
+    return order != 0 ? order : strcmp(x->name, y->name);
+}
+
+static GArray *
+in_order(json_t *devices)
+{
+    GArray *list = g_array_new(FALSE, FALSE, sizeof(struct entry));
+    const char *name;
+    json_t *config;
+    json_object_foreach (devices, name, config) {
+        struct entry entry = {name, config};
+        g_array_append_val(list, entry);
+    }
+    g_array_sort(list, by_start_order);
+    return list;
+}
+
+/* ---- one device ---- */
+
+static Nic
+nic_of(Inst *inst, const char *name, json_t *config, json_t *volatiles)
+{
+    return (Nic){.project = inst->project,
+                 .inst = inst->name,
+                 .device = name,
+                 .inst_type = inst->type,
+                 .config = config,
+                 .volatiles = volatiles,
+                 .inst_id = inst->id};
+}
+
+static void
+merge_changes(json_t *changes, Inst *inst, const char *name, json_t *volatiles)
+{
+    json_t *diff = record_volatile_diff(inst->config, name, volatiles);
+    json_object_update(changes, diff);
+    json_decref(diff);
+}
+
+/* What is stored and what this operation is about to store, together. */
+static json_t *
+volatiles_of(Inst *inst, json_t *changes, const char *name)
+{
+    json_t *config = record_merge(inst->config, changes);
+    json_t *own = record_volatile_of(config, name);
+    json_decref(config);
+    return own;
+}
+
+static void
+take_nic_items(json_t *items, json_t *block, int index)
+{
+    g_autofree char *number = g_strdup_printf("%d", index);
+    const char *key;
+    json_t *value;
+    json_object_foreach (block, key, value) {
+        g_auto(GStrv) parts = g_strsplit(key, "%d", 2);
+        g_autofree char *full = g_strjoinv(number, parts);
+        json_array_append_new(items, json_pack("[s,O]", full, value));
+    }
+}
+
+static bool
+start_nic(Inst *inst, const struct entry *entry, json_t *changes, json_t *items, int index,
+          GError **error)
+{
+    json_t *volatiles = volatiles_of(inst, changes, entry->name), *block = NULL;
+    Nic nic = nic_of(inst, entry->name, entry->config, volatiles);
+    bool ok = nic_start(inst->agent->networks, &nic, &block, error);
+    merge_changes(changes, inst, entry->name, volatiles);
+    json_decref(volatiles);
+    if (ok) {
+        take_nic_items(items, block, index);
+        json_decref(block);
+    }
+    return ok;
+}
+
+static bool
+start_one(Inst *inst, const struct entry *entry, json_t *changes, json_t *items, int *nic_index,
+          GError **error)
+{
+    bool ok;
+    if (is_type(entry->config, "nic")) {
+        ok = start_nic(inst, entry, changes, items, (*nic_index)++, error);
+    } else if (is_type(entry->config, "none") || plug_is_root(entry->config)) {
+        return true;
+    } else {
+        Device device = {inst, entry->name, entry->config};
+        json_t *list = NULL;
+        ok = device_start(inst->agent, &device, &list, error);
+        if (ok) {
+            json_array_extend(items, list);
+            json_decref(list);
+        }
+    }
+    return ok || haw_push(error, "Failed to start device \"%s\"", entry->name);
+}
+
+static void
+stop_one(Inst *inst, const struct entry *entry, json_t *changes)
+{
+    g_autoptr(GError) error = NULL;
+    bool ok = true;
+    if (is_type(entry->config, "nic")) {
+        json_t *volatiles = volatiles_of(inst, changes, entry->name);
+        Nic nic = nic_of(inst, entry->name, entry->config, volatiles);
+        ok = nic_stop(inst->agent->networks, &nic, &error);
+        merge_changes(changes, inst, entry->name, volatiles);
+        json_decref(volatiles);
+    } else if (!is_type(entry->config, "none") && !plug_is_root(entry->config)) {
+        Device device = {inst, entry->name, entry->config};
+        ok = device_stop(inst->agent, &device, &error);
+    }
+    if (!ok) {
+        haw_warn("inst.device_stop", KS("inst", inst->name), KS("device", entry->name),
+                 KS("why", error->message));
+    }
+}
+
+/* ---- all of them ---- */
+
+static bool
+validate_one(Agent *agent, const char *project, const char *name, const char *inst_type, Inst *inst,
+             json_t *config, const struct entry *entry, GError **error)
+{
+    const char *type = json_string_value(json_object_get(entry->config, "type"));
+    bool ok;
+    if (type == NULL) {
+        ok = haw_fail(error, HAW_FAILED, "Missing device type");
+    } else if (strcmp(type, "nic") == 0) {
+        json_t *volatiles = record_volatile_of(config, entry->name);
+        Nic nic = {.project = project,
+                   .inst = inst != NULL ? inst->name : name,
+                   .device = entry->name,
+                   .inst_type = inst_type,
+                   .config = entry->config,
+                   .volatiles = volatiles,
+                   .inst_id = inst != NULL ? inst->id : 0};
+        ok = nic_validate(agent->networks, &nic, error);
+        json_decref(volatiles);
+    } else {
+        Device device = {inst, entry->name, entry->config};
+        ok = device_validate(agent, project, &device, error);
+    }
+    return ok || haw_push(error, "Device validation failed for \"%s\"", entry->name);
+}
+
+bool
+plug_validate(Agent *agent, const char *project, const char *name, const char *inst_type,
+              Inst *inst, json_t *config, json_t *devices, GError **error)
+{
+    g_autoptr(GArray) list = in_order(devices);
+    for (guint i = 0; i < list->len; i++) {
+        if (!validate_one(agent, project, name, inst_type, inst, config,
+                          &g_array_index(list, struct entry, i), error)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool
+plug_start_all(Inst *inst, json_t *changes, json_t **ret_lxc, GError **error)
+{
+    json_t *devices = json_incref(inst->expanded_devices), *items = json_array();
+    g_autoptr(GArray) list = in_order(devices);
+    int nic_index = 0;
+    bool ok = true;
+    for (guint i = 0; ok && i < list->len; i++) {
+        ok = start_one(inst, &g_array_index(list, struct entry, i), changes, items, &nic_index,
+                       error);
+    }
+    if (!ok) {
+        json_decref(items);
+        plug_stop_all(inst, changes);
+    } else {
+        *ret_lxc = items;
+    }
+    json_decref(devices);
+    return ok;
+}
+
+bool
+plug_post_start_all(Inst *inst, GError **error)
+{
+    json_t *devices = json_incref(inst->expanded_devices);
+    g_autoptr(GArray) list = in_order(devices);
+    bool ok = true;
+    for (guint i = 0; ok && i < list->len; i++) {
+        const struct entry *entry = &g_array_index(list, struct entry, i);
+        if (rank(entry->config) >= 2 && !is_type(entry->config, "none")) {
+            Device device = {inst, entry->name, entry->config};
+            ok = device_post_start(inst->agent, &device, error)
+                 || haw_push(error, "Failed to start device \"%s\"", entry->name);
+        }
+    }
+    json_decref(devices);
+    return ok;
+}
+
+void
+plug_stop_all(Inst *inst, json_t *changes)
+{
+    json_t *devices = json_incref(inst->expanded_devices);
+    g_autoptr(GArray) list = in_order(devices);
+    for (guint i = list->len; i > 0; i--) {
+        stop_one(inst, &g_array_index(list, struct entry, i - 1), changes);
+    }
+    json_decref(devices);
+}
+
+/* ---- changes ---- */
+
+static bool
+hot_add(Inst *inst, const struct entry *entry, json_t *changes, GError **error)
+{
+    bool ok;
+    if (is_type(entry->config, "none") || inst_pid(inst) == 0) {
+        return true;
+    }
+    if (is_type(entry->config, "nic")) {
+        json_t *volatiles = volatiles_of(inst, changes, entry->name);
+        Nic nic = nic_of(inst, entry->name, entry->config, volatiles);
+        ok = nic_hotplug(inst->agent->networks, &nic, inst->pid, error);
+        merge_changes(changes, inst, entry->name, volatiles);
+        json_decref(volatiles);
+    } else {
+        Device device = {inst, entry->name, entry->config};
+        ok = device_can_hotplug(&device)
+                 ? device_hotplug(inst->agent, &device, error)
+                 : haw_fail(error, HAW_FAILED,
+                            "Device cannot be started when instance is running");
+    }
+    return ok || haw_push(error, "Failed to start device \"%s\"", entry->name);
+}
+
+static bool
+hot_remove(Inst *inst, const struct entry *entry, json_t *changes, GError **error)
+{
+    bool ok = true;
+    if (is_type(entry->config, "nic") && inst_pid(inst) != 0) {
+        json_t *volatiles = volatiles_of(inst, changes, entry->name);
+        Nic nic = nic_of(inst, entry->name, entry->config, volatiles);
+        ok = nic_hotunplug(inst->agent->networks, &nic, inst->pid, error);
+        merge_changes(changes, inst, entry->name, volatiles);
+        json_decref(volatiles);
+    } else if (inst_pid(inst) != 0 && !is_type(entry->config, "none")) {
+        Device device = {inst, entry->name, entry->config};
+        ok = device_can_hotplug(&device)
+                 ? device_hotunplug(inst->agent, &device, error)
+                 : haw_fail(error, HAW_FAILED,
+                            "Device cannot be stopped when instance is running");
+    }
+    return ok || haw_push(error, "Failed to stop device \"%s\"", entry->name);
+}
+
+/* Volatile keys of a device that is gone, or became another type. */
+static void
+drop_volatiles(Inst *inst, json_t *changes, const char *name)
+{
+    json_t *nothing = json_object();
+    merge_changes(changes, inst, name, nothing);
+    json_decref(nothing);
+}
+
+static bool
+nic_only_live(Inst *inst, const char *name, json_t *from, json_t *to)
+{
+    Nic nic = nic_of(inst, name, to, NULL);
+    json_t *both = json_copy(from);
+    json_object_update(both, to);
+    const char *key;
+    json_t *value;
+    bool live = true;
+    json_object_foreach (both, key, value) {
+        json_t *a = json_object_get(from, key), *b = json_object_get(to, key);
+        if ((a == NULL || b == NULL || !json_equal(a, b)) && !nic_can_update_live(&nic, key)) {
+            live = false;
+        }
+    }
+    json_decref(both);
+    return live;
+}
+
+/* *ret_done: changed without being taken out. */
+static bool
+update_in_place(Inst *inst, const char *name, json_t *from, json_t *to, json_t *changes,
+                bool *ret_done, GError **error)
+{
+    *ret_done = false;
+    if (is_type(from, "none") && is_type(to, "none")) {
+        *ret_done = true;
+        return true;
+    }
+    if (!json_equal(json_object_get(from, "type"), json_object_get(to, "type"))) {
+        return true;
+    }
+    if (!is_type(to, "nic")) {
+        Device device = {inst, name, to};
+        return device_update(inst->agent, &device, from, ret_done, error);
+    }
+    if (!nic_only_live(inst, name, from, to)) {
+        return true;
+    }
+    json_t *volatiles = volatiles_of(inst, changes, name);
+    Nic nic = nic_of(inst, name, to, volatiles);
+    bool ok = nic_update(inst->agent->networks, &nic, from, error);
+    merge_changes(changes, inst, name, volatiles);
+    json_decref(volatiles);
+    *ret_done = ok;
+    return ok;
+}
+
+static bool
+change_one(Inst *inst, const char *name, json_t *from, json_t *to, json_t *changes, GError **error)
+{
+    bool done = false;
+    if (json_equal(from, to)) {
+        return true;
+    }
+    if (inst_pid(inst) != 0
+        && !update_in_place(inst, name, from, to, changes, &done, error)) {
+        return haw_push(error, "Failed to update device \"%s\"", name);
+    }
+    if (done || plug_is_root(to)) {
+        return true;
+    }
+    struct entry old = {name, from}, new = {name, to};
+    if (!hot_remove(inst, &old, changes, error)) {
+        return false;
+    }
+    if (!json_equal(json_object_get(from, "type"), json_object_get(to, "type"))
+        || g_strcmp0(json_string_value(json_object_get(from, "nictype")),
+                     json_string_value(json_object_get(to, "nictype")))
+               != 0) {
+        drop_volatiles(inst, changes, name);
+    }
+    return hot_add(inst, &new, changes, error);
+}
+
+bool
+plug_change(Inst *inst, json_t *from, json_t *to, json_t *changes, GError **error)
+{
+    g_autoptr(GArray) old = in_order(from), new = in_order(to);
+    for (guint i = old->len; i > 0; i--) {
+        const struct entry *entry = &g_array_index(old, struct entry, i - 1);
+        if (json_object_get(to, entry->name) == NULL) {
+            if (!hot_remove(inst, entry, changes, error)) {
+                return false;
+            }
+            drop_volatiles(inst, changes, entry->name);
+        }
+    }
+    for (guint i = 0; i < new->len; i++) {
+        const struct entry *entry = &g_array_index(new, struct entry, i);
+        json_t *before = json_object_get(from, entry->name);
+        bool ok = before == NULL
+                      ? hot_add(inst, entry, changes, error)
+                      : change_one(inst, entry->name, before, entry->config, changes, error);
+        if (!ok) {
+            return false;
+        }
+    }
+    return true;
+}

@@ -1,0 +1,21 @@
+/* plug.h: all devices of an instance at once: NICs of net/network.h and the others of device.h behind
+ * one door, in LXD's order. Threads: main loop, inside fibers; all yield. */
+#pragma once
+#include "agent/inst/record.h"
+
+/* What is right for the maps of an instance (or, with 'inst_type' NULL, a profile). 'inst' may be NULL
+ * for one that is not there yet. */
+bool plug_validate(Agent *agent, const char *project, const char *name, const char *inst_type,
+                   Inst *inst, json_t *config, json_t *devices, GError **error);
+/* Prepares every device. *ret_lxc: [[key, value], …] for the container's configuration. 'changes'
+ * gains the volatile keys to store. On failure what was started is stopped again. */
+bool plug_start_all(Inst *inst, json_t *changes, json_t **ret_lxc, GError **error);
+bool plug_post_start_all(Inst *inst, GError **error);
+/* Repeats safely; failures are logged. */
+void plug_stop_all(Inst *inst, json_t *changes);
+/* From one set of devices to another, on a running or stopped instance: unplugs, plugs, updates. */
+bool plug_change(Inst *inst, json_t *from, json_t *to, json_t *changes, GError **error);
+/* Whether it is the root disk. */
+bool plug_is_root(json_t *device);
+/* The root disk among 'devices', borrowed, NULL when there is none or more than one. */
+json_t *plug_root(json_t *devices, const char **ret_name, GError **error);

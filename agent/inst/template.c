@@ -1,0 +1,193 @@
+/* Templates of an image: metadata.yaml says which file of templates/ becomes which file of the root
+ * filesystem, and when.
+ * P1  The target path is resolved inside the root filesystem (openat2 RESOLVE_IN_ROOT): a symlink in
+ *     an image can't lead a write out of it.
+ * P2  A template that is not there or does not parse fails the start, as in LXD.
+ * Called by start.c; file work on a worker thread. */
+#include "agent/inst/template.h"
+#include "base/fd.h"
+#include "proto/yaml.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define TEMPLATE_MAX (1024 * 1024)
+
+struct job {
+    char *mount;      /* owned, like all below */
+    char *trigger;
+    json_t *scope;
+    gint64 uid, gid;  /* of the container's root on disk */
+    GError *error;
+};
+
+static int
+open_in_root(int root, const char *path, int flags)
+{
+    struct open_how how = {
+        .flags = (guint64) (flags | O_CLOEXEC),
+        .mode = flags & O_CREAT ? 0644 : 0,
+        .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS,
+    };
+    return (int) syscall(SYS_openat2, root, path, &how, sizeof how);
+}
+
+/* The directories above 'path', made where they are missing; the directory itself is returned. */
+static int
+open_parent(const struct job *job, int root, const char *path)
+{
+    g_auto(GStrv) parts = g_strsplit(path, "/", -1);
+    g_autoptr(GString) at = g_string_new(".");
+    haw_autofd int fd = open_in_root(root, ".", O_PATH | O_DIRECTORY);
+    for (char **part = parts; *part != NULL && part[1] != NULL && fd >= 0; part++) {
+        if (**part == '\0') {
+            continue;
+        }
+        g_string_append_printf(at, "/%s", *part);
+        int next = open_in_root(root, at->str, O_PATH | O_DIRECTORY);
+        if (next < 0 && errno == ENOENT && mkdirat(fd, *part, 0755) == 0) {
+            if (fchownat(fd, *part, (uid_t) job->uid, (gid_t) job->gid, AT_SYMLINK_NOFOLLOW) < 0) {
+                return -1;
+            }
+            next = open_in_root(root, at->str, O_PATH | O_DIRECTORY);
+        }
+        fd_close(&fd);
+        fd = next;
+    }
+    return fd_steal(&fd);
+}
+
+static bool
+write_target(struct job *job, int root, const char *path, const char *text, bool create_only)
+{
+    haw_autofd int parent = open_parent(job, root, path); /* P1 */
+    if (parent < 0) {
+        return haw_fail_errno(&job->error, errno, "Make the directory of '%s'", path);
+    }
+    haw_autofd int old = open_in_root(root, path, O_WRONLY | O_NONBLOCK);
+    if (old >= 0 && create_only) {
+        return true;
+    }
+    struct stat st;
+    bool existed = old >= 0;
+    int fd = existed ? fd_steal(&old) : open_in_root(root, path, O_WRONLY | O_CREAT | O_EXCL);
+    haw_autofd int target = fd;
+    if (target < 0 || fstat(target, &st) < 0) {
+        return haw_fail_errno(&job->error, errno, "Write '%s'", path);
+    }
+    if (!S_ISREG(st.st_mode)) {
+        return haw_fail(&job->error, HAW_INVALID, "'%s' is no regular file", path);
+    }
+    if (!existed
+        && (fchown(target, (uid_t) job->uid, (gid_t) job->gid) < 0 || fchmod(target, 0644) < 0)) {
+        return haw_fail_errno(&job->error, errno, "Own '%s'", path);
+    }
+    if (ftruncate(target, 0) < 0) {
+        return haw_fail_errno(&job->error, errno, "Truncate '%s'", path);
+    }
+    return fd_write_all(target, text, strlen(text), path, &job->error);
+}
+
+static bool
+wanted(const struct job *job, json_t *when)
+{
+    size_t i;
+    json_t *item;
+    json_array_foreach (when, i, item) {
+        const char *word = json_string_value(item);
+        if (g_strcmp0(word, "start") == 0 || (job->trigger != NULL && g_strcmp0(word, job->trigger) == 0)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool
+apply_one(struct job *job, int root, const char *path, json_t *template)
+{
+    const char *name = json_string_value(json_object_get(template, "template"));
+    bool create_only = json_is_true(json_object_get(template, "create_only"));
+    if (!wanted(job, json_object_get(template, "when"))) {
+        return true;
+    }
+    if (name == NULL || strchr(name, '/') != NULL || *name == '.') {
+        return haw_fail(&job->error, HAW_INVALID, "Invalid template name for '%s'", path);
+    }
+    g_autofree char *source = g_strdup_printf("%s/templates/%s", job->mount, name);
+    g_autofree char *text = fd_read_file(source, TEMPLATE_MAX, NULL, &job->error);
+    if (text == NULL) {
+        return false;
+    }
+    json_t *properties = json_object_get(template, "properties");
+    json_object_set_new(job->scope, "properties",
+                        properties != NULL ? json_incref(properties) : json_object());
+    json_object_set_new(job->scope, "path", json_string(path));
+    json_object_set_new(job->scope, "trigger",
+                        json_string(job->trigger != NULL ? job->trigger : "start"));
+    g_autofree char *rendered = template_render(text, job->scope, &job->error);
+    return rendered != NULL && write_target(job, root, path, rendered, create_only);
+}
+
+static void
+apply_run(void *data)
+{
+    struct job *job = data;
+    g_autofree char *path = g_strdup_printf("%s/metadata.yaml", job->mount);
+    g_autofree char *rootfs = g_strdup_printf("%s/rootfs", job->mount);
+    gsize size;
+    g_autofree char *text = fd_read_file(path, YAML_MAX_BYTES, &size, NULL);
+    if (text == NULL || strstr(text, "templates:") == NULL) {
+        return;
+    }
+    json_t *metadata = yaml_to_json(text, size, yaml_text_keys, &job->error);
+    if (metadata == NULL) {
+        return;
+    }
+    haw_autofd int root = open(rootfs, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    const char *target;
+    json_t *template;
+    json_object_foreach (json_object_get(metadata, "templates"), target, template) {
+        if (!apply_one(job, root, target, template)) {
+            break;
+        }
+    }
+    json_decref(metadata);
+}
+
+static json_t *
+scope_of(Inst *inst)
+{
+    json_t *container = json_pack("{s:s,s:s,s:s,s:b,s:b}", "name", inst->name, "type",
+                                  inst->type, "architecture", inst->architecture, "ephemeral",
+                                  (int) inst->ephemeral, "privileged",
+                                  (int) inst_get_bool(inst, "security.privileged", false));
+    return json_pack("{s:O,s:o,s:O,s:O}", "container", container, "instance", container, "config",
+                     inst->expanded_config, "devices", inst->expanded_devices);
+}
+
+bool
+template_apply(Inst *inst, const char *mount, const GArray *map, bool idmapped,
+               const char *trigger, GError **error)
+{
+    struct job job = {
+        .mount = g_strdup(mount),
+        .trigger = g_strdup(trigger),
+        .scope = scope_of(inst),
+        .uid = idmapped ? 0 : idmap_to_host(map, true, 0),
+        .gid = idmapped ? 0 : idmap_to_host(map, false, 0),
+    };
+    fiber_run(apply_run, &job);
+    g_free(job.mount);
+    g_free(job.trigger);
+    json_decref(job.scope);
+    if (job.error != NULL) {
+        g_propagate_error(error, job.error);
+        return false;
+    }
+    return true;
+}
