@@ -1,6 +1,7 @@
 /* The table of helpers. */
 #include "agent/fork.h"
 
+#include "agent/inst/driver.h"
 #include "agent/inst/forkfile.h"
 #include "agent/inst/forkmount.h"
 #include "agent/inst/forkproxy.h"
@@ -13,10 +14,12 @@ static const struct {
     const char *name;
     int (*run)(int argc, char **argv);
 } helpers[] = {
+    {"forkexec", forklxc_exec},
     {"forkfile", forkfile_main},
     {"forkmount", forkmount_main},
     {"forkproxy", forkproxy_main},
     {"forksftp", forkfile_sftp_main},
+    {"forkstart", forklxc_start},
     {NULL, NULL},
 };
 

@@ -55,42 +55,6 @@ NO(bool nic_update(NetTable *t, const Nic *n, json_t *o, GError **error))
 W bool nic_can_update_live(const Nic *n, const char *k) { return false; }
 W const char *nic_host_name(const Nic *n) { return NULL; }
 NONE(json_t *net_state_of_pid(pid_t pid, GError **error))
-W InstTable *inst_table_new(Agent *agent) { return g_malloc0(8); }
-W void inst_table_free(InstTable *t) { g_free(t); }
-W bool inst_table_start(InstTable *t, GError **error) { return true; }
-W void inst_table_stop_all(InstTable *t) { }
-W json_t *inst_used_by(InstTable *t, InstUses u, void *d) { return json_array(); }
-W bool inst_profile_changed(InstTable *t, const char *p, const char *n, GError **error) { return true; }
-NONE(Inst *inst_find(InstTable *t, const char *p, const char *n, GError **error))
-W void inst_unref(Inst *i) { }
-W GPtrArray *inst_list(InstTable *t, const char *p) { return g_ptr_array_new(); }
-W json_t *inst_config(Inst *i) { return NULL; }
-W json_t *inst_devices(Inst *i) { return NULL; }
-W json_t *inst_expanded_config(Inst *i) { return NULL; }
-W json_t *inst_expanded_devices(Inst *i) { return NULL; }
-W const char *inst_get(Inst *i, const char *k) { return NULL; }
-W bool inst_get_bool(Inst *i, const char *k, bool f) { return f; }
-W gint64 inst_id(Inst *i) { return 0; }
-W char *inst_log_dir(Inst *i) { return NULL; }
-W char *inst_run_dir(Inst *i) { return NULL; }
-W const char *inst_name(Inst *i) { return ""; }
-W const char *inst_project(Inst *i) { return ""; }
-W const char *inst_type(Inst *i) { return ""; }
-W pid_t inst_pid(Inst *i) { return 0; }
-W InstState inst_state(Inst *i) { return INST_STOPPED; }
-W Inst *inst_ref(Inst *i) { return i; }
-NO(bool inst_volume(Inst *i, Vol *v, GError **error))
-NO(bool inst_set_config(Inst *i, json_t *c, GError **error))
-W FiberLock *inst_queue(Inst *i) { return NULL; }
-NONE(InstExec *inst_exec_start(Inst *i, const InstExecSpec *s, GError **error))
-W pid_t inst_exec_pid(InstExec *e) { return 0; }
-NO(bool inst_exec_wait(InstExec *e, GCancellable *c, int *r, GError **error))
-W void inst_exec_free(InstExec *e) { }
-W int inst_console_open(Inst *i, GError **error) { no(error); return -1; }
-NONE(char *inst_console_log(Inst *i, size_t *r, GError **error))
-NO(bool inst_console_clear(Inst *i, GError **error))
-NO(bool inst_root_open(Inst *i, InstRoot *r, GError **error))
-W void inst_root_close(Inst *i, InstRoot *r) { }
 NO(bool device_validate(Agent *a, const char *p, const Device *d, GError **error))
 NO(bool device_start(Agent *a, const Device *d, json_t **r, GError **error))
 NO(bool device_post_start(Agent *a, const Device *d, GError **error))
@@ -100,6 +64,6 @@ NO(bool device_hotunplug(Agent *a, const Device *d, GError **error))
 W bool device_can_hotplug(const Device *d) { return false; }
 NO(bool device_update(Agent *a, const Device *d, json_t *o, bool *r, GError **error))
 #define ROUTES(x) W const Route x[] = {{NULL, NULL, NULL, 0}};
-ROUTES(certificate_routes) ROUTES(info_routes) ROUTES(instance_routes)
+ROUTES(certificate_routes) ROUTES(info_routes)
 ROUTES(network_routes) ROUTES(profile_routes) ROUTES(project_routes)
 ROUTES(resource_routes) ROUTES(warning_routes)

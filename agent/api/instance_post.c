@@ -125,8 +125,8 @@ image_op(Operation *op, void *data, GError **error)
     g_autofree char *fingerprint = g_strdup(text_of(post->image, "fingerprint"));
     take_image(post, post->image);
     g_autoptr(Inst) inst = new_record(op, post, error);
-    return inst != NULL
-           && done(op, post, inst, create_from_image(inst, op, fingerprint, error), error);
+    return inst != NULL &&
+           done(op, post, inst, create_from_image(inst, op, fingerprint, error), error);
 }
 
 static bool
@@ -144,8 +144,8 @@ inherit(struct post *post, json_t *config, json_t *devices, json_t *profiles)
     json_t *own = json_object(), *all = json_copy(devices), *value;
     const char *key;
     json_object_foreach (config, key, value) {
-        if (!g_str_has_prefix(key, "volatile.") || strcmp(key, "volatile.base_image") == 0
-            || strcmp(key, "volatile.last_state.idmap") == 0) {
+        if (!g_str_has_prefix(key, "volatile.") || strcmp(key, "volatile.base_image") == 0 ||
+            strcmp(key, "volatile.last_state.idmap") == 0) {
             json_object_set(own, key, value);
         }
     }
@@ -181,9 +181,9 @@ copy_op(Operation *op, void *data, GError **error)
     g_free(post->row->architecture);
     post->row->architecture = g_strdup(from->architecture);
     g_autoptr(Inst) inst = new_record(op, post, error);
-    return inst != NULL
-           && done(op, post, inst,
-                   create_copy(inst, op, from, post->from_snap, post->instance_only, error), error);
+    return inst != NULL &&
+           done(op, post, inst,
+                create_copy(inst, op, from, post->from_snap, post->instance_only, error), error);
 }
 
 /* ---- the request ---- */
@@ -273,8 +273,7 @@ parse_row(Request *req, struct post *post, json_t *body, GError **error)
     do {
         g_free(row->name);
         row->name = *name != '\0' ? g_strdup(name) : ids_petname();
-        g_autoptr(Inst) taken =
-            inst_find(req_agent(req)->instances, row->project, row->name, NULL);
+        g_autoptr(Inst) taken = inst_find(req_agent(req)->instances, row->project, row->name, NULL);
         if (taken == NULL) {
             break;
         }
@@ -318,10 +317,10 @@ parse_copy(Request *req, struct post *post, GError **error)
     g_autofree char *name =
         slash != NULL ? g_strndup(source, (gsize) (slash - source)) : g_strdup(source);
     post->from_snap = slash != NULL ? g_strdup(slash + 1) : NULL;
-    post->from = inst_find(req_agent(req)->instances,
-                           *project != '\0' ? project : req_project(req), name, error);
-    post->instance_only = json_is_true(json_object_get(post->source, "instance_only"))
-                          || json_is_true(json_object_get(post->source, "container_only"));
+    post->from = inst_find(req_agent(req)->instances, *project != '\0' ? project : req_project(req),
+                           name, error);
+    post->instance_only = json_is_true(json_object_get(post->source, "instance_only")) ||
+                          json_is_true(json_object_get(post->source, "container_only"));
     post->refresh = json_is_true(json_object_get(post->source, "refresh"));
     return post->from != NULL;
 }
@@ -341,7 +340,8 @@ instance_post(Request *req, GError **error)
 {
     json_t *body = req_json(req);
     if (req_body_fd(req) >= 0) {
-        return haw_fail(error, HAW_UNSUPPORTED, "Importing backups is not supported by this server");
+        return haw_fail(error, HAW_UNSUPPORTED,
+                        "Importing backups is not supported by this server");
     }
     if (req_query(req, "target") != NULL && *req_query(req, "target") != '\0') {
         return haw_fail(error, HAW_INVALID, "Target only allowed when clustered");
@@ -358,21 +358,21 @@ instance_post(Request *req, GError **error)
     if (ok && at == G_N_ELEMENTS(sources)) {
         ok = haw_fail(error, HAW_INVALID, "Unknown source type %s", kind);
     }
-    ok = ok && (sources[at].parse == NULL || sources[at].parse(req, post, error))
-         && (post->want_profiles || check_profiles(req_agent(req), post->row, error));
+    ok = ok && (sources[at].parse == NULL || sources[at].parse(req, post, error)) &&
+         (post->want_profiles || check_profiles(req_agent(req), post->row, error));
     if (!ok) {
         post_free(post);
         return false;
     }
     g_autofree char *url = g_strdup_printf("/1.0/instances/%s", post->row->name);
     g_autofree char *twin = g_strdup_printf("/1.0/containers/%s", post->row->name);
-    return op_reply(req, (OpSpec){.class = OP_TASK,
-                                  .description = "Creating instance",
-                                  .project = req_project(req),
-                                  .resources = json_pack("{s:[s],s:[s]}", "instances", url,
-                                                         "containers", twin),
-                                  .cancellable = true,
-                                  .fn = sources[at].run,
-                                  .data = post,
-                                  .free_data = post_free});
+    return op_reply(
+        req, (OpSpec){.class = OP_TASK,
+                      .description = "Creating instance",
+                      .project = req_project(req),
+                      .resources = json_pack("{s:[s],s:[s]}", "instances", url, "containers", twin),
+                      .cancellable = true,
+                      .fn = sources[at].run,
+                      .data = post,
+                      .free_data = post_free});
 }

@@ -122,7 +122,8 @@ instance_snapshots_post(Request *req, GError **error)
         return haw_fail(error, HAW_INVALID, "Invalid snapshot name: \"%s\"", name);
     }
     if (json_is_true(json_object_get(body, "stateful"))) {
-        return haw_fail(error, HAW_CONFLICT, "Unable to create a stateful snapshot: CRIU is not used");
+        return haw_fail(error, HAW_CONFLICT,
+                        "Unable to create a stateful snapshot: CRIU is not used");
     }
     struct job *job = job_new(inst, name != NULL && *name != '\0' ? name : NULL);
     job->expires_at = expires_at;
@@ -142,8 +143,8 @@ instance_snapshot_put(Request *req, GError **error)
     g_autoptr(SnapRow) snap =
         inst != NULL ? record_snapshot(inst, req_arg(req, "snapshot"), error) : NULL;
     gint64 expires_at;
-    if (snap == NULL || !req_check_etag(req, tag_of(snap), error)
-        || !parse_expiry(req_json(req), &expires_at, error)) {
+    if (snap == NULL || !req_check_etag(req, tag_of(snap), error) ||
+        !parse_expiry(req_json(req), &expires_at, error)) {
         return false;
     }
     if (expires_at >= 0 && !snapshot_set_expiry(inst, snap->name, expires_at, error)) {
@@ -198,6 +199,6 @@ instance_snapshot_delete(Request *req, GError **error)
     g_autoptr(Inst) inst = instances_req(req, error);
     g_autoptr(SnapRow) snap =
         inst != NULL ? record_snapshot(inst, req_arg(req, "snapshot"), error) : NULL;
-    return snap != NULL
-           && reply(req, inst, "Deleting snapshot", delete_op, job_new(inst, snap->name));
+    return snap != NULL &&
+           reply(req, inst, "Deleting snapshot", delete_op, job_new(inst, snap->name));
 }

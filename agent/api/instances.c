@@ -43,8 +43,8 @@ collection(Request *req)
 static bool
 in_collection(Inst *inst, const char *name)
 {
-    return strcmp(name, "instances") == 0
-           || (strcmp(name, "containers") == 0) == (strcmp(inst->type, "container") == 0);
+    return strcmp(name, "instances") == 0 ||
+           (strcmp(name, "containers") == 0) == (strcmp(inst->type, "container") == 0);
 }
 
 /* ---- GET ---- */
@@ -64,8 +64,8 @@ get_all(Request *req, GError **error)
     json_t *list = json_array();
     for (guint i = 0; i < all->len; i++) {
         Inst *inst = all->pdata[i];
-        if (!in_collection(inst, kind) || inst->deleted
-            || (project == NULL && !caller_may_project(req_caller(req), inst->project))) {
+        if (!in_collection(inst, kind) || inst->deleted ||
+            (project == NULL && !caller_may_project(req_caller(req), inst->project))) {
             continue;
         }
         json_t *object = recursion > 0 || filtered ? show_instance(inst) : NULL;
@@ -275,14 +275,14 @@ put_one(Request *req, GError **error)
     update->inst = inst_ref(inst);
     update->row = g_steal_pointer(&row);
     update->restore = restoring ? g_strdup(restore) : NULL;
-    return op_reply(req, (OpSpec){.class = OP_TASK,
-                                  .description = restoring ? "Restoring snapshot"
-                                                           : "Updating instance",
-                                  .project = inst->project,
-                                  .resources = instances_resources(inst),
-                                  .fn = update_op,
-                                  .data = update,
-                                  .free_data = update_free});
+    return op_reply(req,
+                    (OpSpec){.class = OP_TASK,
+                             .description = restoring ? "Restoring snapshot" : "Updating instance",
+                             .project = inst->project,
+                             .resources = instances_resources(inst),
+                             .fn = update_op,
+                             .data = update,
+                             .free_data = update_free});
 }
 
 static bool
@@ -298,8 +298,8 @@ patch_one(Request *req, GError **error)
         return haw_fail(error, HAW_INVALID, "Can't call PATCH in restore mode");
     }
     g_autoptr(InstRow) row = record_row(inst);
-    return row_of_body(row, body, true, error)
-           && change_update(inst, row, req_caller(req), error) && req_reply(req, NULL);
+    return row_of_body(row, body, true, error) &&
+           change_update(inst, row, req_caller(req), error) && req_reply(req, NULL);
 }
 
 /* ---- rename, delete ---- */
@@ -413,8 +413,8 @@ enum action { START, STOP, RESTART, FREEZE, UNFREEZE, ACTION_COUNT };
 static const struct {
     const char *name, *description;
 } actions[ACTION_COUNT] = {
-    [START] = {"start", "Starting instance"},       [STOP] = {"stop", "Stopping instance"},
-    [RESTART] = {"restart", "Restarting instance"}, [FREEZE] = {"freeze", "Freezing instance"},
+    [START] = {"start", "Starting instance"},         [STOP] = {"stop", "Stopping instance"},
+    [RESTART] = {"restart", "Restarting instance"},   [FREEZE] = {"freeze", "Freezing instance"},
     [UNFREEZE] = {"unfreeze", "Unfreezing instance"},
 };
 
@@ -495,8 +495,8 @@ state_op(Operation *op, void *data, GError **error)
             return act(op, inst, state, error);
         }
         if (!inst->deleted && !is_there(inst, state->action) && !act(op, inst, state, &local)) {
-            g_string_append_printf(failures, "%s%s: %s", failures->len > 0 ? "\n" : "",
-                                   inst->name, local->message);
+            g_string_append_printf(failures, "%s%s: %s", failures->len > 0 ? "\n" : "", inst->name,
+                                   local->message);
         }
     }
     return failures->len == 0 || haw_fail(error, HAW_FAILED, "%s", failures->str);

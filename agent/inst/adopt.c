@@ -28,7 +28,7 @@ adopt_one(Inst *inst)
     g_autofree char *run_dir = inst_run_dir(inst);
     g_autoptr(GError) error = NULL;
     Vol vol;
-    inst->driver = driver_find(inst->type);
+    inst->driver = driver_of_type(inst->type);
     if (inst->driver == NULL || access(run_dir, F_OK) < 0) {
         return;
     }

@@ -22,8 +22,8 @@ document(Inst *inst, const Vol *vol)
     const char *driver = pool_driver(inst->agent->pools, vol->pool);
     return json_pack("{s:o,s:o,s:{s:s,s:s},s:{s:s,s:s,s:s,s:o}}", "container", show_instance(inst),
                      "snapshots", snapshots, "pool", "name", vol->pool, "driver",
-                     driver != NULL ? driver : "", "volume", "name", inst->name, "type",
-                     inst->type, "content_type", "filesystem", "snapshots", names);
+                     driver != NULL ? driver : "", "volume", "name", inst->name, "type", inst->type,
+                     "content_type", "filesystem", "snapshots", names);
 }
 
 void
@@ -43,9 +43,8 @@ backupfile_store(Inst *inst)
     json_t *all = document(inst, &vol);
     g_autofree char *text = all != NULL ? yaml_from_json(all) : NULL;
     json_decref(all);
-    if (text != NULL
-        && !g_file_set_contents_full(path, text, -1, G_FILE_SET_CONTENTS_CONSISTENT, 0400,
-                                     &error)) {
+    if (text != NULL &&
+        !g_file_set_contents_full(path, text, -1, G_FILE_SET_CONTENTS_CONSISTENT, 0400, &error)) {
         haw_warn("inst.backup_yaml", KS("inst", inst->name), KS("why", error->message)); /* B1 */
     }
 }

@@ -13,16 +13,16 @@
 #include <string.h>
 #include <unistd.h>
 
-#define FREEZE_TRIES 200
+#define FREEZE_TRIES   200
 #define FILE_MAX_BYTES (256 * 1024)
 
 static const struct {
     const char *v1, *v2;
 } names[CG_COUNT] = {
-    [CG_MEMORY] = {"memory", "memory"},   [CG_CPU] = {"cpu", "cpu"},
-    [CG_CPUACCT] = {"cpuacct", "cpu"},    [CG_CPUSET] = {"cpuset", "cpuset"},
-    [CG_PIDS] = {"pids", "pids"},         [CG_BLKIO] = {"blkio", "io"},
-    [CG_FREEZER] = {"freezer", NULL},     [CG_DEVICES] = {"devices", NULL},
+    [CG_MEMORY] = {"memory", "memory"},    [CG_CPU] = {"cpu", "cpu"},
+    [CG_CPUACCT] = {"cpuacct", "cpu"},     [CG_CPUSET] = {"cpuset", "cpuset"},
+    [CG_PIDS] = {"pids", "pids"},          [CG_BLKIO] = {"blkio", "io"},
+    [CG_FREEZER] = {"freezer", NULL},      [CG_DEVICES] = {"devices", NULL},
     [CG_HUGETLB] = {"hugetlb", "hugetlb"}, [CG_NET_PRIO] = {"net_prio", NULL},
 };
 
@@ -81,7 +81,7 @@ layout_read(void)
     for (int i = 0; i < CG_COUNT; i++) {
         bool here = names[i].v2 != NULL && list != NULL && has_word(list, names[i].v2, " \n");
         /* Freezer and devices are part of v2 itself. */
-        here = here || names[i].v2 == NULL && i != CG_NET_PRIO;
+        here = here || (names[i].v2 == NULL && i != CG_NET_PRIO);
         if (layout.version[i] == 0 && here) {
             layout.version[i] = 2;
             layout.mount[i] = g_strdup(layout.unified);
@@ -252,8 +252,8 @@ cgroup_keyed(const Cgroup *group, CgController controller, const char *file, con
     g_auto(GStrv) lines = g_strsplit(text != NULL ? text : "", "\n", -1);
     for (char **line = lines; *line != NULL; line++) {
         const char *space = strchr(*line, ' ');
-        if (space != NULL && (size_t) (space - *line) == strlen(key)
-            && strncmp(*line, key, strlen(key)) == 0) {
+        if (space != NULL && (size_t) (space - *line) == strlen(key) &&
+            strncmp(*line, key, strlen(key)) == 0) {
             return g_ascii_strtoll(space + 1, NULL, 10);
         }
     }

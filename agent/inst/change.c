@@ -60,9 +60,9 @@ nic_names(json_t *config, json_t *devices)
 static bool
 cloud_init_changed(json_t *from, json_t *to, json_t *from_devices, json_t *to_devices)
 {
-    static const char *const keys[] = {"cloud-init.user-data", "cloud-init.vendor-data",
+    static const char *const keys[] = {"cloud-init.user-data",      "cloud-init.vendor-data",
                                        "cloud-init.network-config", "user.user-data",
-                                       "user.vendor-data", "user.network-config"};
+                                       "user.vendor-data",          "user.network-config"};
     for (size_t i = 0; i < G_N_ELEMENTS(keys); i++) {
         if (g_strcmp0(keys_get(from, keys[i]), keys_get(to, keys[i])) != 0) {
             return true;
@@ -99,8 +99,8 @@ apply_quota(Inst *inst, json_t *from, json_t *to, GError **error)
     if (g_strcmp0(before, after) == 0 || !inst_volume(inst, &vol, NULL)) {
         return true;
     }
-    return (after == NULL || grammar_parse_size(after, &bytes, error))
-           && vol_set_quota(inst->agent->pools, &vol, bytes, error);
+    return (after == NULL || grammar_parse_size(after, &bytes, error)) &&
+           vol_set_quota(inst->agent->pools, &vol, bytes, error);
 }
 
 /* The running container and the volume follow from one set of expanded maps to another. */
@@ -109,11 +109,11 @@ apply(Inst *inst, json_t *config, json_t *devices, GError **error)
 {
     json_t *to_config = json_incref(inst->expanded_config);
     json_t *to_devices = json_incref(inst->expanded_devices), *changes = json_object();
-    bool ok = plug_change(inst, devices, to_devices, changes, error)
-              && apply_quota(inst, devices, to_devices, error)
-              && (inst->cgroup == NULL || limits_change(inst, config, to_config, error));
-    if (ok && inst->cgroup != NULL
-        && g_strcmp0(keys_get(config, "limits.cpu"), keys_get(to_config, "limits.cpu")) != 0) {
+    bool ok = plug_change(inst, devices, to_devices, changes, error) &&
+              apply_quota(inst, devices, to_devices, error) &&
+              (inst->cgroup == NULL || limits_change(inst, config, to_config, error));
+    if (ok && inst->cgroup != NULL &&
+        g_strcmp0(keys_get(config, "limits.cpu"), keys_get(to_config, "limits.cpu")) != 0) {
         g_free(limits_balance(inst->agent->instances, NULL));
     }
     ok = record_set_used(inst, changes, 0, ok ? error : NULL) && ok;
@@ -144,17 +144,16 @@ static bool
 update_held(Inst *inst, const InstRow *wanted, GError **error)
 {
     json_t *x_config, *x_devices;
-    if (!check_volatile(inst->config, wanted->config, error)
-        || !create_check(inst->agent, inst->project, inst->name, inst->type, inst,
-                         wanted->profiles, wanted->config, wanted->devices, error)
-        || !record_expand(inst->agent, inst->project, wanted->profiles, wanted->config,
-                          wanted->devices, &x_config, &x_devices, error)) {
+    if (!check_volatile(inst->config, wanted->config, error) ||
+        !create_check(inst->agent, inst->project, inst->name, inst->type, inst, wanted->profiles,
+                      wanted->config, wanted->devices, error) ||
+        !record_expand(inst->agent, inst->project, wanted->profiles, wanted->config,
+                       wanted->devices, &x_config, &x_devices, error)) {
         return false;
     }
     bool ok = check_root_pool(inst->expanded_devices, x_devices, error);
-    if (ok
-        && cloud_init_changed(inst->expanded_config, x_config, inst->expanded_devices,
-                              x_devices)) { /* G3 */
+    if (ok && cloud_init_changed(inst->expanded_config, x_config, inst->expanded_devices,
+                                 x_devices)) { /* G3 */
         g_autofree char *uuid = ids_uuid();
         json_object_set_new(wanted->config, "volatile.cloud-init.instance-id", json_string(uuid));
     }
@@ -167,8 +166,7 @@ update_held(Inst *inst, const InstRow *wanted, GError **error)
     g_autoptr(InstRow) old = record_row(inst);
     json_t *config = json_incref(inst->expanded_config);
     json_t *devices = json_incref(inst->expanded_devices);
-    ok = record_update(inst, wanted, error)
-         && apply_or_revert(inst, old, config, devices, error);
+    ok = record_update(inst, wanted, error) && apply_or_revert(inst, old, config, devices, error);
     json_decref(config);
     json_decref(devices);
     return ok;
@@ -281,8 +279,8 @@ inst_profile_changed(InstTable *table, const char *project, const char *profile,
     for (guint i = 0; i < all->len; i++) {
         Inst *inst = all->pdata[i];
         g_autoptr(GError) local = NULL;
-        if (inst->deleted || !has_profile(inst->profiles, profile)
-            || strcmp(project_for_profiles(table->agent, inst->project), project) != 0) {
+        if (inst->deleted || !has_profile(inst->profiles, profile) ||
+            strcmp(project_for_profiles(table->agent, inst->project), project) != 0) {
             continue;
         }
         if (!follow_profile(inst, &local)) {

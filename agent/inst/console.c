@@ -44,7 +44,8 @@ console_run(Operation *op, void *data, GError **error)
     Session *session = data;
     g_autoptr(GCancellable) closed = g_cancellable_new();
     g_autoptr(Ws) ws = op_ws(op, "0", CONSOLE_CONNECT_MS, error);
-    haw_autofd int master = ws != NULL ? inst_console_open(session->inst, error) : -1;
+    haw_autofd int token = -1; /* while it is open, the console is ours */
+    haw_autofd int master = ws != NULL ? inst_console_open(session->inst, &token, error) : -1;
 
     if (master < 0) {
         return false;

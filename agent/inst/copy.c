@@ -82,8 +82,8 @@ create_copy(Inst *inst, Operation *op, Inst *from, const char *snap, bool instan
         source.snap = snap;
         bool frozen = snap == NULL && freeze_source(from, &source);
         crash_point("copy");
-        bool ok = vol_copy(inst->agent->pools, &source, &target, with_snapshots, op_cancel(op),
-                           error);
+        bool ok =
+            vol_copy(inst->agent->pools, &source, &target, with_snapshots, op_cancel(op), error);
         thaw_source(from, frozen);
         crash_point("copy");
         if (!ok || (with_snapshots && !copy_snapshot_rows(inst, from, error))) {
@@ -123,8 +123,8 @@ drop_extra_snapshots(Inst *inst, const Vol *target, GPtrArray *wanted, GError **
         if (has_name(wanted, row->name)) {
             continue;
         }
-        if (!vol_snapshot_delete(inst->agent->pools, &vol, error)
-            || !db_write(inst->agent->db, delete_tx, &row->id, error)) {
+        if (!vol_snapshot_delete(inst->agent->pools, &vol, error) ||
+            !db_write(inst->agent->db, delete_tx, &row->id, error)) {
             return false;
         }
     }
@@ -140,9 +140,9 @@ replace_volume(Inst *inst, Operation *op, const Vol *source, const Vol *target, 
     fresh.name = name;
     vol_delete(inst->agent->pools, &fresh, NULL); /* of a refresh that was cut short */
     crash_point("copy");
-    return vol_copy(inst->agent->pools, source, &fresh, snapshots, op_cancel(op), error)
-           && vol_delete(inst->agent->pools, target, error)
-           && vol_rename(inst->agent->pools, &fresh, target->name, error);
+    return vol_copy(inst->agent->pools, source, &fresh, snapshots, op_cancel(op), error) &&
+           vol_delete(inst->agent->pools, target, error) &&
+           vol_rename(inst->agent->pools, &fresh, target->name, error);
 }
 
 bool
@@ -170,8 +170,8 @@ create_refresh(Inst *inst, Operation *op, Inst *from, bool instance_only, GError
     }
     bool frozen = freeze_source(from, &source);
     char *note = journal_begin(inst, "instance-refresh", json_object(), error);
-    bool ok = note != NULL && drop_extra_snapshots(inst, &target, wanted, error)
-              && replace_volume(inst, op, &source, &target, !instance_only, error);
+    bool ok = note != NULL && drop_extra_snapshots(inst, &target, wanted, error) &&
+              replace_volume(inst, op, &source, &target, !instance_only, error);
     journal_end(inst, note);
     thaw_source(from, frozen);
     g_autoptr(GPtrArray) added = g_ptr_array_new();

@@ -27,10 +27,10 @@ check_config(json_t *config, json_t *expanded, GError **error)
     const char *raw_lxc = keys_get(expanded, "raw.lxc");
     const char *raw_idmap = keys_get(expanded, "raw.idmap");
     g_autoptr(GArray) map = g_array_new(FALSE, TRUE, sizeof(IdmapEntry));
-    return keys_check_all(keys_instance, config, error)
-           && keys_check_instance_rules(expanded, error)
-           && (raw_lxc == NULL || lxc_conf_check_raw(raw_lxc, error))
-           && (raw_idmap == NULL || idmap_add_raw(map, raw_idmap, error));
+    return keys_check_all(keys_instance, config, error) &&
+           keys_check_instance_rules(expanded, error) &&
+           (raw_lxc == NULL || lxc_conf_check_raw(raw_lxc, error)) &&
+           (raw_idmap == NULL || idmap_add_raw(map, raw_idmap, error));
 }
 
 static bool
@@ -42,8 +42,8 @@ check_expanded(Agent *agent, const char *project, const char *name, const char *
         haw_recode(error, HAW_FAILED);
         return haw_push(error, "Invalid config");
     }
-    if (!plug_validate(agent, project, name, type, inst, config, x_devices, error)
-        || plug_root(x_devices, &root, error) == NULL) {
+    if (!plug_validate(agent, project, name, type, inst, config, x_devices, error) ||
+        plug_root(x_devices, &root, error) == NULL) {
         return haw_push(error, "Invalid devices");
     }
     json_t *whole = json_pack("{s:s,s:s,s:O,s:O}", "name", name, "type", type, "config", x_config,
@@ -81,8 +81,8 @@ add_root(Agent *agent, InstRow *row, GError **error)
         return false;
     }
     g_autofree char *pool = pool_only(agent->pools);
-    if (plug_root(x_devices, &name, &none) == NULL && pool != NULL
-        && json_object_get(x_devices, "root") == NULL) {
+    if (plug_root(x_devices, &name, &none) == NULL && pool != NULL &&
+        json_object_get(x_devices, "root") == NULL) {
         json_object_set_new(row->devices, "root",
                             json_pack("{s:s,s:s,s:s}", "type", "disk", "path", "/", "pool", pool));
     }
@@ -100,9 +100,9 @@ create_add_hwaddrs(json_t *config, json_t *x_devices)
     json_object_foreach (x_devices, name, device) {
         const char *nictype = keys_get(device, "nictype");
         g_autofree char *key = g_strdup_printf("volatile.%s.hwaddr", name);
-        if (g_strcmp0(keys_get(device, "type"), "nic") == 0 && keys_get(device, "hwaddr") == NULL
-            && g_strcmp0(nictype, "physical") != 0 && g_strcmp0(nictype, "ipvlan") != 0
-            && keys_get(config, key) == NULL) {
+        if (g_strcmp0(keys_get(device, "type"), "nic") == 0 && keys_get(device, "hwaddr") == NULL &&
+            g_strcmp0(nictype, "physical") != 0 && g_strcmp0(nictype, "ipvlan") != 0 &&
+            keys_get(config, key) == NULL) {
             g_autofree char *hwaddr = ids_hwaddr();
             json_object_set_new(config, key, json_string(hwaddr));
         }
@@ -158,7 +158,7 @@ create_record(Agent *agent, InstRow **row, GError **error)
         return NULL;
     }
     inst->unfinished = true;
-    inst->driver = driver_find(inst->type);
+    inst->driver = driver_of_type(inst->type);
     crash_point("create");
     return inst;
 }
@@ -225,9 +225,9 @@ create_from_image(Inst *inst, Operation *op, const char *fingerprint, GError **e
     struct fill fill = {inst->agent, op, fingerprint};
     Vol vol;
     json_t *config = volume_config(inst);
-    bool ok = inst_volume(inst, &vol, error)
-              && vol_create_from_image(inst->agent->pools, &vol, fingerprint, config,
-                                       fill_from_image, &fill, error);
+    bool ok = inst_volume(inst, &vol, error) &&
+              vol_create_from_image(inst->agent->pools, &vol, fingerprint, config, fill_from_image,
+                                    &fill, error);
     json_decref(config);
     if (!ok) {
         return haw_push(error, "Failed creating instance from image");
@@ -240,8 +240,7 @@ static bool
 fill_empty(const char *path, void *data, GError **error)
 {
     g_autofree char *rootfs = g_strdup_printf("%s/rootfs", path);
-    return g_mkdir_with_parents(rootfs, 0755) == 0
-           || haw_fail(error, HAW_IO, "Make '%s'", rootfs);
+    return g_mkdir_with_parents(rootfs, 0755) == 0 || haw_fail(error, HAW_IO, "Make '%s'", rootfs);
 }
 
 bool
@@ -249,9 +248,8 @@ create_empty(Inst *inst, GError **error)
 {
     Vol vol;
     json_t *config = volume_config(inst);
-    bool ok = inst_volume(inst, &vol, error)
-              && vol_create(inst->agent->pools, &vol, config, fill_empty, NULL, error);
+    bool ok = inst_volume(inst, &vol, error) &&
+              vol_create(inst->agent->pools, &vol, config, fill_empty, NULL, error);
     json_decref(config);
-    return ok ? create_finish(inst, "create", error)
-              : haw_push(error, "Failed creating instance");
+    return ok ? create_finish(inst, "create", error) : haw_push(error, "Failed creating instance");
 }

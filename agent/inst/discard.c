@@ -29,8 +29,8 @@ discard_instance(Inst *inst, GError **error)
     Vol vol;
     g_autoptr(GError) local = NULL;
     crash_point("delete");
-    if (inst_volume(inst, &vol, NULL) && pool_exists(inst->agent->pools, vol.pool)
-        && !vol_delete(inst->agent->pools, &vol, &local) && haw_code(local) != HAW_NOT_FOUND) {
+    if (inst_volume(inst, &vol, NULL) && pool_exists(inst->agent->pools, vol.pool) &&
+        !vol_delete(inst->agent->pools, &vol, &local) && haw_code(local) != HAW_NOT_FOUND) {
         g_propagate_error(error, g_steal_pointer(&local));
         return haw_push(error, "Error deleting storage volume");
     }

@@ -17,7 +17,7 @@ typedef struct Driver {
 
 extern const Driver driver_lxc;
 /* The driver of a type; NULL when there is none yet. */
-const Driver *driver_find(const char *type);
+const Driver *driver_of_type(const char *type);
 
 /* Helper processes: 'hawserd forkstart …', 'hawserd forkexec …'. Each returns an exit status. */
 int forklxc_start(int argc, char **argv);

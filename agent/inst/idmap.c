@@ -32,10 +32,10 @@ idmap_to_json(const GArray *map)
     json_t *list = json_array();
     for (guint i = 0; i < map->len; i++) {
         const IdmapEntry *e = &g_array_index(map, IdmapEntry, i);
-        json_array_append_new(list, json_pack("{s:b,s:b,s:I,s:I,s:I}", "Isuid", e->uid, "Isgid",
-                                              e->gid, "Hostid", (json_int_t) e->host, "Nsid",
-                                              (json_int_t) e->inside, "Maprange",
-                                              (json_int_t) e->count));
+        json_array_append_new(list,
+                              json_pack("{s:b,s:b,s:I,s:I,s:I}", "Isuid", e->uid, "Isgid", e->gid,
+                                        "Hostid", (json_int_t) e->host, "Nsid",
+                                        (json_int_t) e->inside, "Maprange", (json_int_t) e->count));
     }
     return list;
 }
@@ -65,10 +65,8 @@ idmap_from_text(const char *text, GError **error)
     json_array_foreach (list, i, item) {
         int uid = 0, gid = 0;
         json_int_t host, inside, count;
-        ok = ok
-             && json_unpack(item, "{s:b,s:b,s:I,s:I,s:I}", "Isuid", &uid, "Isgid", &gid, "Hostid",
-                            &host, "Nsid", &inside, "Maprange", &count)
-                    == 0;
+        ok = ok && json_unpack(item, "{s:b,s:b,s:I,s:I,s:I}", "Isuid", &uid, "Isgid", &gid,
+                               "Hostid", &host, "Nsid", &inside, "Maprange", &count) == 0;
         if (ok) {
             IdmapEntry entry = {uid != 0, gid != 0, host, inside, count};
             g_array_append_val(map, entry);
@@ -92,8 +90,8 @@ subid_of_root(const char *path, IdmapRange *ret_range)
     bool found = false;
     for (char **line = lines; *line != NULL; line++) {
         g_auto(GStrv) fields = g_strsplit(*line, ":", 3);
-        if (g_strv_length(fields) != 3
-            || (strcmp(fields[0], "root") != 0 && strcmp(fields[0], "0") != 0)) {
+        if (g_strv_length(fields) != 3 ||
+            (strcmp(fields[0], "root") != 0 && strcmp(fields[0], "0") != 0)) {
             continue;
         }
         IdmapRange range = {g_ascii_strtoll(fields[1], NULL, 10),
@@ -119,14 +117,13 @@ idmap_host_range(const char *subuid_path, const char *subgid_path, const char *u
     }
     g_autofree char *text = fd_read_file(uid_map_path, 65536, NULL, NULL);
     gint64 inside, outside, count;
-    if (text != NULL
-        && sscanf(text, "%" G_GINT64_FORMAT " %" G_GINT64_FORMAT " %" G_GINT64_FORMAT, &inside,
-                  &outside, &count)
-               == 3
-        && inside + count < range.base + range.count) {
+    if (text != NULL &&
+        sscanf(text, "%" G_GINT64_FORMAT " %" G_GINT64_FORMAT " %" G_GINT64_FORMAT, &inside,
+               &outside, &count) == 3 &&
+        inside + count < range.base + range.count) {
         /* We are in a user namespace: the upper half, or what is above our own first 65536 ids. */
-        range.base = inside + count > range.base + ISOLATED_COUNT ? range.base
-                                                                  : inside + ISOLATED_COUNT;
+        range.base =
+            inside + count > range.base + ISOLATED_COUNT ? range.base : inside + ISOLATED_COUNT;
         range.count = MAX(0, inside + count - range.base);
     }
     return range;
@@ -279,9 +276,9 @@ idmap_add_raw(GArray *map, const char *lines, GError **error)
         char kind[8], host[32], inside[32], rest[2];
         IdmapEntry entry = {0};
         gint64 count = 0;
-        if (sscanf(*line, "%7s %31s %31s %1s", kind, host, inside, rest) != 3
-            || !parse_range(host, &entry.host, &entry.count)
-            || !parse_range(inside, &entry.inside, &count) || count != entry.count) {
+        if (sscanf(*line, "%7s %31s %31s %1s", kind, host, inside, rest) != 3 ||
+            !parse_range(host, &entry.host, &entry.count) ||
+            !parse_range(inside, &entry.inside, &count) || count != entry.count) {
             return haw_fail(error, HAW_INVALID, "Invalid raw.idmap line: %s", *line);
         }
         bool both = strcmp(kind, "both") == 0;
@@ -335,8 +332,8 @@ idmap_equal(const GArray *a, const GArray *b)
     for (guint i = 0; i < a->len; i++) {
         const IdmapEntry *x = &g_array_index(a, IdmapEntry, i);
         const IdmapEntry *y = &g_array_index(b, IdmapEntry, i);
-        if (x->uid != y->uid || x->gid != y->gid || x->host != y->host || x->inside != y->inside
-            || x->count != y->count) {
+        if (x->uid != y->uid || x->gid != y->gid || x->host != y->host || x->inside != y->inside ||
+            x->count != y->count) {
             return false;
         }
     }

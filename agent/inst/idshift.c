@@ -49,8 +49,8 @@ shift_acl(const struct shift *shift, const char *path, const char *name)
     if (size <= 4) {
         return;
     }
-    for (ssize_t at = 4; at + (ssize_t) sizeof(struct acl_entry) <= size;
-         at += (ssize_t) sizeof(struct acl_entry)) {
+    for (size_t at = 4; at + sizeof(struct acl_entry) <= (size_t) size;
+         at += sizeof(struct acl_entry)) {
         struct acl_entry entry;
         memcpy(&entry, buffer + at, sizeof entry);
         guint16 tag = le16toh(entry.tag);
@@ -66,13 +66,12 @@ shift_acl(const struct shift *shift, const char *path, const char *name)
 static void
 put_caps(const struct shift *shift, const char *path, struct vfs_ns_cap_data *caps, ssize_t size)
 {
-    gint64 root = size == XATTR_CAPS_SZ_3 ? le32toh(caps->rootid) : 0;
+    gint64 root = size == (ssize_t) XATTR_CAPS_SZ_3 ? le32toh(caps->rootid) : 0;
     gint64 now = moved(shift, true, root);
     guint32 flags = le32toh(caps->magic_etc) & ~(guint32) VFS_CAP_REVISION_MASK;
     caps->rootid = htole32((guint32) now);
     caps->magic_etc = htole32(flags | (now != 0 ? VFS_CAP_REVISION_3 : VFS_CAP_REVISION_2));
-    lsetxattr(path, "security.capability", caps,
-              now != 0 ? XATTR_CAPS_SZ_3 : XATTR_CAPS_SZ_2, 0);
+    lsetxattr(path, "security.capability", caps, now != 0 ? XATTR_CAPS_SZ_3 : XATTR_CAPS_SZ_2, 0);
 }
 
 static bool
@@ -93,7 +92,7 @@ shift_one(const struct shift *shift, int dir_fd, const char *name, const struct 
             return haw_fail_errno(error, errno, "Keep the mode of '%s'", name);
         }
     }
-    if (caps_size >= XATTR_CAPS_SZ_2) {
+    if (caps_size >= (ssize_t) XATTR_CAPS_SZ_2) {
         put_caps(shift, path, &caps, caps_size);
     }
     if (!S_ISLNK(st->st_mode)) {

@@ -45,10 +45,10 @@ static const struct {
     const char *name;
     int code;
 } state_table[] = {
-    [INST_STOPPED] = {"Stopped", 102},   [INST_STARTING] = {"Stopped", 102},
-    [INST_RUNNING] = {"Running", 103},   [INST_FREEZING] = {"Freezing", 109},
-    [INST_FROZEN] = {"Frozen", 110},     [INST_THAWING] = {"Frozen", 110},
-    [INST_STOPPING] = {"Running", 103},  [INST_ERROR] = {"Error", 112},
+    [INST_STOPPED] = {"Stopped", 102},  [INST_STARTING] = {"Stopped", 102},
+    [INST_RUNNING] = {"Running", 103},  [INST_FREEZING] = {"Freezing", 109},
+    [INST_FROZEN] = {"Frozen", 110},    [INST_THAWING] = {"Frozen", 110},
+    [INST_STOPPING] = {"Running", 103}, [INST_ERROR] = {"Error", 112},
 };
 
 bool

@@ -23,7 +23,7 @@
 #include <sys/pidfd.h>
 #include <unistd.h>
 
-#define KILL_WAIT_MS  30000
+#define KILL_WAIT_MS 30000
 
 /* ---- the process ---- */
 
@@ -249,8 +249,8 @@ stop_clean(Inst *inst, gint64 wait_s, GCancellable *cancel, GError **error)
                             "exceeded",
                             inst_state_name(inst->state));
         }
-        if (!fiber_signal_wait(&inst->changed, left_ms, cancel, NULL)
-            && g_cancellable_is_cancelled(cancel)) {
+        if (!fiber_signal_wait(&inst->changed, left_ms, cancel, NULL) &&
+            g_cancellable_is_cancelled(cancel)) {
             return haw_fail(error, HAW_CANCELLED, "The stop was cancelled");
         }
     }
@@ -284,15 +284,15 @@ lifecycle_stop(Inst *inst, bool force, gint64 wait_s, GCancellable *cancel, cons
 }
 
 bool
-lifecycle_restart(Inst *inst, bool force, gint64 wait_s, GCancellable *cancel,
-                  const Caller *caller, GError **error)
+lifecycle_restart(Inst *inst, bool force, gint64 wait_s, GCancellable *cancel, const Caller *caller,
+                  GError **error)
 {
     if (inst->pid == 0) {
         return haw_fail(error, HAW_CONFLICT, "The instance is not running");
     }
     inst->restarting = true;
-    bool ok = force || wait_s == 0 ? stop_forced(inst, error)
-                                   : stop_clean(inst, wait_s, cancel, error);
+    bool ok =
+        force || wait_s == 0 ? stop_forced(inst, error) : stop_clean(inst, wait_s, cancel, error);
     inst->restarting = false;
     if (!ok) {
         return false;
@@ -317,7 +317,8 @@ lifecycle_freeze(Inst *inst, bool frozen, const Caller *caller, GError **error)
     }
     if (inst->state == (frozen ? INST_FROZEN : INST_RUNNING)) {
         return haw_fail(error, HAW_CONFLICT,
-                        frozen ? "The instance is already frozen" : "The instance is already running");
+                        frozen ? "The instance is already frozen"
+                               : "The instance is already running");
     }
     inst_move(inst, frozen ? INST_FREEZING : INST_THAWING);
     bool ok = inst->driver->freeze(inst, frozen, error);

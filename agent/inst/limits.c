@@ -15,10 +15,10 @@
 #include <stdio.h>
 #include <string.h>
 
-#define V1_UNLIMITED   "-1"
-#define SHARES_V1      1024
-#define SHARES_V2      100
-#define CPU_MAX        1024
+#define V1_UNLIMITED "-1"
+#define SHARES_V1    1024
+#define SHARES_V2    100
+#define CPU_MAX      1024
 
 struct limit {
     CgController controller;
@@ -94,8 +94,8 @@ memory_limits(json_t *config, GArray *list, GError **error)
         return true;
     }
     const char *priority = keys_get(config, "limits.memory.swap.priority");
-    gint64 swappiness = swap ? 70 - (priority != NULL ? g_ascii_strtoll(priority, NULL, 10) : 10)
-                             : 0;
+    gint64 swappiness =
+        swap ? 70 - (priority != NULL ? g_ascii_strtoll(priority, NULL, 10) : 10) : 0;
     add(list, CG_MEMORY, "memory.swappiness", true,
         g_strdup_printf("%" G_GINT64_FORMAT, swappiness));
     return true;
@@ -107,9 +107,9 @@ parse_time_allowance(const char *value, gint64 *ret_quota, gint64 *ret_period)
 {
     gint64 quota, period;
     char rest[2];
-    if (sscanf(value, "%" G_GINT64_FORMAT "ms/%" G_GINT64_FORMAT "ms%1s", &quota, &period, rest)
-            != 2
-        || quota <= 0 || period <= 0) {
+    if (sscanf(value, "%" G_GINT64_FORMAT "ms/%" G_GINT64_FORMAT "ms%1s", &quota, &period, rest) !=
+            2 ||
+        quota <= 0 || period <= 0) {
         return false;
     }
     *ret_quota = quota * 1000;
@@ -201,8 +201,8 @@ limits_of(json_t *config, GError **error)
 {
     g_autoptr(GArray) list = g_array_new(FALSE, TRUE, sizeof(struct limit));
     g_array_set_clear_func(list, limit_clear);
-    if (!memory_limits(config, list, error) || !cpu_limits(config, list, error)
-        || !hugepage_limits(config, list, error)) {
+    if (!memory_limits(config, list, error) || !cpu_limits(config, list, error) ||
+        !hugepage_limits(config, list, error)) {
         return NULL;
     }
     other_limits(config, list);
@@ -214,8 +214,8 @@ limits_of(json_t *config, GError **error)
 static void
 add_item(json_t *items, CgController controller, const char *file, const char *value)
 {
-    g_autofree char *key = g_strdup_printf(
-        "lxc.cgroup%s.%s", cgroup_version(controller) == 2 ? "2" : "", file);
+    g_autofree char *key =
+        g_strdup_printf("lxc.cgroup%s.%s", cgroup_version(controller) == 2 ? "2" : "", file);
     json_array_append_new(items, json_pack("[s,s]", key, value));
 }
 
@@ -288,8 +288,8 @@ write_limit(Inst *inst, const struct limit *limit, GError **error)
     if (limit->late && !cgroup_has(inst->cgroup, limit->controller, limit->file)) {
         return true; /* L4 */
     }
-    return cgroup_write(inst->cgroup, limit->controller, limit->file, limit->value, error)
-           || limit->late;
+    return cgroup_write(inst->cgroup, limit->controller, limit->file, limit->value, error) ||
+           limit->late;
 }
 
 static size_t host_cpus(int *ret_cpus);
@@ -330,13 +330,12 @@ limits_change(Inst *inst, json_t *from, json_t *to, GError **error)
         for (guint back = i; old != NULL && back > 0; back--) { /* L3 */
             write_limit(inst, &g_array_index(old, struct limit, back - 1), NULL);
         }
-        g_propagate_prefixed_error(error, g_steal_pointer(&local), "Failed to set %s: ",
-                                   limit->file);
+        g_propagate_prefixed_error(error, g_steal_pointer(&local),
+                                   "Failed to set %s: ", limit->file);
         return false;
     }
     if (g_strcmp0(keys_get(from, "limits.network.priority"),
-                  keys_get(to, "limits.network.priority"))
-        != 0) {
+                  keys_get(to, "limits.network.priority")) != 0) {
         network_priority(inst, to);
     }
     if (keys_get(from, "limits.cpu") != NULL && keys_get(to, "limits.cpu") == NULL) {

@@ -166,7 +166,7 @@ const Driver driver_lxc = {
 };
 
 const Driver *
-driver_find(const char *type)
+driver_of_type(const char *type)
 {
     return strcmp(type, driver_lxc.type) == 0 ? &driver_lxc : NULL;
 }
@@ -180,10 +180,10 @@ spec_fd(const InstExecSpec *spec, GError **error)
     for (const char *const *arg = spec->argv; *arg != NULL; arg++) {
         json_array_append_new(argv, json_string(*arg));
     }
-    json_t *all = json_pack("{s:o,s:O,s:s,s:I,s:I,s:b}", "argv", argv, "environment",
-                            spec->environment, "cwd", spec->cwd != NULL ? spec->cwd : "", "uid",
-                            (json_int_t) spec->uid, "gid", (json_int_t) spec->gid, "terminal",
-                            (int) spec->terminal);
+    json_t *all =
+        json_pack("{s:o,s:O,s:s,s:I,s:I,s:b}", "argv", argv, "environment", spec->environment,
+                  "cwd", spec->cwd != NULL ? spec->cwd : "", "uid", (json_int_t) spec->uid, "gid",
+                  (json_int_t) spec->gid, "terminal", (int) spec->terminal);
     char *text = all != NULL ? json_dumps(all, JSON_COMPACT) : NULL;
     json_decref(all);
     if (text == NULL) {
@@ -263,8 +263,8 @@ inst_exec_wait(InstExec *exec, GCancellable *cancel, int *ret_code, GError **err
         }
         exec->ended = true;
     }
-    *ret_code = WIFSIGNALED(exec->status) ? 128 + WTERMSIG(exec->status)
-                                          : WEXITSTATUS(exec->status);
+    *ret_code =
+        WIFSIGNALED(exec->status) ? 128 + WTERMSIG(exec->status) : WEXITSTATUS(exec->status);
     return true;
 }
 
@@ -340,8 +340,7 @@ console_log_run(void *data)
 {
     struct console *job = data;
     uint64_t read_max = 0;
-    struct lxc_console_log log = {
-        .clear = job->clear, .read = !job->clear, .read_max = &read_max};
+    struct lxc_console_log log = {.clear = job->clear, .read = !job->clear, .read_max = &read_max};
     struct lxc_container *c = lxc_container_new(job->name, job->path);
     job->result = -ENOENT;
     if (c != NULL) {
@@ -355,8 +354,7 @@ console_log_run(void *data)
 static bool
 console_ring(Inst *inst, bool clear, char **ret_log, size_t *ret_size, GError **error)
 {
-    struct console job = {
-        .name = g_strdup(inst->object), .path = lxc_path(inst), .clear = clear};
+    struct console job = {.name = g_strdup(inst->object), .path = lxc_path(inst), .clear = clear};
     fiber_run(console_log_run, &job);
     g_free(job.name);
     g_free(job.path);
@@ -423,8 +421,8 @@ inst_root_open(Inst *inst, InstRoot *ret_root, GError **error)
         root.idmap = idmap_of(inst, "volatile.idmap.current");
     } else {
         g_autofree char *mount = NULL;
-        if (!inst_volume(inst, &vol, error)
-            || !vol_mount(inst->agent->pools, &vol, &mount, error)) {
+        if (!inst_volume(inst, &vol, error) ||
+            !vol_mount(inst->agent->pools, &vol, &mount, error)) {
             return false;
         }
         root.mounted = true;

@@ -54,8 +54,7 @@ static const struct {
      "/proc/sys/fs/binfmt_misc proc/sys/fs/binfmt_misc none rbind,create=dir,optional 0 0"},
     {ALWAYS, "lxc.mount.entry",
      "/sys/fs/fuse/connections sys/fs/fuse/connections none rbind,create=dir,optional 0 0"},
-    {ALWAYS, "lxc.mount.entry",
-     "/sys/fs/pstore sys/fs/pstore none rbind,create=dir,optional 0 0"},
+    {ALWAYS, "lxc.mount.entry", "/sys/fs/pstore sys/fs/pstore none rbind,create=dir,optional 0 0"},
     {ALWAYS, "lxc.mount.entry",
      "/sys/kernel/config sys/kernel/config none rbind,create=dir,optional 0 0"},
     {ALWAYS, "lxc.mount.entry",
@@ -64,9 +63,9 @@ static const struct {
      "/sys/kernel/security sys/kernel/security none rbind,create=dir,optional 0 0"},
     {ALWAYS, "lxc.mount.entry",
      "/sys/kernel/tracing sys/kernel/tracing none rbind,create=dir,optional 0 0"},
-    {IF_UNPRIVILEGED, "lxc.mount.entry", "mqueue dev/mqueue mqueue rw,relatime,create=dir,optional 0 0"},
-    {IF_PRIVILEGED, "lxc.mount.entry",
-     "/dev/mqueue dev/mqueue none rbind,create=dir,optional 0 0"},
+    {IF_UNPRIVILEGED, "lxc.mount.entry",
+     "mqueue dev/mqueue mqueue rw,relatime,create=dir,optional 0 0"},
+    {IF_PRIVILEGED, "lxc.mount.entry", "/dev/mqueue dev/mqueue none rbind,create=dir,optional 0 0"},
     {IF_NESTING | IF_UNPRIVILEGED, "lxc.mount.entry",
      "proc dev/.lxc/proc proc create=dir,optional 0 0"},
     {IF_NESTING | IF_UNPRIVILEGED, "lxc.mount.entry",
@@ -79,9 +78,9 @@ static const struct {
 };
 
 static const char *const allowed_devices[] = {
-    "b *:* m",      "c *:* m",      "c 136:* rwm", "c 1:3 rwm",    "c 1:5 rwm",
-    "c 1:7 rwm",    "c 1:8 rwm",    "c 1:9 rwm",   "c 5:0 rwm",    "c 5:1 rwm",
-    "c 5:2 rwm",    "c 10:229 rwm", "c 10:200 rwm",
+    "b *:* m",   "c *:* m",      "c 136:* rwm",  "c 1:3 rwm", "c 1:5 rwm",
+    "c 1:7 rwm", "c 1:8 rwm",    "c 1:9 rwm",    "c 5:0 rwm", "c 5:1 rwm",
+    "c 5:2 rwm", "c 10:229 rwm", "c 10:200 rwm",
 };
 
 /* Keys under raw.lxc that are refused; a final dot stands for all below it. */
@@ -92,9 +91,8 @@ static const char *const forbidden_raw[] = {
 static const struct {
     const char *lxd, *lxc;
 } architectures[] = {
-    {"x86_64", "linux64"}, {"i686", "linux32"},       {"aarch64", "aarch64"},
-    {"armv7l", "armv7l"},  {"ppc64le", "ppc64le"},    {"s390x", "s390x"},
-    {"riscv64", "riscv64"},
+    {"x86_64", "linux64"},  {"i686", "linux32"}, {"aarch64", "aarch64"}, {"armv7l", "armv7l"},
+    {"ppc64le", "ppc64le"}, {"s390x", "s390x"},  {"riscv64", "riscv64"},
 };
 
 LxcConfHost
@@ -108,8 +106,8 @@ lxc_conf_host(void)
         g_autofree char *uid_map = fd_read_file("/proc/self/uid_map", 4096, NULL, NULL);
         unsigned long cookie = 0;
         host.unified = cgroup_unified();
-        host.apparmor = apparmor != NULL && apparmor[0] == 'Y'
-                        && access("/sys/kernel/security/apparmor", F_OK) == 0;
+        host.apparmor = apparmor != NULL && apparmor[0] == 'Y' &&
+                        access("/sys/kernel/security/apparmor", F_OK) == 0;
         host.core_sched =
             prctl(PR_SCHED_CORE, PR_SCHED_CORE_GET, 0, PR_SCHED_CORE_SCOPE_THREAD, &cookie) == 0;
         host.cgroup_ns = access("/proc/self/ns/cgroup", F_OK) == 0;
@@ -150,8 +148,8 @@ static bool
 add_fixed(GString *out, int have, GError **error)
 {
     for (size_t i = 0; i < G_N_ELEMENTS(fixed); i++) {
-        if ((fixed[i].when & have) == fixed[i].when
-            && !add(out, fixed[i].key, fixed[i].value, error)) {
+        if ((fixed[i].when & have) == fixed[i].when &&
+            !add(out, fixed[i].key, fixed[i].value, error)) {
             return false;
         }
     }
@@ -219,8 +217,7 @@ add_config_keys(GString *out, json_t *config, GError **error)
             }
         }
         if (text != NULL && g_str_has_prefix(name, "environment.")) {
-            g_autofree char *pair =
-                g_strdup_printf("%s=%s", name + strlen("environment."), text);
+            g_autofree char *pair = g_strdup_printf("%s=%s", name + strlen("environment."), text);
             if (!add(out, "lxc.environment", pair, error)) {
                 return false;
             }
@@ -271,12 +268,11 @@ add_own(GString *out, const LxcConf *conf, GError **error)
         conf->devlxd_dir != NULL
             ? g_strdup_printf("%s dev/lxd none bind,create=dir 0 0", conf->devlxd_dir)
             : NULL;
-    bool ok = add(out, "lxc.log.file", log, error)
-              && add(out, "lxc.console.logfile", console, error)
-              && add(out, "lxc.arch", lxc_arch(conf->architecture), error)
-              && add(out, "lxc.uts.name", conf->hostname, error)
-              && add(out, "lxc.hook.post-stop", hook, error)
-              && add(out, "lxc.rootfs.path", rootfs, error);
+    bool ok =
+        add(out, "lxc.log.file", log, error) && add(out, "lxc.console.logfile", console, error) &&
+        add(out, "lxc.arch", lxc_arch(conf->architecture), error) &&
+        add(out, "lxc.uts.name", conf->hostname, error) &&
+        add(out, "lxc.hook.post-stop", hook, error) && add(out, "lxc.rootfs.path", rootfs, error);
     if (ok && conf->rootfs_idmapped) {
         ok = add(out, "lxc.rootfs.options", "idmap=container", error);
     }
@@ -290,8 +286,8 @@ char *
 lxc_conf_text(const LxcConf *conf, GError **error)
 {
     g_autoptr(GString) out = g_string_new(NULL);
-    if (!add_own(out, conf, error) || !add_fixed(out, conditions(conf), error)
-        || !add_config_keys(out, conf->config, error) || !add_apparmor(out, conf, error)) {
+    if (!add_own(out, conf, error) || !add_fixed(out, conditions(conf), error) ||
+        !add_config_keys(out, conf->config, error) || !add_apparmor(out, conf, error)) {
         return NULL;
     }
     add_idmap(out, conf->map);
@@ -357,8 +353,8 @@ lxc_conf_check_raw(const char *raw, GError **error)
                 return haw_fail(error, HAW_INVALID, "Setting %s is not allowed", key);
             }
         }
-        if ((g_str_has_prefix(key, "lxc.net.") || g_str_has_prefix(key, "lxc.network."))
-            && !net_key_allowed(key)) {
+        if ((g_str_has_prefix(key, "lxc.net.") || g_str_has_prefix(key, "lxc.network.")) &&
+            !net_key_allowed(key)) {
             return haw_fail(error, HAW_INVALID,
                             "Only interface-specific ipv4/ipv6 lxc.net.* keys are allowed");
         }

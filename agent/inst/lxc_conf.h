@@ -6,28 +6,28 @@
 
 /* What the host can do; found once by lxc_conf_host(). */
 typedef struct {
-    bool unified;       /* cgroup v2 only */
-    bool apparmor;      /* the LSM is active */
-    bool core_sched;    /* prctl(PR_SCHED_CORE) works */
+    bool unified;    /* cgroup v2 only */
+    bool apparmor;   /* the LSM is active */
+    bool core_sched; /* prctl(PR_SCHED_CORE) works */
     bool cgroup_ns;
-    bool in_userns;     /* we are not in the first user namespace */
+    bool in_userns; /* we are not in the first user namespace */
     bool devices_v1, devices_v2;
-    bool lxcfs;         /* its hook and its filesystem are there */
+    bool lxcfs; /* its hook and its filesystem are there */
 } LxcConfHost;
 LxcConfHost lxc_conf_host(void);
 
 typedef struct {
-    const char *name;          /* of the container for liblxc */
+    const char *name; /* of the container for liblxc */
     const char *hostname;
-    const char *architecture;  /* "x86_64" */
+    const char *architecture; /* "x86_64" */
     const char *log_dir, *run_dir;
-    const char *rootfs;        /* directory */
-    bool rootfs_idmapped;      /* ids are mapped by the mount */
-    const char *seccomp_path;  /* NULL: none */
-    const char *devlxd_dir;    /* NULL: none */
-    json_t *config;            /* expanded */
-    const GArray *map;         /* empty for a privileged one */
-    json_t *items;             /* [[key, value], …] of devices and limits */
+    const char *rootfs;       /* directory */
+    bool rootfs_idmapped;     /* ids are mapped by the mount */
+    const char *seccomp_path; /* NULL: none */
+    const char *devlxd_dir;   /* NULL: none */
+    json_t *config;           /* expanded */
+    const GArray *map;        /* empty for a privileged one */
+    json_t *items;            /* [[key, value], …] of devices and limits */
     LxcConfHost host;
 } LxcConf;
 /* Caller frees. INVALID when raw.lxc has a forbidden or broken line. */

@@ -28,9 +28,9 @@ is_type(json_t *device, const char *type)
 bool
 plug_is_root(json_t *device)
 {
-    return is_type(device, "disk")
-           && g_strcmp0(json_string_value(json_object_get(device, "path")), "/") == 0
-           && keys_get(device, "source") == NULL;
+    return is_type(device, "disk") &&
+           g_strcmp0(json_string_value(json_object_get(device, "path")), "/") == 0 &&
+           keys_get(device, "source") == NULL;
 }
 
 json_t *
@@ -274,8 +274,8 @@ plug_post_start_all(Inst *inst, GError **error)
         const struct entry *entry = &g_array_index(list, struct entry, i);
         if (rank(entry->config) >= 2 && !is_type(entry->config, "none")) {
             Device device = {inst, entry->name, entry->config};
-            ok = device_post_start(inst->agent, &device, error)
-                 || haw_push(error, "Failed to start device \"%s\"", entry->name);
+            ok = device_post_start(inst->agent, &device, error) ||
+                 haw_push(error, "Failed to start device \"%s\"", entry->name);
         }
     }
     json_decref(devices);
@@ -312,8 +312,7 @@ hot_add(Inst *inst, const struct entry *entry, json_t *changes, GError **error)
         Device device = {inst, entry->name, entry->config};
         ok = device_can_hotplug(&device)
                  ? device_hotplug(inst->agent, &device, error)
-                 : haw_fail(error, HAW_FAILED,
-                            "Device cannot be started when instance is running");
+                 : haw_fail(error, HAW_FAILED, "Device cannot be started when instance is running");
     }
     return ok || haw_push(error, "Failed to start device \"%s\"", entry->name);
 }
@@ -332,8 +331,7 @@ hot_remove(Inst *inst, const struct entry *entry, json_t *changes, GError **erro
         Device device = {inst, entry->name, entry->config};
         ok = device_can_hotplug(&device)
                  ? device_hotunplug(inst->agent, &device, error)
-                 : haw_fail(error, HAW_FAILED,
-                            "Device cannot be stopped when instance is running");
+                 : haw_fail(error, HAW_FAILED, "Device cannot be stopped when instance is running");
     }
     return ok || haw_push(error, "Failed to stop device \"%s\"", entry->name);
 }
@@ -402,8 +400,7 @@ change_one(Inst *inst, const char *name, json_t *from, json_t *to, json_t *chang
     if (json_equal(from, to)) {
         return true;
     }
-    if (inst_pid(inst) != 0
-        && !update_in_place(inst, name, from, to, changes, &done, error)) {
+    if (inst_pid(inst) != 0 && !update_in_place(inst, name, from, to, changes, &done, error)) {
         return haw_push(error, "Failed to update device \"%s\"", name);
     }
     if (done || plug_is_root(to)) {
@@ -413,10 +410,9 @@ change_one(Inst *inst, const char *name, json_t *from, json_t *to, json_t *chang
     if (!hot_remove(inst, &old, changes, error)) {
         return false;
     }
-    if (!json_equal(json_object_get(from, "type"), json_object_get(to, "type"))
-        || g_strcmp0(json_string_value(json_object_get(from, "nictype")),
-                     json_string_value(json_object_get(to, "nictype")))
-               != 0) {
+    if (!json_equal(json_object_get(from, "type"), json_object_get(to, "type")) ||
+        g_strcmp0(json_string_value(json_object_get(from, "nictype")),
+                  json_string_value(json_object_get(to, "nictype"))) != 0) {
         drop_volatiles(inst, changes, name);
     }
     return hot_add(inst, &new, changes, error);

@@ -121,8 +121,8 @@ base_of_profiles(Agent *agent, const char *project, json_t *profiles, json_t **r
 }
 
 bool
-record_expand(Agent *agent, const char *project, json_t *profiles, json_t *config,
-              json_t *devices, json_t **ret_config, json_t **ret_devices, GError **error)
+record_expand(Agent *agent, const char *project, json_t *profiles, json_t *config, json_t *devices,
+              json_t **ret_config, json_t **ret_devices, GError **error)
 {
     json_t *base_config, *base_devices;
     if (!base_of_profiles(agent, project, profiles, &base_config, &base_devices, error)) {
@@ -249,8 +249,8 @@ static void
 load_take(InstTable *table, struct load *load)
 {
     g_autoptr(GHashTable) profiles = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
-    g_autoptr(GHashTable) bases = g_hash_table_new_full(g_str_hash, g_str_equal, g_free,
-                                                        (GDestroyNotify) json_decref);
+    g_autoptr(GHashTable) bases =
+        g_hash_table_new_full(g_str_hash, g_str_equal, g_free, (GDestroyNotify) json_decref);
     for (guint i = 0; i < load->profiles->len; i++) {
         ProfileRow *profile = load->profiles->pdata[i];
         g_hash_table_insert(profiles, table_key(profile->project, profile->name), profile);

@@ -44,8 +44,8 @@ take(struct expr *e, const char *word)
         return false;
     }
     /* A word must end where it ends. */
-    if (g_ascii_isalpha(word[0]) && e->at + size < e->end
-        && (g_ascii_isalnum(e->at[size]) || e->at[size] == '_')) {
+    if (g_ascii_isalpha(word[0]) && e->at + size < e->end &&
+        (g_ascii_isalnum(e->at[size]) || e->at[size] == '_')) {
         return false;
     }
     e->at += size;
@@ -208,8 +208,8 @@ value(struct expr *e)
         return filtered(e, literal(e));
     }
     const char *from = e->at;
-    while (e->at < e->end
-           && (g_ascii_isalnum(*e->at) || *e->at == '_' || *e->at == '.' || *e->at == '-')) {
+    while (e->at < e->end &&
+           (g_ascii_isalnum(*e->at) || *e->at == '_' || *e->at == '.' || *e->at == '-')) {
         e->at++;
     }
     if (e->at == from) {
@@ -225,8 +225,8 @@ value(struct expr *e)
 static bool
 truth(const char *text)
 {
-    return *text != '\0' && strcmp(text, "False") != 0 && strcmp(text, "false") != 0
-           && strcmp(text, "0") != 0;
+    return *text != '\0' && strcmp(text, "False") != 0 && strcmp(text, "false") != 0 &&
+           strcmp(text, "0") != 0;
 }
 
 /* -1 on an error, else 0 or 1. */

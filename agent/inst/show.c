@@ -24,8 +24,8 @@ char *
 show_url(Inst *inst, const char *collection)
 {
     bool plain = strcmp(inst->project, "default") == 0;
-    return g_strdup_printf("/1.0/%s/%s%s%s", collection, inst->name, plain ? "" : "?project=",
-                           plain ? "" : inst->project);
+    return g_strdup_printf("/1.0/%s/%s%s%s", collection, inst->name,
+                           plain ? "" : "?project=", plain ? "" : inst->project);
 }
 
 json_t *
@@ -47,8 +47,8 @@ show_instance(Inst *inst)
     json_object_set(object, "profiles", inst->profiles);
     json_object_set_new(object, "project", json_string(inst->project));
     json_object_set_new(object, "stateful", json_boolean(inst->stateful));
-    bool ready = state == INST_RUNNING
-                 && keys_get_bool(inst->config, "volatile.last_state.ready", false);
+    bool ready =
+        state == INST_RUNNING && keys_get_bool(inst->config, "volatile.last_state.ready", false);
     json_object_set_new(object, "status", json_string(ready ? "Ready" : inst_state_name(state)));
     json_object_set_new(object, "status_code", json_integer(ready ? 113 : inst_state_code(state)));
     json_object_set_new(object, "type", json_string(inst->type));
@@ -69,13 +69,12 @@ show_snapshot(Inst *inst, const SnapRow *snap)
     json_t *config = json_copy(inst->base_config), *devices = json_copy(inst->base_devices);
     json_object_update(config, snap->config);
     json_object_update(devices, snap->devices);
-    return json_pack("{s:s,s:O,s:o,s:O,s:b,s:o,s:o,s:o,s:o,s:s,s:O,s:b,s:I}", "architecture",
-                     snap->architecture, "config", snap->config, "created_at",
-                     time_json(snap->created_at), "devices", snap->devices, "ephemeral",
-                     (int) snap->ephemeral, "expanded_config", config, "expanded_devices", devices,
-                     "expires_at", time_json(snap->expires_at), "last_used_at", time_json(0),
-                     "name", snap->name, "profiles", snap->profiles, "stateful",
-                     (int) snap->stateful, "size", (json_int_t) -1);
+    return json_pack(
+        "{s:s,s:O,s:o,s:O,s:b,s:o,s:o,s:o,s:o,s:s,s:O,s:b,s:I}", "architecture", snap->architecture,
+        "config", snap->config, "created_at", time_json(snap->created_at), "devices", snap->devices,
+        "ephemeral", (int) snap->ephemeral, "expanded_config", config, "expanded_devices", devices,
+        "expires_at", time_json(snap->expires_at), "last_used_at", time_json(0), "name", snap->name,
+        "profiles", snap->profiles, "stateful", (int) snap->stateful, "size", (json_int_t) -1);
 }
 
 /* ---- state ---- */
@@ -125,13 +124,13 @@ disk_json(Inst *inst)
         if (pool == NULL || g_strcmp0(keys_get(device, "type"), "disk") != 0) {
             continue;
         }
-        if ((plug_is_root(device) && !inst_volume(inst, &vol, NULL)) || vol.name == NULL
-            || !vol_usage(inst->agent->pools, &vol, &used, &total, NULL) || used < 0) {
+        if ((plug_is_root(device) && !inst_volume(inst, &vol, NULL)) || vol.name == NULL ||
+            !vol_usage(inst->agent->pools, &vol, &used, &total, NULL) || used < 0) {
             continue;
         }
-        json_object_set_new(disks, name,
-                            json_pack("{s:I,s:I}", "usage", (json_int_t) used, "total",
-                                      (json_int_t) total));
+        json_object_set_new(
+            disks, name,
+            json_pack("{s:I,s:I}", "usage", (json_int_t) used, "total", (json_int_t) total));
     }
     json_decref(devices);
     return disks;

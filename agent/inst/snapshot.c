@@ -129,8 +129,8 @@ choose_name(Inst *inst, GPtrArray *rows, GError **error)
         g_ptr_array_add(names, ((SnapRow *) rows->pdata[i])->name);
     }
     g_ptr_array_add(names, NULL);
-    return snapshot_name(pattern != NULL ? pattern : "snap%d",
-                         (const char *const *) names->pdata, clock_real_us(), error);
+    return snapshot_name(pattern != NULL ? pattern : "snap%d", (const char *const *) names->pdata,
+                         clock_real_us(), error);
 }
 
 static bool
@@ -353,8 +353,8 @@ delete_held(Inst *inst, const SnapRow *snap, GError **error)
     crash_point("snapshot");
     if (inst_volume(inst, &vol, NULL)) {
         vol.snap = snap->name;
-        if (!vol_snapshot_delete(inst->agent->pools, &vol, &local)
-            && haw_code(local) != HAW_NOT_FOUND) {
+        if (!vol_snapshot_delete(inst->agent->pools, &vol, &local) &&
+            haw_code(local) != HAW_NOT_FOUND) {
             g_propagate_error(error, g_steal_pointer(&local));
             set_expiry(inst, snap->id, snap->expires_at, NULL);
             return haw_push(error, "Delete snapshot '%s'", snap->name);
@@ -493,8 +493,8 @@ take_scheduled(InstTable *table, gint64 now)
         Inst *inst = all->pdata[i];
         const char *schedule = inst_get(inst, "snapshots.schedule");
         g_autoptr(GError) error = NULL;
-        if (schedule == NULL || inst->deleted || !grammar_cron_due(schedule, now)
-            || (inst->pid == 0 && !inst_get_bool(inst, "snapshots.schedule.stopped", false))) {
+        if (schedule == NULL || inst->deleted || !grammar_cron_due(schedule, now) ||
+            (inst->pid == 0 && !inst_get_bool(inst, "snapshots.schedule.stopped", false))) {
             continue;
         }
         if (!snapshot_take(inst, NULL, -1, NULL, NULL, &error)) {

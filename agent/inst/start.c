@@ -81,11 +81,11 @@ taken_ranges(Inst *inst)
         Inst *other = all->pdata[i];
         const char *base = inst_get(other, "volatile.idmap.base");
         const char *size = inst_get(other, "security.idmap.size");
-        if (other != inst && base != NULL && inst_get_bool(other, "security.idmap.isolated", false)
-            && !inst_get_bool(other, "security.privileged", false)) {
-            gint64 count = size != NULL && strcmp(size, "auto") != 0
-                               ? g_ascii_strtoll(size, NULL, 10)
-                               : 65536;
+        if (other != inst && base != NULL &&
+            inst_get_bool(other, "security.idmap.isolated", false) &&
+            !inst_get_bool(other, "security.privileged", false)) {
+            gint64 count =
+                size != NULL && strcmp(size, "auto") != 0 ? g_ascii_strtoll(size, NULL, 10) : 65536;
             IdmapRange range = {g_ascii_strtoll(base, NULL, 10), count};
             g_array_append_val(taken, range);
         }
@@ -111,8 +111,8 @@ choose_map(struct start *s, GError **error)
     /* An isolated instance keeps the range that it has, as long as its size did not change. */
     const char *next = inst_get(inst, "volatile.idmap.next");
     g_autoptr(GArray) kept = next != NULL ? idmap_from_text(next, NULL) : NULL;
-    if (base != NULL && kept != NULL && inst_get(inst, "security.idmap.base") == NULL
-        && inst_get_bool(inst, "security.idmap.isolated", false)) {
+    if (base != NULL && kept != NULL && inst_get(inst, "security.idmap.base") == NULL &&
+        inst_get_bool(inst, "security.idmap.isolated", false)) {
         json_t *fixed = json_copy(config);
         json_object_set_new(fixed, "security.idmap.base", json_string(base));
         s->map = idmap_choose(fixed, host, taken, NULL);
@@ -166,7 +166,8 @@ shift_disk(struct start *s, GError **error)
     g_autofree char *text = idmap_to_text(want);
     if (!idmap_equal(last, want)) {
         if (inst_get_bool(inst, "security.protection.shift", false)) {
-            return haw_fail(error, HAW_FAILED, "Container is protected against filesystem shifting");
+            return haw_fail(error, HAW_FAILED,
+                            "Container is protected against filesystem shifting");
         }
         struct shift_job job = {s->rootfs, last, want, NULL};
         fiber_run(shift_run, &job);
@@ -189,8 +190,8 @@ load_modules(Inst *inst, GError **error)
     for (char **module = modules; *module != NULL; module++) {
         g_autofree char *loaded = g_strdup_printf("/sys/module/%s", *module);
         g_strdelimit(loaded, "-", '_');
-        if (**module != '\0' && access(loaded, F_OK) < 0
-            && !proc_runv(NULL, error, "modprobe", "-b", *module, NULL)) {
+        if (**module != '\0' && access(loaded, F_OK) < 0 &&
+            !proc_runv(NULL, error, "modprobe", "-b", *module, NULL)) {
             return haw_push(error, "Failed to load kernel module '%s'", *module);
         }
     }
@@ -210,8 +211,7 @@ write_plain(const char *path, const char *text, GError **error)
 static bool
 write_seccomp(struct start *s, GError **error)
 {
-    g_autofree char *text =
-        lxc_conf_seccomp(s->inst->expanded_config, s->inst->architecture);
+    g_autofree char *text = lxc_conf_seccomp(s->inst->expanded_config, s->inst->architecture);
     if (text == NULL) {
         return true;
     }
@@ -267,8 +267,8 @@ prepare_volume(struct start *s, GError **error)
 {
     Inst *inst = s->inst;
     struct stat st;
-    if (!inst_volume(inst, &s->vol, error)
-        || !vol_mount(inst->agent->pools, &s->vol, &s->mount, error)) {
+    if (!inst_volume(inst, &s->vol, error) ||
+        !vol_mount(inst->agent->pools, &s->vol, &s->mount, error)) {
         return false;
     }
     s->rootfs = g_strdup_printf("%s/rootfs", s->mount);
@@ -342,7 +342,7 @@ launch(struct start *s, GError **error)
 bool
 start_run(Inst *inst, GError **error)
 {
-    inst->driver = driver_find(inst->type);
+    inst->driver = driver_of_type(inst->type);
     if (inst->driver == NULL) {
         return haw_fail(error, HAW_UNSUPPORTED, "Instances of type '%s' can't be started yet",
                         inst->type);

@@ -19,10 +19,10 @@
 #define TEMPLATE_MAX (1024 * 1024)
 
 struct job {
-    char *mount;      /* owned, like all below */
+    char *mount; /* owned, like all below */
     char *trigger;
     json_t *scope;
-    gint64 uid, gid;  /* of the container's root on disk */
+    gint64 uid, gid; /* of the container's root on disk */
     GError *error;
 };
 
@@ -83,8 +83,8 @@ write_target(struct job *job, int root, const char *path, const char *text, bool
     if (!S_ISREG(st.st_mode)) {
         return haw_fail(&job->error, HAW_INVALID, "'%s' is no regular file", path);
     }
-    if (!existed
-        && (fchown(target, (uid_t) job->uid, (gid_t) job->gid) < 0 || fchmod(target, 0644) < 0)) {
+    if (!existed &&
+        (fchown(target, (uid_t) job->uid, (gid_t) job->gid) < 0 || fchmod(target, 0644) < 0)) {
         return haw_fail_errno(&job->error, errno, "Own '%s'", path);
     }
     if (ftruncate(target, 0) < 0) {
@@ -100,7 +100,8 @@ wanted(const struct job *job, json_t *when)
     json_t *item;
     json_array_foreach (when, i, item) {
         const char *word = json_string_value(item);
-        if (g_strcmp0(word, "start") == 0 || (job->trigger != NULL && g_strcmp0(word, job->trigger) == 0)) {
+        if (g_strcmp0(word, "start") == 0 ||
+            (job->trigger != NULL && g_strcmp0(word, job->trigger) == 0)) {
             return true;
         }
     }
@@ -162,17 +163,17 @@ apply_run(void *data)
 static json_t *
 scope_of(Inst *inst)
 {
-    json_t *container = json_pack("{s:s,s:s,s:s,s:b,s:b}", "name", inst->name, "type",
-                                  inst->type, "architecture", inst->architecture, "ephemeral",
-                                  (int) inst->ephemeral, "privileged",
-                                  (int) inst_get_bool(inst, "security.privileged", false));
+    json_t *container =
+        json_pack("{s:s,s:s,s:s,s:b,s:b}", "name", inst->name, "type", inst->type, "architecture",
+                  inst->architecture, "ephemeral", (int) inst->ephemeral, "privileged",
+                  (int) inst_get_bool(inst, "security.privileged", false));
     return json_pack("{s:O,s:o,s:O,s:O}", "container", container, "instance", container, "config",
                      inst->expanded_config, "devices", inst->expanded_devices);
 }
 
 bool
-template_apply(Inst *inst, const char *mount, const GArray *map, bool idmapped,
-               const char *trigger, GError **error)
+template_apply(Inst *inst, const char *mount, const GArray *map, bool idmapped, const char *trigger,
+               GError **error)
 {
     struct job job = {
         .mount = g_strdup(mount),

@@ -129,11 +129,12 @@ GPtrArray *
 instances_load_profiles(DbTx *tx, GError **error)
 {
     g_autoptr(GPtrArray) list = g_ptr_array_new_with_free_func((GDestroyNotify) profile_row_free);
-    g_autoptr(DbRows) rows = db_query(tx, error,
-                                      "SELECT p.name, pr.name, pr.config, pr.devices FROM profiles pr"
-                                      " JOIN projects p ON p.id = pr.project_id"
-                                      " ORDER BY p.name, pr.name",
-                                      "");
+    g_autoptr(DbRows) rows =
+        db_query(tx, error,
+                 "SELECT p.name, pr.name, pr.config, pr.devices FROM profiles pr"
+                 " JOIN projects p ON p.id = pr.project_id"
+                 " ORDER BY p.name, pr.name",
+                 "");
     if (rows == NULL) {
         return NULL;
     }
@@ -203,9 +204,10 @@ instances_update(DbTx *tx, const InstRow *row, const char *profile_project, GErr
                    "UPDATE instances SET architecture = ?, description = ?, ephemeral = ?,"
                    " stateful = ?, config = ?, devices = ? WHERE id = ?",
                    "ssbbjji", row->architecture, row->description, (int) row->ephemeral,
-                   (int) row->stateful, row->config, row->devices, row->id)
-           && db_exec(tx, error, "DELETE FROM instance_profiles WHERE instance_id = ?", "i", row->id)
-           && insert_profiles(tx, row->id, row->profiles, profile_project, error);
+                   (int) row->stateful, row->config, row->devices, row->id) &&
+           db_exec(tx, error, "DELETE FROM instance_profiles WHERE instance_id = ?", "i",
+                   row->id) &&
+           insert_profiles(tx, row->id, row->profiles, profile_project, error);
 }
 
 bool
@@ -322,8 +324,7 @@ instances_snapshot_delete(DbTx *tx, gint64 id, GError **error)
 GHashTable *
 instances_snapshot_counts(DbTx *tx, GError **error)
 {
-    g_autoptr(GHashTable) counts =
-        g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
+    g_autoptr(GHashTable) counts = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
     g_autoptr(DbRows) rows = db_query(
         tx, error, "SELECT instance_id, count(*) FROM instance_snapshots GROUP BY instance_id", "");
     if (rows == NULL) {
@@ -341,8 +342,8 @@ instances_snapshot_counts(DbTx *tx, GError **error)
 }
 
 bool
-instances_journal_add(DbTx *tx, const char *id, const char *kind, const char *project,
-                      json_t *undo, GError **error)
+instances_journal_add(DbTx *tx, const char *id, const char *kind, const char *project, json_t *undo,
+                      GError **error)
 {
     return db_exec(tx, error,
                    "INSERT INTO operations (id, kind, project, created_at, undo)"
