@@ -188,8 +188,7 @@ symlink_that_leads_out_is_not_followed(void)
 static void
 device_through_symlink_is_refused(void)
 {
-    REFUSED(HAW_INVALID, {"l", '2', .link = "../outside"},
-            {"l/null", '3', .major = 1, .minor = 3});
+    REFUSED(HAW_INVALID, {"l", '2', .link = "../outside"}, {"l/null", '3', .major = 1, .minor = 3});
     REFUSED(HAW_INVALID, {"l", '2', .link = "../outside"}, {"l/pipe", '6'});
     REFUSED(HAW_INVALID, {"l", '2', .link = "../outside"}, {"l/m", '2', .link = "x"});
 }
@@ -210,9 +209,8 @@ directory_over_symlink_leaves_the_target_alone(void)
     struct place place = place_new();
     struct stat before, after, st;
     g_assert_cmpint(stat(place.outside, &before), ==, 0);
-    const struct entry entries[] = {{"l", '2', .link = "../outside"},
-                                    {"l", '5', .mode = 0777},
-                                    {"l/f", '0', .content = "x"}};
+    const struct entry entries[] = {
+        {"l", '2', .link = "../outside"}, {"l", '5', .mode = 0777}, {"l/f", '0', .content = "x"}};
     g_assert_cmpint(unpack(&place, entries, 3), ==, -1);
     g_assert_true(is_there(&place, "l", &st) && S_ISDIR(st.st_mode));
     g_assert_cmpint(stat(place.outside, &after), ==, 0);
@@ -305,11 +303,11 @@ prefix_is_taken_off_and_binds_links(void)
 {
     struct place place = place_new();
     struct stat st;
-    const struct entry entries[] = {{"backup/index.yaml", '0', .content = "x"},
-                                    {"backup/container/rootfs/f", '0', .content = "x"},
-                                    {"backup/container/rootfs/h", '1',
-                                     .link = "backup/container/rootfs/f"},
-                                    {"backup/containers", '0', .content = "x"}};
+    const struct entry entries[] = {
+        {"backup/index.yaml", '0', .content = "x"},
+        {"backup/container/rootfs/f", '0', .content = "x"},
+        {"backup/container/rootfs/h", '1', .link = "backup/container/rootfs/f"},
+        {"backup/containers", '0', .content = "x"}};
     haw_autofd int fd = tar_fd(entries, 4, 0);
     struct run run = {.spec = {.fd = fd, .dir = place.in, .prefix = "backup/container"}};
     in_fiber(run_body, &run);
@@ -499,8 +497,8 @@ ids_are_shifted_both_ways(void)
 static void
 unknown_compressions_are_refused(void)
 {
-    static const char *const bad[] = {"", "rot13", "gzip; rm -rf /", "xz --threads", "zstd -99",
-                                      "gzip -x"};
+    static const char *const bad[] = {"",         "rot13",  "gzip; rm -rf /", "xz --threads",
+                                      "zstd -99", "gzip -x"};
     for (size_t i = 0; i < G_N_ELEMENTS(bad); i++) {
         g_autoptr(GError) error = NULL;
         g_assert_false(archive_compression_known(bad[i], &error));
