@@ -110,7 +110,7 @@ quiet lxc stop -f c1
 quiet lxc start c1
 quiet lxc snapshot c1 ev
 quiet lxc delete c1/ev
-wait_for 8 sh -c "! pgrep -f 'lxc monitor --type=lifecycle' >/dev/null"
+wait_for 8 sh -c "! pgrep -f '[l]xc monitor --type=lifecycle' >/dev/null"
 for action in instance-updated instance-stopped instance-started instance-snapshot-created instance-snapshot-deleted; do
     claim "event $action" grep -q "\"action\":\"$action\"" "$T/life"
 done
@@ -137,12 +137,12 @@ if [ -x /usr/bin/lxd ]; then
     claim "LXD's own shutdown" timeout 55 /usr/bin/lxd shutdown --timeout 50
     claim 'in time' test $((SECONDS - started)) -lt 45
     claim 'the process has ended' daemon_wait_end main 10
-    refuse 'and with it the containers' '' pgrep -f 'lxc monitor.* c1'
+    refuse 'and with it the containers' '' pgrep -f '[l]xc monitor.* c1'
     daemon_start
     claim 'they run again after it' wait_for 15 sh -c 'lxc list ^c1\$ -f csv -c s | grep -q RUNNING'
 fi
 claim 'SIGTERM leaves containers alone' daemon_stop
-claim 'they run' pgrep -f 'lxc monitor.* c1'
+claim 'they run' pgrep -f '[l]xc monitor.* c1'
 daemon_start
 same 'and are found again' RUNNING sh -c 'lxc list ^c1\$ -f csv -c s'
 must lxc delete -f c1
