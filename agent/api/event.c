@@ -258,7 +258,7 @@ parse_types(Request *req, unsigned *ret_types, GError **error)
             return haw_fail(error, HAW_INVALID, "\"%s\" isn't a supported event type", *name);
         }
         if (bit == TYPE_LOGGING && !admin) {
-            return haw_fail(error, HAW_DENIED, "Forbidden");
+            return haw_fail(error, HAW_DENIED, "not authorized");
         }
         *ret_types |= bit;
     }

@@ -42,7 +42,7 @@ struct Operation {
     gint64 created_at, updated_at;
     json_t *resources, *metadata;
     json_t *fds; /* WebSockets: key → secret */
-    bool cancellable, ended;
+    bool cancellable, admin_only, ended;
     OpFn fn;
     void *data;
     GDestroyNotify free_data;
@@ -165,7 +165,11 @@ static void
 announce(Operation *op)
 {
     op->updated_at = clock_real_us();
-    event_send(op->agent, "operation", op->project, op_json(op)); /* O2 */
+    json_t *shown = op_json(op);
+    if (op->admin_only) {
+        json_object_set_new(shown, "metadata", json_null());
+    }
+    event_send(op->agent, "operation", op->project, shown); /* O2 */
 }
 
 /* ---- life ---- */
@@ -225,6 +229,7 @@ op_start(Agent *agent, Request *req, OpSpec spec)
     op->metadata = spec.metadata != NULL ? spec.metadata : json_object();
     op->fds = json_incref(json_object_get(op->metadata, "fds"));
     op->cancellable = spec.cancellable || spec.class == OP_TOKEN;
+    op->admin_only = spec.admin_only;
     op->fn = spec.fn;
     op->data = spec.data;
     op->free_data = spec.free_data;
@@ -414,12 +419,18 @@ op_end_token(Operation *op)
 
 /* ---- routes ---- */
 
+static bool
+may_see(const Caller *caller, const Operation *op)
+{
+    return caller_may_project(caller, op->project) && !(caller->restricted && op->admin_only);
+}
+
 static Operation *
 find(Request *req, GError **error)
 {
     Operation *op = g_hash_table_lookup(req_agent(req)->ops->by_id, req_arg(req, "id"));
-    if (op == NULL || (req_caller(req)->kind != CALLER_UNTRUSTED &&
-                       !caller_may_project(req_caller(req), op->project))) {
+    if (op == NULL ||
+        (req_caller(req)->kind != CALLER_UNTRUSTED && !may_see(req_caller(req), op))) {
         haw_fail(error, HAW_NOT_FOUND, "Operation not found");
         return NULL;
     }
@@ -455,7 +466,7 @@ get_list(Request *req, GError **error)
     GHashTableIter iter;
     g_hash_table_iter_init(&iter, req_agent(req)->ops->by_id);
     while (g_hash_table_iter_next(&iter, NULL, (gpointer *) &op)) {
-        if (!caller_may_project(req_caller(req), op->project) ||
+        if (!may_see(req_caller(req), op) ||
             (!req_all_projects(req) && strcmp(op->project, req_project(req)) != 0)) {
             continue;
         }
@@ -587,7 +598,7 @@ get_websocket(Request *req, GError **error)
         g_hash_table_add(op->used, g_strdup(key));
         return true;
     }
-    return haw_fail(error, HAW_DENIED, "Forbidden");
+    return haw_fail(error, HAW_DENIED, "not authorized");
 }
 
 const Route operation_routes[] = {

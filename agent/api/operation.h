@@ -19,7 +19,8 @@ typedef struct {
     json_t *resources; /* {"instances":["/1.0/instances/c1"]}; stolen, may be NULL */
     json_t *metadata;  /* stolen, may be NULL; for sockets {"fds":{"0":secret,…}} */
     bool cancellable;
-    OpFn fn; /* NULL for tokens */
+    bool admin_only; /* restricted callers don't see it, and events come without its metadata */
+    OpFn fn;         /* NULL for tokens */
     void *data;
     GDestroyNotify free_data; /* after the end */
 } OpSpec;

@@ -456,6 +456,15 @@ is_project_scoped(const char *path)
     return g_str_has_prefix(path, "/1.0/storage-pools/") && strstr(path, "/volumes") != NULL;
 }
 
+/* Lists that leave out what the caller may not see when asked for all projects. */
+static bool
+lists_by_caller(const char *path)
+{
+    static const char *const lists[] = {"/1.0/instances", "/1.0/containers",
+                                        "/1.0/virtual-machines", "/1.0/images", NULL};
+    return g_strv_contains(lists, path);
+}
+
 /* Q3 */
 static bool
 check_project(Request *req, GError **error)
@@ -468,9 +477,13 @@ check_project(Request *req, GError **error)
     if (req->caller.kind == CALLER_UNTRUSTED) {
         return true; /* the handler shows what is public, or nothing */
     }
+    if (req_all_projects(req) && req->caller.restricted && is_project_scoped(req->path) &&
+        !lists_by_caller(req->path)) {
+        return haw_fail(error, HAW_DENIED, "not authorized");
+    }
     if (!req_all_projects(req) && !caller_may_project(&req->caller, req_project(req)) &&
         ((asked != NULL && *asked != '\0') || is_project_scoped(req->path))) {
-        return haw_fail(error, HAW_DENIED, "Forbidden");
+        return haw_fail(error, HAW_DENIED, "not authorized");
     }
     if (!req_all_projects(req) && asked != NULL && *asked != '\0') {
         if (strcmp(asked, "default") != 0) {
@@ -495,10 +508,10 @@ check_caller(Request *req, GError **error)
         }
     }
     if ((flags & ROUTE_SOCKET) && req->caller.kind != CALLER_UNIX) {
-        return haw_fail(error, HAW_DENIED, "Forbidden");
+        return haw_fail(error, HAW_DENIED, "not authorized");
     }
     if ((flags & ROUTE_ADMIN) && req->caller.restricted) {
-        return haw_fail(error, HAW_DENIED, "Forbidden");
+        return haw_fail(error, HAW_DENIED, "not authorized");
     }
     return true;
 }

@@ -259,7 +259,7 @@ on_headers(Listener *listener, Request *req, struct MHD_Connection *connection, 
         return refuse(req, HAW_DENIED, "not authorized");
     }
     if (req->caller.metrics_only && !g_str_has_prefix(req->path, "/1.0/metrics")) {
-        return refuse(req, HAW_DENIED, "Forbidden");
+        return refuse(req, HAW_DENIED, "not authorized");
     }
     const char *length = req_header(req, "Content-Length");
     bool file = (flags & ROUTE_BODY_FILE) && !((flags & ROUTE_BODY_JSON) && is_json(req));

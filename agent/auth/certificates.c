@@ -199,6 +199,7 @@ reply_token(Request *req, json_t *projects, GError **error)
     return op_reply(req, (OpSpec){.class = OP_TOKEN,
                                   .description = TOKEN_DESCRIPTION,
                                   .project = "default",
+                                  .admin_only = true,
                                   .metadata = metadata,
                                   .cancellable = true});
 }

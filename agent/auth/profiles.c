@@ -25,7 +25,7 @@ home_of(Request *req, bool to_change, GError **error)
 {
     const char *project = project_for_profiles(req_agent(req), req_project(req));
     if (to_change && !caller_may_project(req_caller(req), project)) {
-        haw_fail(error, HAW_DENIED, "Forbidden");
+        haw_fail(error, HAW_DENIED, "not authorized");
         return NULL;
     }
     return project;

@@ -237,7 +237,7 @@ static bool
 check_visible(Request *req, GError **error)
 {
     return caller_may_project(req_caller(req), req_arg(req, "name")) ||
-           haw_fail(error, HAW_NOT_FOUND, "Project not found"); /* R3 */
+           haw_fail(error, HAW_DENIED, "not authorized"); /* R3 */
 }
 
 static bool
