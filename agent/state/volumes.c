@@ -426,3 +426,59 @@ volume_backups_delete(Db *db, gint64 id, GError **error)
 {
     return db_write(db, delete_backup, &id, error);
 }
+
+/* ---- who may hold one ---- */
+
+static void
+holder_free(VolumeHolder *holder)
+{
+    g_free(holder->project);
+    json_decref(holder->devices);
+    g_free(holder);
+}
+
+static bool
+load_holders(DbTx *tx, void *data, GError **error)
+{
+    g_autoptr(DbRows) rows = db_query(
+        tx, error,
+        "SELECT f.id, 1, r.name, f.devices FROM profiles f JOIN projects r ON r.id = f.project_id"
+        " UNION ALL"
+        " SELECT i.id, 0, r.name, i.devices FROM instances i JOIN projects r ON r.id = i.project_id",
+        "");
+    while (db_next(rows)) {
+        VolumeHolder *holder = g_new0(VolumeHolder, 1);
+        holder->id = db_int(rows, 0);
+        holder->profile = db_int(rows, 1) != 0;
+        holder->project = g_strdup(db_text(rows, 2));
+        holder->devices = db_json(rows, 3);
+        g_ptr_array_add(data, holder);
+    }
+    return db_rows_ok(rows, error);
+}
+
+GPtrArray *
+volume_holders_load(Db *db, GError **error)
+{
+    g_autoptr(GPtrArray) rows = g_ptr_array_new_with_free_func((GDestroyNotify) holder_free);
+    if (!db_read(db, load_holders, rows, error)) {
+        return NULL;
+    }
+    return g_steal_pointer(&rows);
+}
+
+static bool
+store_holder(DbTx *tx, void *data, GError **error)
+{
+    const VolumeHolder *holder = data;
+    return db_exec(tx, error,
+                   holder->profile ? "UPDATE profiles SET devices = ? WHERE id = ?"
+                                   : "UPDATE instances SET devices = ? WHERE id = ?",
+                   "ji", holder->devices, holder->id);
+}
+
+bool
+volume_holders_store(Db *db, const VolumeHolder *holder, GError **error)
+{
+    return db_write(db, store_holder, (void *) holder, error);
+}

@@ -74,3 +74,13 @@ GPtrArray *volume_backups_load(Db *db, const VolumeWhich *which, GError **error)
 bool volume_backups_insert(Db *db, VolumeBackupRow *row, GError **error);
 bool volume_backups_rename(Db *db, gint64 id, const char *new_name, GError **error);
 bool volume_backups_delete(Db *db, gint64 id, GError **error);
+
+/* A profile's or an instance's own devices, with which a renamed volume is looked for. */
+typedef struct {
+    gint64 id;
+    bool profile;
+    char *project;
+    json_t *devices;
+} VolumeHolder;
+GPtrArray *volume_holders_load(Db *db, GError **error);
+bool volume_holders_store(Db *db, const VolumeHolder *holder, GError **error);

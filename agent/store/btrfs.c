@@ -7,7 +7,7 @@
 #include "agent/store/driver.h"
 
 #include "agent/store/subvol.h"
-#include "agent/store/tree.h"
+#include "agent/store/files.h"
 #include "base/fd.h"
 #include "base/fiber.h"
 #include "base/proc.h"
@@ -143,7 +143,7 @@ create_in_directory(const DriverPool *pool, const char *source, GError **error)
     json_object_del(pool->config, "size");
     json_object_set_new(pool->config, "source", json_string(clean));
     if (subvol_is(clean)) {
-        return tree_is_empty(clean) ||
+        return files_is_empty(clean) ||
                haw_fail(error, HAW_FAILED, "Requested btrfs subvolume exists but is not empty");
     }
     g_autofree char *parent = g_path_get_dirname(clean);
@@ -257,7 +257,7 @@ btrfs_pool_delete(const DriverPool *pool, GError **error)
     } else if (source != NULL && !is_block(source) && !subvol_remove(source, error)) {
         return false;
     }
-    return tree_remove(pool->path, error);
+    return files_remove(pool->path, error);
 }
 
 static bool

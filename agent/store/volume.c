@@ -291,6 +291,32 @@ place_of_row(Pool *pool, const Vol *vol, const VolumeRow *row, DriverVol *ret)
     ret->block = strcmp(row->content_type, "block") == 0;
 }
 
+/* The row of a snapshot that looks like 'snap', then its content. */
+static bool
+make_snapshot(PoolTable *table, Pool *pool, const Vol *to, const VolumeSnapRow *snap,
+              const struct content *content, GError **error)
+{
+    VolumeWhich which = shelf_which(to);
+    g_autoptr(VolumeRow) row = volumes_get(table->agent->db, &which, error);
+    if (row == NULL) {
+        return false;
+    }
+    VolumeSnapRow made = *snap;
+    Vol place = *to;
+    place.snap = snap->name;
+    made.volume_id = row->id;
+    if (!volume_snaps_insert(table->agent->db, &made, error)) {
+        return false;
+    }
+    crash_point("volume");
+    if (!build(table, pool, &place, row, content, error)) {
+        volume_snaps_delete(table->agent->db, made.id, NULL);
+        return haw_push(error, "Failed making snapshot \"%s\"", snap->name);
+    }
+    shelf_link(table, pool, to);
+    return true;
+}
+
 bool
 volume_copy_snapshot(PoolTable *table, const Vol *from, const Vol *to, const VolumeSnapRow *snap,
                      GCancellable *cancel, GError **error)
@@ -300,33 +326,21 @@ volume_copy_snapshot(PoolTable *table, const Vol *from, const Vol *to, const Vol
     if (pool == NULL) {
         return false;
     }
-    VolumeWhich which = shelf_which(to);
-    g_autoptr(VolumeRow) row = volumes_get(table->agent->db, &which, error);
-    if (row == NULL) {
-        return false;
-    }
-
-    Vol from_snap = *from, to_snap = *to;
-    from_snap.snap = to_snap.snap = snap->name;
+    Vol from_snap = *from;
+    from_snap.snap = snap->name;
     g_auto(DriverVol) source = {0};
-    place_of_row(from_pool, &from_snap, row, &source);
-    g_autoptr(VolumeSnapRow) made = g_new0(VolumeSnapRow, 1);
-    made->volume_id = row->id;
-    made->name = g_strdup(snap->name);
-    made->description = g_strdup(snap->description);
-    made->config = json_incref(snap->config);
-    made->created_at = snap->created_at;
-    made->expires_at = snap->expires_at;
-    if (!volume_snaps_insert(table->agent->db, made, error)) {
-        return false;
-    }
-    crash_point("volume");
+    shelf_place(from_pool, &from_snap, &source);
     const struct content content = {.from_pool = from_pool, .from = &source, .cancel = cancel};
-    if (!build(table, pool, &to_snap, row, &content, error)) {
-        volume_snaps_delete(table->agent->db, made->id, NULL);
-        return haw_push(error, "Failed copying snapshot \"%s\"", snap->name);
-    }
-    return true;
+    return make_snapshot(table, pool, to, snap, &content, error);
+}
+
+bool
+volume_import_snapshot(PoolTable *table, const Vol *to, const VolumeSnapRow *snap, VolFill fill,
+                       void *data, GError **error)
+{
+    Pool *pool = shelf_pool(table, to->pool, true, error);
+    const struct content content = {.fill = fill, .data = data};
+    return pool != NULL && make_snapshot(table, pool, to, snap, &content, error);
 }
 
 static bool

@@ -2,7 +2,7 @@
  * thread runs the call, the fiber waits. One record and one body a call. */
 #include "agent/store/work.h"
 
-#include "agent/store/tree.h"
+#include "agent/store/files.h"
 #include "base/fd.h"
 #include "base/fiber.h"
 
@@ -76,7 +76,7 @@ run_carry(void *data)
             return;
         }
         if (!work->driver->view(work->vol, work->path, &work->error)) {
-            tree_remove(work->path, NULL);
+            files_remove(work->path, NULL);
             return;
         }
         from = work->path;
@@ -86,9 +86,9 @@ run_carry(void *data)
     g_autofree char *root = g_build_filename(from, "rootfs", NULL);
     g_autofree char *to_root = g_build_filename(work->to->path, "rootfs", NULL);
     work->ok = work->to_driver->create(work->to, &work->error);
-    if (work->ok && (!tree_copy(from, work->to->path, work->cancel, &work->error) ||
+    if (work->ok && (!files_copy(from, work->to->path, work->cancel, &work->error) ||
                      (viewed && mnt_is_mounted(root) &&
-                      !tree_copy(root, to_root, work->cancel, &work->error)))) {
+                      !files_copy(root, to_root, work->cancel, &work->error)))) {
         work->to_driver->remove(work->to, NULL);
         work->ok = false;
     }
@@ -97,7 +97,7 @@ run_carry(void *data)
         for (char **each = mounts; *each != NULL; each++) {
             mnt_unmount(*each, true, NULL);
         }
-        tree_remove(work->path, NULL);
+        files_remove(work->path, NULL);
     }
 }
 

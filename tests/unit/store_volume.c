@@ -4,7 +4,7 @@
 
 #include "agent/api/warning.h"
 #include "agent/store/schedule.h"
-#include "agent/store/tree.h"
+#include "agent/store/files.h"
 #include "base/fd.h"
 #include "base/log.h"
 
@@ -79,7 +79,7 @@ body_fiber(void *data)
     json_decref(config);
     ((Body) data)(&f, dir);
     down(&f);
-    tree_remove(dir, NULL);
+    files_remove(dir, NULL);
 }
 
 static void
@@ -198,7 +198,7 @@ failed_creation_leaves_nothing(Fixture *f, const char *dir)
     g_assert_false(has_row(f, &v1));
     g_assert_false(there(f, &v1));
     g_autofree char *new_dir = g_build_filename(dir, "storage-pools/p1/.new", NULL);
-    g_assert_true(tree_is_empty(new_dir));
+    g_assert_true(files_is_empty(new_dir));
 }
 
 static void
@@ -227,7 +227,7 @@ deleted_volume_is_gone_with_rows_and_bytes(Fixture *f, const char *dir)
     g_assert_false(has_row(f, &v1) || has_row(f, &v1s0) || there(f, &v1) || there(f, &v1s0));
     shelf_drain(shelf_pool(f->table, "p1", true, NULL));
     g_autofree char *gone = g_build_filename(dir, "storage-pools/p1/.gone", NULL);
-    g_assert_true(tree_is_empty(gone));
+    g_assert_true(files_is_empty(gone));
 }
 
 static void
@@ -270,7 +270,7 @@ row_without_directory_is_removed_at_start(Fixture *f, const char *dir)
 {
     make(f, &v1, "x");
     g_autofree char *path = vol_path(f->table, &v1);
-    tree_remove(path, NULL);
+    files_remove(path, NULL);
     again(f, dir);
     g_assert_false(has_row(f, &v1));
 }

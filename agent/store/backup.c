@@ -1,0 +1,630 @@
+/* Backups of custom volumes: a tar in <dir>/backups/custom/<pool>/<project>_<volume>/<name>.
+ * K1  Inside: backup/index.yaml, backup/volume/, backup/volume-snapshots/<snapshot>/ (a block volume's
+ *     are files: backup/volume.img …): LXD's form, so that either server reads the other's.
+ * K2  A backup has a row only once its file is whole: it is written under a temporary name first.
+ * K3  An import is unpacked through image/archive.h, which lets nothing out of the volume's directory; a
+ *     failure leaves no volume.
+ * Each handler runs in a fiber of its own; operations own copies of their strings. */
+#include "agent/store/backup.h"
+
+#include "agent/api/event.h"
+#include "agent/api/operation.h"
+#include "agent/auth/project.h"
+#include "agent/image/archive.h"
+#include "agent/store/files.h"
+#include "agent/store/wire.h"
+#include "base/clock.h"
+#include "base/fd.h"
+#include "proto/yaml.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { INDEX_BYTES = 1 << 20 };
+
+typedef struct {
+    PoolTable *table;
+    char *pool, *project, *volume; /* of the volume */
+    char *name, *new_name;
+    char *compression;
+    gint64 expires_at;
+    bool volume_only;
+    int fd; /* of an import */
+} Backup;
+
+static void
+backup_free(void *data)
+{
+    Backup *job = data;
+    g_free(job->pool);
+    g_free(job->project);
+    g_free(job->volume);
+    g_free(job->name);
+    g_free(job->new_name);
+    g_free(job->compression);
+    fd_close(&job->fd);
+    g_free(job);
+}
+
+static Backup *
+backup_new(PoolTable *table, const Vol *vol, const char *name)
+{
+    Backup *job = g_new0(Backup, 1);
+    *job = (Backup){.table = table,
+                    .pool = g_strdup(vol->pool),
+                    .project = g_strdup(vol->project),
+                    .volume = g_strdup(vol->name),
+                    .name = g_strdup(name),
+                    .fd = -1};
+    return job;
+}
+
+static Vol
+vol_of(const Backup *job)
+{
+    return (Vol){
+        .pool = job->pool, .project = job->project, .type = VOL_CUSTOM, .name = job->volume};
+}
+
+static char *
+dir_of(PoolTable *table, const Vol *vol)
+{
+    g_autofree char *disk_name = shelf_disk_name(vol);
+    return agent_path(table->agent, "backups/custom/%s/%s", vol->pool, disk_name);
+}
+
+static char *
+file_of(PoolTable *table, const Vol *vol, const char *name)
+{
+    g_autofree char *dir = dir_of(table, vol);
+    return g_build_filename(dir, name, NULL);
+}
+
+/* NOT_FOUND "Storage volume backup not found". */
+static VolumeBackupRow *
+row_of(PoolTable *table, const Vol *vol, const char *name, GError **error)
+{
+    VolumeWhich which = shelf_which(vol);
+    which.item = name;
+    g_autoptr(GPtrArray) rows = volume_backups_load(table->agent->db, &which, error);
+    if (rows == NULL) {
+        return NULL;
+    }
+    if (rows->len == 0) {
+        haw_fail(error, HAW_NOT_FOUND, "Storage volume backup not found");
+        return NULL;
+    }
+    return g_ptr_array_steal_index(rows, 0);
+}
+
+static void
+tell(Agent *agent, const Caller *caller, const Vol *vol, const char *name, const char *action)
+{
+    g_autofree char *url = wire_volume_url(vol);
+    event_lifecycle(agent, vol->project, caller, NULL, action, "%s/backups/%s", url, name);
+}
+
+static json_t *
+backup_json(const VolumeBackupRow *row)
+{
+    g_autofree char *created = clock_format(row->created_at);
+    g_autofree char *expires = clock_format(row->expires_at);
+    return json_pack("{s:s, s:s, s:s, s:b, s:b}", "name", row->name, "created_at", created,
+                     "expires_at", expires, "volume_only", row->volume_only, "optimized_storage",
+                     row->optimized);
+}
+
+/* ---- writing one: K1, K2 ---- */
+
+static json_t *
+index_json(const VolumeRow *row, const char *driver, GPtrArray *snaps)
+{
+    json_t *names = json_array(), *details = json_array();
+    for (guint i = 0; snaps != NULL && i < snaps->len; i++) {
+        VolumeSnapRow *snap = snaps->pdata[i];
+        json_array_append_new(names, json_string(snap->name));
+        json_array_append_new(details, wire_snapshot(row, snap, false));
+    }
+    g_autofree char *created = clock_format(row->created_at);
+    json_t *volume = json_pack("{s:O, s:s, s:s, s:s, s:s, s:s}", "config", row->config,
+                               "description", row->description, "name", row->name, "type",
+                               row->type, "content_type", row->content_type, "created_at", created);
+    return json_pack("{s:s, s:s, s:s, s:s, s:b, s:b, s:o, s:{s:o, s:o}}", "name", row->name,
+                     "backend", driver, "pool", row->pool, "type", "custom", "optimized", 0,
+                     "optimized_header", 0, "snapshots", names, "config", "volume", volume,
+                     "volume_snapshots", details);
+}
+
+/* Where the content of a volume or snapshot is, and how it is called in the archive. */
+static void
+add_member(GArray *members, GPtrArray *texts, PoolTable *table, const Vol *vol, bool block)
+{
+    g_autofree char *dir = vol_path(table, vol);
+    char *path = block ? g_build_filename(dir, DRIVER_BLOCK_FILE, NULL) : g_strdup(dir);
+    char *name = vol->snap != NULL
+                     ? g_strdup_printf("backup/volume-snapshots/%s%s", vol->snap, block ? ".img" : "")
+                     : g_strdup(block ? "backup/volume.img" : "backup/volume");
+    ArchiveMember member = {.name = name, .path = path};
+    g_array_append_val(members, member);
+    g_ptr_array_add(texts, path);
+    g_ptr_array_add(texts, name);
+}
+
+static bool
+write_archive(Backup *job, const VolumeRow *row, int fd, Meter *meter, GError **error)
+{
+    Vol vol = vol_of(job);
+    bool block = strcmp(row->content_type, "block") == 0;
+    VolumeWhich which = shelf_which(&vol);
+    g_autoptr(GPtrArray) snaps =
+        job->volume_only ? NULL : volume_snaps_load(job->table->agent->db, &which, error);
+    if (!job->volume_only && snaps == NULL) {
+        return false;
+    }
+    json_auto_t *index = index_json(row, pool_driver(job->table, job->pool), snaps);
+    g_autofree char *yaml = yaml_from_json(index);
+    g_autoptr(GPtrArray) texts = g_ptr_array_new_with_free_func(g_free);
+    g_autoptr(GArray) members = g_array_new(FALSE, TRUE, sizeof(ArchiveMember));
+    ArchiveMember first = {.name = "backup/index.yaml", .bytes = yaml, .size = strlen(yaml)};
+    g_array_append_val(members, first);
+    for (guint i = 0; snaps != NULL && i < snaps->len; i++) {
+        Vol snap = vol;
+        snap.snap = ((VolumeSnapRow *) snaps->pdata[i])->name;
+        add_member(members, texts, job->table, &snap, block);
+    }
+    add_member(members, texts, job->table, &vol, block);
+    return archive_pack(fd, (const ArchiveMember *) (void *) members->data, members->len,
+                        job->compression, meter, error);
+}
+
+static bool
+run_create(Operation *op, void *data, GError **error)
+{
+    Backup *job = data;
+    Vol vol = vol_of(job);
+    VolumeWhich which = shelf_which(&vol);
+    g_autoptr(VolumeBackupRow) there = row_of(job->table, &vol, job->name, NULL);
+    if (there != NULL) {
+        return haw_fail(error, HAW_EXISTS, "Create volume backup: Backup \"%s/%s\" already exists",
+                        job->volume, job->name);
+    }
+    g_autoptr(VolumeRow) row = volumes_get(job->table->agent->db, &which, error);
+    g_autofree char *dir = dir_of(job->table, &vol);
+    if (row == NULL || !fd_mkdir_p(dir, 0700, error)) {
+        return false;
+    }
+    g_autofree char *temp = g_build_filename(dir, ".new-XXXXXX", NULL);
+    haw_autofd int fd = mkostemp(temp, O_CLOEXEC);
+    if (fd < 0) {
+        return haw_fail_errno(error, errno, "create a file in '%s'", dir);
+    }
+
+    g_autoptr(Meter) meter = meter_start(op, "create_backup_progress", NULL);
+    g_autofree char *file = file_of(job->table, &vol, job->name);
+    g_autoptr(VolumeBackupRow) made = g_new0(VolumeBackupRow, 1);
+    *made = (VolumeBackupRow){.volume_id = row->id,
+                              .name = g_strdup(job->name),
+                              .created_at = clock_real_us(),
+                              .expires_at = job->expires_at,
+                              .volume_only = job->volume_only};
+    bool ok = write_archive(job, row, fd, meter, error) &&
+              (rename(temp, file) == 0 || haw_fail_errno(error, errno, "create '%s'", file)) &&
+              volume_backups_insert(job->table->agent->db, made, error);
+    if (!ok) {
+        unlink(temp);
+        return haw_push(error, "Create volume backup");
+    }
+    tell(job->table->agent, op_caller(op), &vol, job->name, "storage-volume-backup-created");
+    return true;
+}
+
+/* ---- handlers ---- */
+
+/* The custom volume of the path. */
+static VolumeRow *
+custom_row(Request *req, Vol *ret_vol, GError **error)
+{
+    g_autoptr(VolumeRow) row = wire_row(req, ret_vol, error);
+    if (row != NULL && ret_vol->type != VOL_CUSTOM) {
+        haw_fail(error, HAW_INVALID, "Invalid storage volume type \"%s\"", row->type);
+        return NULL;
+    }
+    return g_steal_pointer(&row);
+}
+
+bool
+backup_list(Request *req, GError **error)
+{
+    Vol vol;
+    g_autoptr(VolumeRow) row = custom_row(req, &vol, error);
+    if (row == NULL) {
+        return false;
+    }
+    VolumeWhich which = shelf_which(&vol);
+    g_autoptr(GPtrArray) rows = volume_backups_load(req_agent(req)->db, &which, error);
+    if (rows == NULL) {
+        return false;
+    }
+    g_autofree char *url = wire_volume_url(&vol);
+    g_auto(GStrv) parts = g_strsplit(url, "?", 2);
+    json_t *list = json_array();
+    for (guint i = 0; i < rows->len; i++) {
+        VolumeBackupRow *backup = rows->pdata[i];
+        json_array_append_new(list, req_recursion(req) > 0
+                                        ? backup_json(backup)
+                                        : json_sprintf("%s/backups/%s", parts[0], backup->name));
+    }
+    return req_reply(req, list);
+}
+
+static bool
+check_backup_name(const char *name, GError **error)
+{
+    if (strchr(name, '/') != NULL) {
+        return haw_fail(error, HAW_INVALID, "Backup names may not contain slashes");
+    }
+    if (*name == '.' || strlen(name) > 200) {
+        return haw_fail(error, HAW_INVALID, "Invalid backup name \"%s\"", name);
+    }
+    return true;
+}
+
+/* "backup0", "backup1", …: the first that is free; caller frees. */
+static char *
+next_name(PoolTable *table, const Vol *vol)
+{
+    for (int i = 0;; i++) {
+        g_autofree char *name = g_strdup_printf("backup%d", i);
+        g_autoptr(VolumeBackupRow) row = row_of(table, vol, name, NULL);
+        if (row == NULL) {
+            return g_steal_pointer(&name);
+        }
+    }
+}
+
+bool
+backup_create(Request *req, GError **error)
+{
+    Vol vol;
+    g_autoptr(VolumeRow) row = custom_row(req, &vol, error);
+    json_t *body = req_json(req);
+    const char *name = NULL, *compression = NULL;
+    gint64 expires_at = 0;
+    bool volume_only = false, optimized = false;
+    if (row == NULL || !wire_text(body, "name", &name, error) ||
+        !wire_text(body, "compression_algorithm", &compression, error) ||
+        !wire_time(body, "expires_at", &expires_at, NULL, error) ||
+        !wire_bool(body, "volume_only", &volume_only, error) ||
+        !wire_bool(body, "optimized_storage", &optimized, error) ||
+        !check_backup_name(name, error)) {
+        return false;
+    }
+    compression = *compression != '\0' ? compression : "gzip";
+    if (!archive_compression_known(compression, error)) {
+        return haw_recode(error, HAW_INVALID);
+    }
+    PoolTable *table = req_agent(req)->pools;
+    g_autofree char *chosen = *name != '\0' ? g_strdup(name) : next_name(table, &vol);
+    Backup *job = backup_new(table, &vol, chosen);
+    job->compression = g_strdup(compression);
+    job->expires_at = expires_at;
+    job->volume_only = volume_only;
+    g_autofree char *backup_url = g_strconcat("/1.0/backups/", chosen, NULL);
+    g_autofree char *volume_url = g_strconcat("/1.0/storage_volumes/", vol.name, NULL);
+    return op_reply(req,
+                    (OpSpec){.class = OP_TASK,
+                             .description = "Creating custom volume backup",
+                             .project = req_project(req),
+                             .resources = json_pack("{s:[s], s:[s]}", "backups", backup_url,
+                                                    "storage_volumes", volume_url),
+                             .fn = run_create,
+                             .data = job,
+                             .free_data = backup_free});
+}
+
+bool
+backup_get(Request *req, GError **error)
+{
+    Vol vol;
+    g_autoptr(VolumeRow) row = custom_row(req, &vol, error);
+    g_autoptr(VolumeBackupRow) backup =
+        row != NULL ? row_of(req_agent(req)->pools, &vol, req_arg(req, "backup"), error) : NULL;
+    return backup != NULL && req_reply(req, backup_json(backup));
+}
+
+bool
+backup_export(Request *req, GError **error)
+{
+    Vol vol;
+    PoolTable *table = req_agent(req)->pools;
+    g_autoptr(VolumeRow) row = custom_row(req, &vol, error);
+    g_autoptr(VolumeBackupRow) backup =
+        row != NULL ? row_of(table, &vol, req_arg(req, "backup"), error) : NULL;
+    if (backup == NULL) {
+        return false;
+    }
+    g_autofree char *file = file_of(table, &vol, backup->name);
+    haw_autofd int fd = open(file, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        return haw_fail_errno(error, errno, "open '%s'", file);
+    }
+    tell(table->agent, req_caller(req), &vol, backup->name, "storage-volume-backup-retrieved");
+    return req_reply_fd(req, &fd, "application/octet-stream", NULL, NULL);
+}
+
+/* ---- rename and deletion ---- */
+
+static bool
+run_rename(Operation *op, void *data, GError **error)
+{
+    Backup *job = data;
+    Vol vol = vol_of(job);
+    g_autoptr(VolumeBackupRow) row = row_of(job->table, &vol, job->name, error);
+    if (row == NULL) {
+        return false;
+    }
+    g_autofree char *from = file_of(job->table, &vol, job->name);
+    g_autofree char *to = file_of(job->table, &vol, job->new_name);
+    if (!volume_backups_rename(job->table->agent->db, row->id, job->new_name, error)) {
+        return false;
+    }
+    if (rename(from, to) < 0) {
+        haw_fail_errno(error, errno, "rename '%s'", from);
+        volume_backups_rename(job->table->agent->db, row->id, job->name, NULL);
+        return false;
+    }
+    tell(job->table->agent, op_caller(op), &vol, job->new_name, "storage-volume-backup-renamed");
+    return true;
+}
+
+static bool
+run_delete(Operation *op, void *data, GError **error)
+{
+    Backup *job = data;
+    Vol vol = vol_of(job);
+    g_autoptr(VolumeBackupRow) row = row_of(job->table, &vol, job->name, error);
+    if (row == NULL) {
+        return false;
+    }
+    g_autofree char *file = file_of(job->table, &vol, job->name);
+    if (unlink(file) < 0 && errno != ENOENT) {
+        return haw_fail_errno(error, errno, "remove '%s'", file);
+    }
+    if (!volume_backups_delete(job->table->agent->db, row->id, error)) {
+        return false;
+    }
+    tell(job->table->agent, op_caller(op), &vol, job->name, "storage-volume-backup-deleted");
+    return true;
+}
+
+static bool
+start(Request *req, const Vol *vol, const char *description, OpFn fn, const char *new_name)
+{
+    Backup *job = backup_new(req_agent(req)->pools, vol, req_arg(req, "backup"));
+    job->new_name = g_strdup(new_name);
+    g_autofree char *url = g_strconcat("/1.0/volume/", vol->name, NULL);
+    return op_reply(req, (OpSpec){.class = OP_TASK,
+                                  .description = description,
+                                  .project = req_project(req),
+                                  .resources = json_pack("{s:[s]}", "volume", url),
+                                  .fn = fn,
+                                  .data = job,
+                                  .free_data = backup_free});
+}
+
+bool
+backup_rename(Request *req, GError **error)
+{
+    Vol vol;
+    const char *name = NULL;
+    g_autoptr(VolumeRow) row = custom_row(req, &vol, error);
+    if (row == NULL || !wire_text(req_json(req), "name", &name, error) ||
+        !check_backup_name(name, error)) {
+        return false;
+    }
+    if (*name == '\0') {
+        return haw_fail(error, HAW_INVALID, "No name provided");
+    }
+    g_autoptr(VolumeBackupRow) backup =
+        row_of(req_agent(req)->pools, &vol, req_arg(req, "backup"), error);
+    g_autoptr(VolumeBackupRow) taken = row_of(req_agent(req)->pools, &vol, name, NULL);
+    if (taken != NULL && backup != NULL) {
+        return haw_fail(error, HAW_EXISTS, "Backup \"%s/%s\" already exists", vol.name, name);
+    }
+    return backup != NULL && start(req, &vol, "Renaming custom volume backup", run_rename, name);
+}
+
+bool
+backup_delete(Request *req, GError **error)
+{
+    Vol vol;
+    g_autoptr(VolumeRow) row = custom_row(req, &vol, error);
+    g_autoptr(VolumeBackupRow) backup =
+        row != NULL ? row_of(req_agent(req)->pools, &vol, req_arg(req, "backup"), error) : NULL;
+    return backup != NULL && start(req, &vol, "Deleting custom volume backup", run_delete, NULL);
+}
+
+bool
+backup_remove_all(PoolTable *table, const Vol *vol, GError **error)
+{
+    g_autofree char *dir = dir_of(table, vol);
+    return vol->type != VOL_CUSTOM || files_remove(dir, error);
+}
+
+/* ---- import: K3 ---- */
+
+struct filling {
+    int fd;
+    bool block;
+    char *prefix;
+};
+
+static bool
+fill(const char *path, void *data, GError **error)
+{
+    struct filling *job = data;
+    const char *const only[] = {job->prefix, NULL};
+    const ArchiveUnpack spec = {.fd = job->fd,
+                                .dir = path,
+                                .prefix = job->block ? "backup" : job->prefix,
+                                .only = job->block ? only : NULL};
+    if (!archive_unpack(&spec, error)) {
+        return false;
+    }
+    if (!job->block) {
+        return true;
+    }
+    g_autofree char *from = g_build_filename(path, job->prefix, NULL);
+    g_autofree char *to = g_build_filename(path, DRIVER_BLOCK_FILE, NULL);
+    return rename(from, to) == 0 || haw_fail_errno(error, errno, "place '%s'", to);
+}
+
+static json_t *
+read_index(int fd, GError **error)
+{
+    size_t size = 0;
+    g_autofree char *text =
+        archive_read_member(fd, "backup/index.yaml", INDEX_BYTES, &size, NULL, error);
+    if (text == NULL) {
+        haw_push(error, "Failed getting backup info");
+        haw_recode(error, HAW_INVALID);
+        return NULL;
+    }
+    json_auto_t *index = yaml_to_json(text, size, yaml_text_keys, error);
+    if (index == NULL) {
+        return NULL;
+    }
+    if (g_strcmp0(json_string_value(json_object_get(index, "type")), "custom") != 0) {
+        haw_fail(error, HAW_INVALID, "Backup does not contain a custom volume");
+        return NULL;
+    }
+    return json_incref(index);
+}
+
+/* The snapshots come first, each through the volume itself: it is what the snapshot is made of. */
+static bool
+import_volume(Backup *job, json_t *index, GError **error)
+{
+    json_t *volume = json_object_get(json_object_get(index, "config"), "volume");
+    const char *content = NULL, *description = NULL;
+    json_auto_t *config = NULL;
+    if (!wire_text(volume, "content_type", &content, error) ||
+        !wire_text(volume, "description", &description, error) ||
+        !wire_config(volume, &config, error)) {
+        return false;
+    }
+    content = *content != '\0' ? content : "filesystem";
+    Vol vol = vol_of(job);
+    g_autofree char *disk_name = shelf_disk_name(&vol);
+    if (!wire_check_volume_config(disk_name, content, config, error) ||
+        !project_allow_volume(job->table->agent, vol.project, config, error)) {
+        return false;
+    }
+    bool block = strcmp(content, "block") == 0;
+    struct filling filling = {
+        .fd = job->fd, .block = block, .prefix = g_strdup(block ? "volume.img" : "backup/volume")};
+    const VolMake make = {.content_type = content, .description = description, .config = config};
+    bool ok = volume_create(job->table, &vol, &make, fill, &filling, error);
+    g_free(filling.prefix);
+    return ok;
+}
+
+static bool
+import_snapshot(Backup *job, json_t *index, json_t *snap, GError **error)
+{
+    json_t *volume = json_object_get(json_object_get(index, "config"), "volume");
+    bool block = g_strcmp0(json_string_value(json_object_get(volume, "content_type")), "block") == 0;
+    const char *name = NULL, *description = NULL;
+    gint64 created_at = 0, expires_at = 0;
+    json_auto_t *config = NULL;
+    if (!wire_text(snap, "name", &name, error) ||
+        !wire_text(snap, "description", &description, error) ||
+        !wire_config(snap, &config, error) ||
+        !wire_time(snap, "created_at", &created_at, NULL, error) ||
+        !wire_time(snap, "expires_at", &expires_at, NULL, error) ||
+        !wire_check_volume_name(name, error)) {
+        return false;
+    }
+    struct filling filling = {
+        .fd = job->fd,
+        .block = block,
+        .prefix = g_strdup_printf(block ? "volume-snapshots/%s.img" : "backup/volume-snapshots/%s",
+                                  name)};
+    g_autofree char *prefix = filling.prefix;
+    Vol vol = vol_of(job);
+    const VolumeSnapRow row = {.name = (char *) name,
+                               .description = (char *) description,
+                               .config = config,
+                               .created_at = created_at,
+                               .expires_at = expires_at};
+    return volume_import_snapshot(job->table, &vol, &row, fill, &filling, error);
+}
+
+static bool
+run_import(Operation *op, void *data, GError **error)
+{
+    Backup *job = data;
+    json_auto_t *index = read_index(job->fd, error);
+    if (index == NULL || !import_volume(job, index, error)) {
+        return false;
+    }
+    json_t *snaps =
+        json_object_get(json_object_get(index, "config"), "volume_snapshots");
+    json_t *snap = NULL;
+    size_t i = 0;
+    Vol vol = vol_of(job);
+    json_array_foreach(snaps, i, snap) {
+        if (!import_snapshot(job, index, snap, error)) {
+            vol_delete(job->table, &vol, NULL);
+            return false;
+        }
+    }
+    g_autofree char *url = wire_volume_url(&vol);
+    event_lifecycle(job->table->agent, vol.project, op_caller(op), NULL, "storage-volume-created",
+                    "%s", url);
+    return true;
+}
+
+bool
+backup_import(Request *req, GError **error)
+{
+    Agent *agent = req_agent(req);
+    const char *name = req_header(req, "X-LXD-name");
+    Vol vol = {.pool = req_arg(req, "pool"),
+               .project = project_for_volumes(agent, req_project(req)),
+               .type = VOL_CUSTOM};
+    if (shelf_pool(agent->pools, vol.pool, true, error) == NULL) {
+        return false;
+    }
+    if (g_strcmp0(req_arg(req, "type"), "custom") != 0) {
+        return haw_fail(error, HAW_INVALID,
+                        "Currently not allowed to create storage volumes of type \"%s\"",
+                        req_arg(req, "type") != NULL ? req_arg(req, "type") : "");
+    }
+    json_auto_t *index = read_index(req_body_fd(req), error);
+    if (index == NULL) {
+        return false;
+    }
+    vol.name = name != NULL && *name != '\0'
+                   ? name
+                   : json_string_value(json_object_get(index, "name"));
+    if (!wire_check_volume_name(vol.name != NULL ? vol.name : "", error)) {
+        return false;
+    }
+    VolumeWhich which = shelf_which(&vol);
+    g_autoptr(VolumeRow) there = volumes_get(agent->db, &which, NULL);
+    if (there != NULL) {
+        return haw_fail(error, HAW_EXISTS, "Volume by that name already exists");
+    }
+    Backup *job = backup_new(agent->pools, &vol, NULL);
+    job->fd = fcntl(req_body_fd(req), F_DUPFD_CLOEXEC, 0);
+    return op_reply(req, (OpSpec){.class = OP_TASK,
+                                  .description = "Restoring custom volume backup",
+                                  .project = req_project(req),
+                                  .fn = run_import,
+                                  .data = job,
+                                  .free_data = backup_free});
+}

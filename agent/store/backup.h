@@ -1,0 +1,15 @@
+/* backup.h: backups of custom volumes: handlers of …/backups, and import.
+ * Threads: each runs in a fiber of its own. */
+#pragma once
+#include "agent/store/pool.h"
+
+bool backup_list(Request *req, GError **error);
+bool backup_create(Request *req, GError **error);
+bool backup_get(Request *req, GError **error);
+bool backup_rename(Request *req, GError **error);
+bool backup_delete(Request *req, GError **error);
+bool backup_export(Request *req, GError **error);
+/* POST …/volumes with an archive as its body: a new volume from a backup. */
+bool backup_import(Request *req, GError **error);
+/* With the volume its backups go. Yields. */
+bool backup_remove_all(PoolTable *table, const Vol *vol, GError **error);

@@ -1,0 +1,263 @@
+/* Changes of custom volumes.
+ * E1  What is refused is refused before anything is touched.
+ * E2  A move copies first, then lets devices follow, then deletes: at any moment the devices name a
+ *     whole volume.
+ * E3  A refresh replaces the content by one exchange (volsnap.c does the same), so a reader that opens
+ *     the volume sees old or new, never a mixture.
+ * Main loop, inside fibers. Called by volume_api.c. */
+#include "agent/store/voledit.h"
+
+#include "agent/auth/project.h"
+#include "agent/inst/inst.h"
+#include "agent/store/wire.h"
+#include "agent/store/work.h"
+#include "base/crash.h"
+#include "base/ids.h"
+#include "proto/grammar.h"
+#include "proto/keys.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+
+/* ---- update ---- */
+
+static bool
+differs(json_t *a, json_t *b, const char *key)
+{
+    return g_strcmp0(keys_get(a, key), keys_get(b, key)) != 0;
+}
+
+static bool
+resize(PoolTable *table, const Vol *vol, const VolumeRow *row, json_t *config, GError **error)
+{
+    bool block = strcmp(row->content_type, "block") == 0;
+    gint64 bytes = 0;
+    const char *text = keys_get(config, "size");
+    if (text != NULL && !grammar_parse_size(text, &bytes, error)) {
+        return false;
+    }
+    if (block && bytes == 0) {
+        return true;
+    }
+    if (block && wire_runs(table, vol)) {
+        return haw_fail(error, HAW_FAILED, "In use");
+    }
+    if (vol_set_quota(table, vol, bytes, error)) {
+        return true;
+    }
+    if (error != NULL && strcmp((*error)->message, "Block volumes cannot be shrunk") == 0) {
+        g_clear_error(error);
+        return haw_fail(error, HAW_FAILED, "Block volumes cannot be shrunk: Cannot be shrunk");
+    }
+    return false;
+}
+
+/* E1 */
+static bool
+may_update(PoolTable *table, const Vol *vol, const VolumeRow *row, json_t *config, GError **error)
+{
+    g_autofree char *disk_name = shelf_disk_name(vol);
+    if (!wire_check_volume_config(disk_name, row->content_type, config, error)) {
+        return false;
+    }
+    if (vol->type != VOL_CUSTOM) {
+        return !differs(row->config, config, "size") ||
+               haw_fail(error, HAW_FAILED, "Instance volume 'size' property cannot be changed");
+    }
+    bool shifts = differs(row->config, config, "security.shifted") ||
+                  differs(row->config, config, "security.unmapped");
+    return !shifts || !wire_runs(table, vol) ||
+           haw_fail(error, HAW_FAILED,
+                    "Cannot modify shifting with running containers using the volume");
+}
+
+bool
+voledit_update(PoolTable *table, const Vol *vol, const VolumeRow *row, const char *description,
+               json_t *config, GError **error)
+{
+    if (!may_update(table, vol, row, config, error)) {
+        return false;
+    }
+    if (vol->type == VOL_CUSTOM && differs(row->config, config, "size") &&
+        !resize(table, vol, row, config, error)) {
+        return false;
+    }
+    return volumes_store(table->agent->db, row->id, description, config, error);
+}
+
+/* ---- devices that name a volume ---- */
+
+struct rename {
+    PoolTable *table;
+    const Vol *from, *to;
+};
+
+/* True when something in 'devices' changed. */
+static bool
+rename_in(json_t *devices, const struct rename *job)
+{
+    bool changed = false;
+    const char *name = NULL;
+    json_t *device = NULL;
+    json_object_foreach(devices, name, device) {
+        const char *type = json_string_value(json_object_get(device, "type"));
+        const char *pool = json_string_value(json_object_get(device, "pool"));
+        const char *source = json_string_value(json_object_get(device, "source"));
+        const char *path = json_string_value(json_object_get(device, "path"));
+        if (g_strcmp0(type, "disk") == 0 && g_strcmp0(pool, job->from->pool) == 0 &&
+            g_strcmp0(source, job->from->name) == 0 && g_strcmp0(path, "/") != 0) {
+            json_object_set_new(device, "pool", json_string(job->to->pool));
+            json_object_set_new(device, "source", json_string(job->to->name));
+            changed = true;
+        }
+    }
+    return changed;
+}
+
+static bool
+sees_volume(Agent *agent, const char *project, const Vol *vol)
+{
+    return g_strcmp0(project_for_volumes(agent, project), vol->project) == 0;
+}
+
+/* Rows first, as always; what the instances hold in memory follows. */
+bool
+voledit_devices(PoolTable *table, const Vol *from, const Vol *to, GError **error)
+{
+    struct rename job = {table, from, to};
+    Agent *agent = table->agent;
+    g_autoptr(GPtrArray) holders = volume_holders_load(agent->db, error);
+    if (holders == NULL) {
+        return false;
+    }
+    for (guint i = 0; i < holders->len; i++) {
+        VolumeHolder *holder = holders->pdata[i];
+        if (sees_volume(agent, holder->project, from) && rename_in(holder->devices, &job) &&
+            !volume_holders_store(agent->db, holder, error)) {
+            return false;
+        }
+    }
+    g_autoptr(GPtrArray) all = inst_list(agent->instances, NULL);
+    for (guint i = 0; i < all->len; i++) {
+        Inst *inst = all->pdata[i];
+        if (sees_volume(agent, inst_project(inst), from)) {
+            rename_in(inst_devices(inst), &job);
+            rename_in(inst_expanded_devices(inst), &job);
+        }
+    }
+    return true;
+}
+
+/* ---- move: E2 ---- */
+
+bool
+voledit_move(PoolTable *table, const Vol *from, const Vol *to, GCancellable *cancel,
+             GError **error)
+{
+    const VolMake make = {0};
+    if (!volume_copy(table, from, to, true, &make, cancel, error)) {
+        return false;
+    }
+    crash_point("copy");
+    bool same_project = strcmp(from->project, to->project) == 0;
+    if ((same_project && !voledit_devices(table, from, to, error)) ||
+        !vol_delete(table, from, error)) {
+        vol_delete(table, to, NULL);
+        return false;
+    }
+    return true;
+}
+
+/* ---- refresh: E3 ---- */
+
+static VolumeSnapRow *
+find_snap(GPtrArray *snaps, const VolumeSnapRow *wanted)
+{
+    for (guint i = 0; i < snaps->len; i++) {
+        VolumeSnapRow *snap = snaps->pdata[i];
+        if (strcmp(snap->name, wanted->name) == 0 && snap->created_at == wanted->created_at) {
+            return snap;
+        }
+    }
+    return NULL;
+}
+
+static bool
+match_snapshots(PoolTable *table, const Vol *from, const Vol *to, GCancellable *cancel,
+                GError **error)
+{
+    VolumeWhich from_which = shelf_which(from), to_which = shelf_which(to);
+    g_autoptr(GPtrArray) have = volume_snaps_load(table->agent->db, &to_which, error);
+    g_autoptr(GPtrArray) want =
+        have != NULL ? volume_snaps_load(table->agent->db, &from_which, error) : NULL;
+    if (want == NULL) {
+        return false;
+    }
+    for (guint i = 0; i < have->len; i++) {
+        VolumeSnapRow *snap = have->pdata[i];
+        Vol surplus = *to;
+        surplus.snap = snap->name;
+        if (find_snap(want, snap) == NULL && !vol_snapshot_delete(table, &surplus, error)) {
+            return false;
+        }
+    }
+    for (guint i = 0; i < want->len; i++) {
+        if (find_snap(have, want->pdata[i]) == NULL &&
+            !volume_copy_snapshot(table, from, to, want->pdata[i], cancel, error)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool
+bring(PoolTable *table, const Vol *from, const Vol *to, DriverVol *temp, DriverVol *place,
+      GCancellable *cancel, GError **error)
+{
+    Pool *from_pool = shelf_pool(table, from->pool, true, error);
+    Pool *pool = from_pool != NULL ? shelf_pool(table, to->pool, true, error) : NULL;
+    if (pool == NULL) {
+        return false;
+    }
+    g_auto(DriverVol) source = {0};
+    shelf_place(from_pool, from, &source);
+    shelf_place(pool, to, place);
+    shelf_new_place(pool, place, temp);
+    if (from_pool == pool) {
+        return work_clone(pool->driver, &source, temp, cancel, error);
+    }
+    g_autofree char *id = ids_uuid();
+    g_autofree char *scratch = g_build_filename(from_pool->new_dir, id, NULL);
+    return work_carry(from_pool->driver, &source, scratch, pool->driver, temp, cancel, error);
+}
+
+bool
+voledit_refresh(PoolTable *table, const Vol *from, const Vol *to, bool with_snapshots,
+                GCancellable *cancel, GError **error)
+{
+    if (with_snapshots && from->snap == NULL &&
+        !match_snapshots(table, from, to, cancel, error)) {
+        return false;
+    }
+    g_auto(VolLock) lock = shelf_lock(table, to);
+    if (shelf_held(table, to)) {
+        return haw_fail(error, HAW_BUSY, "Volume \"%s\" is in use", to->name);
+    }
+    g_auto(DriverVol) temp = {0}, place = {0};
+    if (!bring(table, from, to, &temp, &place, cancel, error)) {
+        return false;
+    }
+    crash_point("copy");
+    Pool *pool = shelf_pool(table, to->pool, true, error);
+    if (pool == NULL) {
+        return false;
+    }
+    if (renameat2(AT_FDCWD, temp.path, AT_FDCWD, place.path, RENAME_EXCHANGE) < 0) {
+        haw_fail_errno(error, errno, "put the new content at '%s'", place.path);
+        work_remove(pool->driver, &temp, NULL);
+        return false;
+    }
+    return shelf_discard(table, pool, temp.path, error);
+}
