@@ -444,7 +444,8 @@ load_holders(DbTx *tx, void *data, GError **error)
         tx, error,
         "SELECT f.id, 1, r.name, f.devices FROM profiles f JOIN projects r ON r.id = f.project_id"
         " UNION ALL"
-        " SELECT i.id, 0, r.name, i.devices FROM instances i JOIN projects r ON r.id = i.project_id",
+        " SELECT i.id, 0, r.name, i.devices FROM instances i JOIN projects r ON r.id = "
+        "i.project_id",
         "");
     while (db_next(rows)) {
         VolumeHolder *holder = g_new0(VolumeHolder, 1);

@@ -15,6 +15,7 @@
 #include "agent/store/wire.h"
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/log.h"
 #include "proto/yaml.h"
 
 #include <errno.h>
@@ -144,9 +145,9 @@ add_member(GArray *members, GPtrArray *texts, PoolTable *table, const Vol *vol, 
 {
     g_autofree char *dir = vol_path(table, vol);
     char *path = block ? g_build_filename(dir, DRIVER_BLOCK_FILE, NULL) : g_strdup(dir);
-    char *name = vol->snap != NULL
-                     ? g_strdup_printf("backup/volume-snapshots/%s%s", vol->snap, block ? ".img" : "")
-                     : g_strdup(block ? "backup/volume.img" : "backup/volume");
+    char *name = vol->snap != NULL ? g_strdup_printf("backup/volume-snapshots/%s%s", vol->snap,
+                                                     block ? ".img" : "")
+                                   : g_strdup(block ? "backup/volume.img" : "backup/volume");
     ArchiveMember member = {.name = name, .path = path};
     g_array_append_val(members, member);
     g_ptr_array_add(texts, path);
@@ -314,15 +315,14 @@ backup_create(Request *req, GError **error)
     job->volume_only = volume_only;
     g_autofree char *backup_url = g_strconcat("/1.0/backups/", chosen, NULL);
     g_autofree char *volume_url = g_strconcat("/1.0/storage_volumes/", vol.name, NULL);
-    return op_reply(req,
-                    (OpSpec){.class = OP_TASK,
-                             .description = "Creating custom volume backup",
-                             .project = req_project(req),
-                             .resources = json_pack("{s:[s], s:[s]}", "backups", backup_url,
-                                                    "storage_volumes", volume_url),
-                             .fn = run_create,
-                             .data = job,
-                             .free_data = backup_free});
+    return op_reply(req, (OpSpec){.class = OP_TASK,
+                                  .description = "Creating custom volume backup",
+                                  .project = req_project(req),
+                                  .resources = json_pack("{s:[s], s:[s]}", "backups", backup_url,
+                                                         "storage_volumes", volume_url),
+                                  .fn = run_create,
+                                  .data = job,
+                                  .free_data = backup_free});
 }
 
 bool
@@ -454,6 +454,16 @@ backup_remove_all(PoolTable *table, const Vol *vol, GError **error)
     return vol->type != VOL_CUSTOM || files_remove(dir, error);
 }
 
+void
+backup_follow(PoolTable *table, const Vol *from, const Vol *to)
+{
+    g_autofree char *old = dir_of(table, from);
+    g_autofree char *new = dir_of(table, to);
+    if (rename(old, new) < 0 && errno != ENOENT) {
+        haw_warn("backup.not_moved", KS("path", old), KS("why", g_strerror(errno)));
+    }
+}
+
 /* ---- import: K3 ---- */
 
 struct filling {
@@ -536,7 +546,8 @@ static bool
 import_snapshot(Backup *job, json_t *index, json_t *snap, GError **error)
 {
     json_t *volume = json_object_get(json_object_get(index, "config"), "volume");
-    bool block = g_strcmp0(json_string_value(json_object_get(volume, "content_type")), "block") == 0;
+    bool block =
+        g_strcmp0(json_string_value(json_object_get(volume, "content_type")), "block") == 0;
     const char *name = NULL, *description = NULL;
     gint64 created_at = 0, expires_at = 0;
     json_auto_t *config = NULL;
@@ -571,12 +582,11 @@ run_import(Operation *op, void *data, GError **error)
     if (index == NULL || !import_volume(job, index, error)) {
         return false;
     }
-    json_t *snaps =
-        json_object_get(json_object_get(index, "config"), "volume_snapshots");
+    json_t *snaps = json_object_get(json_object_get(index, "config"), "volume_snapshots");
     json_t *snap = NULL;
     size_t i = 0;
     Vol vol = vol_of(job);
-    json_array_foreach(snaps, i, snap) {
+    json_array_foreach (snaps, i, snap) {
         if (!import_snapshot(job, index, snap, error)) {
             vol_delete(job->table, &vol, NULL);
             return false;
@@ -608,9 +618,8 @@ backup_import(Request *req, GError **error)
     if (index == NULL) {
         return false;
     }
-    vol.name = name != NULL && *name != '\0'
-                   ? name
-                   : json_string_value(json_object_get(index, "name"));
+    vol.name =
+        name != NULL && *name != '\0' ? name : json_string_value(json_object_get(index, "name"));
     if (!wire_check_volume_name(vol.name != NULL ? vol.name : "", error)) {
         return false;
     }

@@ -13,3 +13,5 @@ bool backup_export(Request *req, GError **error);
 bool backup_import(Request *req, GError **error);
 /* With the volume its backups go. Yields. */
 bool backup_remove_all(PoolTable *table, const Vol *vol, GError **error);
+/* After the volume was renamed: its backups' files. Does not yield. */
+void backup_follow(PoolTable *table, const Vol *from, const Vol *to);

@@ -84,8 +84,9 @@ create_pool(Request *req, GError **error)
         return false;
     }
     g_autofree char *escaped = g_uri_escape_string(name, NULL, FALSE);
-    event_lifecycle(req_agent(req), "default", req_caller(req), json_pack("{s:s}", "driver", driver),
-                    "storage-pool-created", "/1.0/storage-pools/%s", escaped);
+    event_lifecycle(req_agent(req), "default", req_caller(req),
+                    json_pack("{s:s}", "driver", driver), "storage-pool-created",
+                    "/1.0/storage-pools/%s", escaped);
     return req_reply_created(req, "/1.0/storage-pools/%s", escaped);
 }
 
@@ -99,8 +100,7 @@ get_pool(Request *req, GError **error)
         return false;
     }
     Pool *pool = shelf_pool(table, name, false, NULL);
-    return pool != NULL ? req_reply_etag(req, object, wire_pool_tag(pool))
-                        : req_reply(req, object);
+    return pool != NULL ? req_reply_etag(req, object, wire_pool_tag(pool)) : req_reply(req, object);
 }
 
 /* PUT takes the place of all; PATCH keeps what the body does not name. */
@@ -160,7 +160,7 @@ delete_pool(Request *req, GError **error)
     /* Profiles may still name it: so it is in use. Images are only cached. */
     json_t *user = NULL;
     size_t i = 0;
-    json_array_foreach(json_object_get(object, "used_by"), i, user) {
+    json_array_foreach (json_object_get(object, "used_by"), i, user) {
         if (!g_str_has_prefix(json_string_value(user), "/1.0/images/")) {
             return haw_fail(error, HAW_CONFLICT, "The storage pool is currently in use");
         }

@@ -152,7 +152,7 @@ pool_table_new(Agent *agent)
         g_hash_table_new_full(g_str_hash, g_str_equal, g_free, (GDestroyNotify) hold_free);
     table->locks = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     table->released = (FiberSignal) FIBER_SIGNAL_INIT;
-    table->stop = g_cancellable_new();
+    table->stop = agent->stopping != NULL ? g_object_ref(agent->stopping) : g_cancellable_new();
     return table;
 }
 
@@ -330,8 +330,10 @@ minute_task(void *data)
     repair_mounts(table);
     /* Just after each full minute, so that no schedule is missed or met twice. */
     while (fiber_sleep_ms(MINUTE_MS + 50 - clock_real_us() / 1000 % MINUTE_MS, table->stop, NULL)) {
-        open_closed(table);
-        schedule_run(table);
+        if (!table->agent->shutting_down) {
+            open_closed(table);
+            schedule_run(table);
+        }
     }
 }
 
@@ -368,7 +370,9 @@ pool_table_start(PoolTable *table, GError **error)
 void
 pool_table_stop(PoolTable *table)
 {
-    g_cancellable_cancel(table->stop);
+    if (table->agent->stopping == NULL) {
+        g_cancellable_cancel(table->stop);
+    }
     g_auto(GStrv) names = pool_names(table);
     for (char **name = names; *name != NULL; name++) {
         Pool *pool = g_hash_table_lookup(table->pools, *name);
@@ -408,8 +412,9 @@ sweep_fiber(void *data)
         if (pool == NULL) {
             return;
         }
-        g_autofree char *name = first_name(pool->gone_dir);
-        if (name == NULL) {
+        bool ending = g_cancellable_is_cancelled(sweep->table->stop);
+        g_autofree char *name = ending ? NULL : first_name(pool->gone_dir);
+        if (name == NULL) { /* what is left at the end goes at the next start */
             pool->sweeping = false;
             return;
         }

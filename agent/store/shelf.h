@@ -117,5 +117,5 @@ bool volume_copy(PoolTable *table, const Vol *from, const Vol *to, bool with_sna
 bool volume_copy_snapshot(PoolTable *table, const Vol *from, const Vol *to,
                           const VolumeSnapRow *snap, GCancellable *cancel, GError **error);
 /* A snapshot whose content 'fill' brings. */
-bool volume_import_snapshot(PoolTable *table, const Vol *to, const VolumeSnapRow *snap, VolFill fill,
-                            void *data, GError **error);
+bool volume_import_snapshot(PoolTable *table, const Vol *to, const VolumeSnapRow *snap,
+                            VolFill fill, void *data, GError **error);

@@ -9,6 +9,7 @@
 
 #include "agent/auth/project.h"
 #include "agent/inst/inst.h"
+#include "agent/store/backup.h"
 #include "agent/store/wire.h"
 #include "agent/store/work.h"
 #include "base/crash.h"
@@ -101,7 +102,7 @@ rename_in(json_t *devices, const struct rename *job)
     bool changed = false;
     const char *name = NULL;
     json_t *device = NULL;
-    json_object_foreach(devices, name, device) {
+    json_object_foreach (devices, name, device) {
         const char *type = json_string_value(json_object_get(device, "type"));
         const char *pool = json_string_value(json_object_get(device, "pool"));
         const char *source = json_string_value(json_object_get(device, "source"));
@@ -153,8 +154,7 @@ voledit_devices(PoolTable *table, const Vol *from, const Vol *to, GError **error
 /* ---- move: E2 ---- */
 
 bool
-voledit_move(PoolTable *table, const Vol *from, const Vol *to, GCancellable *cancel,
-             GError **error)
+voledit_move(PoolTable *table, const Vol *from, const Vol *to, GCancellable *cancel, GError **error)
 {
     const VolMake make = {0};
     if (!volume_copy(table, from, to, true, &make, cancel, error)) {
@@ -163,7 +163,7 @@ voledit_move(PoolTable *table, const Vol *from, const Vol *to, GCancellable *can
     crash_point("copy");
     bool same_project = strcmp(from->project, to->project) == 0;
     if ((same_project && !voledit_devices(table, from, to, error)) ||
-        !vol_delete(table, from, error)) {
+        !backup_remove_all(table, from, error) || !vol_delete(table, from, error)) {
         vol_delete(table, to, NULL);
         return false;
     }
@@ -237,8 +237,7 @@ bool
 voledit_refresh(PoolTable *table, const Vol *from, const Vol *to, bool with_snapshots,
                 GCancellable *cancel, GError **error)
 {
-    if (with_snapshots && from->snap == NULL &&
-        !match_snapshots(table, from, to, cancel, error)) {
+    if (with_snapshots && from->snap == NULL && !match_snapshots(table, from, to, cancel, error)) {
         return false;
     }
     g_auto(VolLock) lock = shelf_lock(table, to);

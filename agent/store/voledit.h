@@ -4,8 +4,8 @@
 #include "agent/store/shelf.h"
 
 /* New description and config (stolen by nobody); size takes effect. LXD's texts. */
-bool voledit_update(PoolTable *table, const Vol *vol, const VolumeRow *row,
-                    const char *description, json_t *config, GError **error);
+bool voledit_update(PoolTable *table, const Vol *vol, const VolumeRow *row, const char *description,
+                    json_t *config, GError **error);
 /* Devices of instances and profiles that name the volume 'from' name 'to' from now on. */
 bool voledit_devices(PoolTable *table, const Vol *from, const Vol *to, GError **error);
 /* To another pool or project: copy with snapshots, devices follow, then the original goes. */

@@ -41,7 +41,7 @@ static void
 add_one(struct listing *job, const VolumeRow *row, const VolumeSnapRow *snap)
 {
     bool whole = req_recursion(job->req) > 0 || req_query(job->req, "filter") != NULL;
-    json_auto_t *object = !whole          ? NULL
+    json_auto_t *object = !whole         ? NULL
                           : snap != NULL ? wire_snapshot_as_volume(row, snap)
                                          : wire_volume(job->table, row);
     if (whole && !filter_matches(job->filter, object)) {
@@ -134,10 +134,8 @@ copying_vols(const Copying *job, Vol *from, Vol *to)
                   .type = VOL_CUSTOM,
                   .name = job->from_name,
                   .snap = job->from_snap};
-    *to = (Vol){.pool = job->to_pool,
-                .project = job->to_project,
-                .type = VOL_CUSTOM,
-                .name = job->to_name};
+    *to = (Vol){
+        .pool = job->to_pool, .project = job->to_project, .type = VOL_CUSTOM, .name = job->to_name};
 }
 
 static void
@@ -183,10 +181,10 @@ run_copy(Operation *op, void *data, GError **error)
     g_autoptr(VolumeRow) there =
         job->refresh ? volumes_get(job->table->agent->db, &which, NULL) : NULL;
     const VolMake make = {.config = job->config, .description = job->description};
-    bool ok = there != NULL ? voledit_refresh(job->table, &from, &to, job->with_snapshots,
-                                              op_cancel(op), error)
-                            : volume_copy(job->table, &from, &to, job->with_snapshots, &make,
-                                          op_cancel(op), error);
+    bool ok =
+        there != NULL
+            ? voledit_refresh(job->table, &from, &to, job->with_snapshots, op_cancel(op), error)
+            : volume_copy(job->table, &from, &to, job->with_snapshots, &make, op_cancel(op), error);
     if (ok) {
         tell(job->table->agent, op_caller(op), &to,
              there != NULL ? "storage-volume-updated" : "storage-volume-created");
@@ -218,8 +216,8 @@ start_copy(Request *req, const Vol *to, json_t *source, json_t *config, const ch
     *job = (Copying){
         .table = agent->pools,
         .from_pool = g_strdup(pool),
-        .from_project = g_strdup(
-            project_for_volumes(agent, *project != '\0' ? project : req_project(req))),
+        .from_project =
+            g_strdup(project_for_volumes(agent, *project != '\0' ? project : req_project(req))),
         .from_name = slash != NULL ? g_strndup(name, (gsize) (slash - name)) : g_strdup(name),
         .from_snap = slash != NULL ? g_strdup(slash + 1) : NULL,
         .to_pool = g_strdup(to->pool),
@@ -475,6 +473,7 @@ rename_here(Request *req, const Vol *vol, const Vol *to, GError **error)
     if (!vol_rename(table, vol, to->name, error) || !voledit_devices(table, vol, to, error)) {
         return false;
     }
+    backup_follow(table, vol, to);
     g_autofree char *url = wire_volume_url(to);
     event_lifecycle(table->agent, to->project, req_caller(req),
                     json_pack("{s:s}", "old_name", vol->name), "storage-volume-renamed", "%s", url);
@@ -492,7 +491,8 @@ post_volume(Request *req, GError **error)
         return false;
     }
     if (strcmp(req_arg(req, "type"), "custom") != 0) {
-        return haw_fail(error, HAW_INVALID, "Renaming storage volumes of type \"%s\" is not allowed",
+        return haw_fail(error, HAW_INVALID,
+                        "Renaming storage volumes of type \"%s\" is not allowed",
                         req_arg(req, "type"));
     }
     Vol vol;
@@ -527,9 +527,8 @@ post_volume(Request *req, GError **error)
     return here ? rename_here(req, &vol, &to, error) : start_move(req, &vol, &to, error);
 }
 
-
 #define VOLUMES "/1.0/storage-pools/{pool}/volumes"
-#define VOLUME VOLUMES "/{type}/{volume}"
+#define VOLUME  VOLUMES "/{type}/{volume}"
 const Route volume_routes[] = {
     {"GET", VOLUMES, list_volumes, 0},
     {"POST", VOLUMES, create_volume, ROUTE_BODY_JSON | ROUTE_BODY_FILE},

@@ -49,7 +49,7 @@ wire_config(json_t *body, json_t **ret, GError **error)
     const char *key = NULL;
     json_t *each = NULL;
     bool ok = json_is_object(value);
-    json_object_foreach(value, key, each) {
+    json_object_foreach (value, key, each) {
         ok = ok && json_is_string(each);
     }
     if (!ok) {
@@ -103,7 +103,7 @@ wire_check_volume_config(const char *disk_name, const char *content_type, json_t
     bool block = strcmp(content_type, "block") == 0;
     const char *name = NULL;
     json_t *value = NULL;
-    json_object_foreach(config, name, value) {
+    json_object_foreach (config, name, value) {
         const Key *key = keys_find(keys_volume, name);
         const char *text = json_string_value(value);
         GError *why = NULL;
@@ -151,9 +151,9 @@ wire_volume_url(const Vol *vol)
     g_autofree char *pool = escaped(vol->pool);
     g_autofree char *name = escaped(vol->name);
     g_autofree char *snap = vol->snap != NULL ? escaped(vol->snap) : NULL;
-    char *url = g_strdup_printf("/1.0/storage-pools/%s/volumes/%s/%s%s%s", pool,
-                                shelf_type_name(vol->type), name,
-                                snap != NULL ? "/snapshots/" : "", snap != NULL ? snap : "");
+    char *url =
+        g_strdup_printf("/1.0/storage-pools/%s/volumes/%s/%s%s%s", pool, shelf_type_name(vol->type),
+                        name, snap != NULL ? "/snapshots/" : "", snap != NULL ? snap : "");
     return with_project(url, vol->type == VOL_IMAGE ? "default" : vol->project);
 }
 
@@ -185,10 +185,10 @@ json_t *
 wire_snapshot_as_volume(const VolumeRow *row, const VolumeSnapRow *snap)
 {
     g_autofree char *name = g_strconcat(row->name, "/", snap->name, NULL);
-    json_t *volume = json_pack("{s:O, s:s, s:s, s:s, s:[], s:s, s:s, s:s}", "config", snap->config,
-                               "description", snap->description, "name", name, "type", row->type,
-                               "used_by", "location", "none", "content_type", row->content_type,
-                               "project", row->project);
+    json_t *volume =
+        json_pack("{s:O, s:s, s:s, s:s, s:[], s:s, s:s, s:s}", "config", snap->config,
+                  "description", snap->description, "name", name, "type", row->type, "used_by",
+                  "location", "none", "content_type", row->content_type, "project", row->project);
     set_time(volume, "created_at", snap->created_at);
     return volume;
 }
@@ -198,9 +198,8 @@ wire_snapshot(const VolumeRow *row, const VolumeSnapRow *snap, bool long_name)
 {
     g_autofree char *name =
         long_name ? g_strconcat(row->name, "/", snap->name, NULL) : g_strdup(snap->name);
-    json_t *object =
-        json_pack("{s:O, s:s, s:s, s:s}", "config", snap->config, "description", snap->description,
-                  "name", name, "content_type", row->content_type);
+    json_t *object = json_pack("{s:O, s:s, s:s, s:s}", "config", snap->config, "description",
+                               snap->description, "name", name, "content_type", row->content_type);
     set_time(object, "created_at", snap->created_at);
     if (snap->expires_at != 0 || !long_name) {
         set_time(object, "expires_at", snap->expires_at);
@@ -230,7 +229,8 @@ is_disk(json_t *device)
     return g_strcmp0(json_string_value(json_object_get(device, "type")), "disk") == 0;
 }
 
-struct using {
+struct using
+{
     Agent *agent;
     const char *pool, *volume, *project; /* volume NULL: anything on the pool */
 };
@@ -241,7 +241,7 @@ uses(const char *project, json_t *config, json_t *devices, void *data)
     struct using *wanted = data;
     const char *name = NULL;
     json_t *device = NULL;
-    json_object_foreach(devices, name, device) {
+    json_object_foreach (devices, name, device) {
         const char *pool = json_string_value(json_object_get(device, "pool"));
         const char *source = json_string_value(json_object_get(device, "source"));
         const char *path = json_string_value(json_object_get(device, "path"));
@@ -263,10 +263,8 @@ json_t *
 wire_used_by(PoolTable *table, const VolumeRow *row)
 {
     if (strcmp(row->type, "custom") == 0) {
-        struct using wanted = {.agent = table->agent,
-                               .pool = row->pool,
-                               .volume = row->name,
-                               .project = row->project};
+        struct using wanted = {
+            .agent = table->agent, .pool = row->pool, .volume = row->name, .project = row->project};
         return inst_used_by(table->agent->instances, uses, &wanted);
     }
     bool image = strcmp(row->type, "image") == 0;
