@@ -55,7 +55,9 @@ log_reason(Inst *inst)
         const char *at = strstr(*line, " ERROR ");
         const char *text_at = at != NULL ? strstr(at, " - ") : NULL;
         const char *reason = text_at != NULL ? strstr(text_at + 3, " - ") : NULL;
-        if (reason != NULL) {
+        /* Mounts that are optional fail loudly, too. */
+        if (reason != NULL && strstr(*line, "mkdir_p") == NULL &&
+            strstr(*line, "create_dir_file") == NULL) {
             return g_strdup(reason + 3);
         }
     }

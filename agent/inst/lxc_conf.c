@@ -95,6 +95,12 @@ static const struct {
     {"ppc64le", "ppc64le"}, {"s390x", "s390x"},  {"riscv64", "riscv64"},
 };
 
+static bool
+host_has(const char *path)
+{
+    return access(path, F_OK) == 0;
+}
+
 LxcConfHost
 lxc_conf_host(void)
 {
@@ -105,6 +111,7 @@ lxc_conf_host(void)
             fd_read_file("/sys/module/apparmor/parameters/enabled", 16, NULL, NULL);
         g_autofree char *uid_map = fd_read_file("/proc/self/uid_map", 4096, NULL, NULL);
         unsigned long cookie = 0;
+        host.has = host_has;
         host.unified = cgroup_unified();
         host.apparmor = apparmor != NULL && apparmor[0] == 'Y' &&
                         access("/sys/kernel/security/apparmor", F_OK) == 0;
@@ -145,7 +152,7 @@ conditions(const LxcConf *conf)
 }
 
 static bool
-add_fixed(GString *out, int have, GError **error)
+add_fixed(GString *out, int have, bool (*has)(const char *path), GError **error)
 {
     for (size_t i = 0; i < G_N_ELEMENTS(fixed); i++) {
         if ((fixed[i].when & have) == fixed[i].when &&
@@ -262,8 +269,9 @@ add_own(GString *out, const LxcConf *conf, GError **error)
     g_autofree char *rootfs = g_strdup_printf("dir:%s", conf->rootfs);
     /* A reboot from inside is ours to do (devices must be made anew): the failing hook stops
      * liblxc from doing it, and the file tells us what was wanted. */
+    g_autofree char *quoted = g_shell_quote(conf->run_dir);
     g_autofree char *hook = g_strdup_printf(
-        "[ \"$LXC_TARGET\" != reboot ] || { : > '%s/reboot'; exit 1; }", conf->run_dir);
+        "/bin/sh -c '[ \"$LXC_TARGET\" != reboot ] || { : > \"$0\"/reboot; exit 1; }' %s", quoted);
     g_autofree char *devlxd =
         conf->devlxd_dir != NULL
             ? g_strdup_printf("%s dev/lxd none bind,create=dir 0 0", conf->devlxd_dir)
@@ -286,7 +294,7 @@ char *
 lxc_conf_text(const LxcConf *conf, GError **error)
 {
     g_autoptr(GString) out = g_string_new(NULL);
-    if (!add_own(out, conf, error) || !add_fixed(out, conditions(conf), error) ||
+    if (!add_own(out, conf, error) || !add_fixed(out, conditions(conf), conf->host.has, error) ||
         !add_config_keys(out, conf->config, error) || !add_apparmor(out, conf, error)) {
         return NULL;
     }

@@ -12,7 +12,8 @@ typedef struct {
     bool cgroup_ns;
     bool in_userns; /* we are not in the first user namespace */
     bool devices_v1, devices_v2;
-    bool lxcfs; /* its hook and its filesystem are there */
+    bool lxcfs;                    /* its hook and its filesystem are there */
+    bool (*has)(const char *path); /* whether a source of a mount is on this host */
 } LxcConfHost;
 LxcConfHost lxc_conf_host(void);
 
