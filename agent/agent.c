@@ -17,6 +17,7 @@
 #include "agent/auth/trust.h"
 #include "agent/image/image.h"
 #include "agent/inst/console.h"
+#include "agent/inst/devlxd.h"
 #include "agent/inst/exec.h"
 #include "agent/inst/files.h"
 #include "agent/inst/inst.h"
@@ -180,9 +181,9 @@ static const struct {
     const char *what;
     bool (*start)(Agent *agent, GError **error);
 } starters[] = {
-    {"settings", start_settings},   {"certificates", start_trust}, {"unix socket", start_socket},
-    {"storage", start_pools},       {"images", start_images},      {"networks", start_networks},
-    {"instances", start_instances}, {"https", start_https},
+    {"settings", start_settings},   {"certificates", start_trust},  {"unix socket", start_socket},
+    {"storage", start_pools},       {"images", start_images},       {"networks", start_networks},
+    {"guest socket", devlxd_start}, {"instances", start_instances}, {"https", start_https},
 };
 
 static void

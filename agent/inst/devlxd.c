@@ -51,7 +51,7 @@ typedef struct {
     bool dead;
 } Listener;
 
-static GPtrArray *listeners; /* borrowed from their fibers */
+static GPtrArray *listeners;    /* borrowed from their fibers */
 static GHashTable *connections; /* instance id → count */
 
 /* ---- answers ---- */
@@ -83,10 +83,9 @@ status_text(int status)
     static const struct {
         int status;
         const char *text;
-    } words[] = {{200, "OK"},           {400, "Bad Request"},
-                 {401, "Unauthorized"}, {403, "Forbidden"},
-                 {404, "Not Found"},    {405, "Method Not Allowed"},
-                 {413, "Too Large"},    {501, "Not Implemented"}};
+    } words[] = {{200, "OK"},        {400, "Bad Request"},    {401, "Unauthorized"},
+                 {403, "Forbidden"}, {404, "Not Found"},      {405, "Method Not Allowed"},
+                 {413, "Too Large"}, {501, "Not Implemented"}};
 
     for (size_t i = 0; i < G_N_ELEMENTS(words); i++) {
         if (words[i].status == status) {
@@ -174,8 +173,7 @@ get_config_list(Guest *guest)
     json_t *list = json_array(), *value;
     const char *key;
 
-    json_object_foreach(inst_expanded_config(guest->inst), key, value)
-    {
+    json_object_foreach (inst_expanded_config(guest->inst), key, value) {
         if (visible_key(key)) {
             json_array_append_new(list, json_sprintf("/1.0/config/%s", key));
         }
@@ -203,8 +201,7 @@ get_devices(Guest *guest)
     json_t *devices = json_deep_copy(inst_expanded_devices(guest->inst)), *config;
     const char *name;
 
-    json_object_foreach(devices, name, config)
-    {
+    json_object_foreach (devices, name, config) {
         g_autofree char *key = g_strdup_printf("volatile.%s.hwaddr", name);
         const char *hwaddr = inst_get(guest->inst, key);
         const char *type = json_string_value(json_object_get(config, "type"));
@@ -255,8 +252,7 @@ get_image(Guest *guest, const char *path)
     if (!inst_get_bool(guest->inst, "security.devlxd.images", false)) {
         return answer_error(guest, 403, "not authorized");
     }
-    json_t *image =
-        image_find(guest->agent->images, inst_project(guest->inst), fingerprint, NULL);
+    json_t *image = image_find(guest->agent->images, inst_project(guest->inst), fingerprint, NULL);
     bool open_to_guests = json_is_true(json_object_get(image, "public")) ||
                           json_is_true(json_object_get(image, "cached"));
     const char *full = json_string_value(json_object_get(image, "fingerprint"));
@@ -364,8 +360,7 @@ get_events(Guest *guest, const Devhttp *request)
     const char *asked = devhttp_header(request, "upgrade");
     g_autofree char *types = devhttp_query(request, "type");
     bool web = asked != NULL && g_ascii_strcasecmp(asked, "websocket") == 0;
-    g_auto(GStrv) list =
-        types != NULL && types[0] != '\0' ? g_strsplit(types, ",", -1) : NULL;
+    g_auto(GStrv) list = types != NULL && types[0] != '\0' ? g_strsplit(types, ",", -1) : NULL;
 
     if (!known_types(list)) {
         return answer_error(guest, 400, "Bad Request");
@@ -375,8 +370,7 @@ get_events(Guest *guest, const Devhttp *request)
     }
     Listener *listener = g_new0(Listener, 1);
     listener->fd = -1;
-    bool ok = web ? upgrade(guest, request, listener)
-                  : send_all(guest->fd, head, sizeof(head) - 1);
+    bool ok = web ? upgrade(guest, request, listener) : send_all(guest->fd, head, sizeof(head) - 1);
     if (!ok) {
         g_free(listener);
         return false;
@@ -395,7 +389,8 @@ void
 devlxd_event(Inst *inst, const char *type, json_t *metadata)
 {
     g_autofree char *now = clock_format(clock_real_us());
-    json_t *event = json_pack("{s:s,s:s,s:o}", "timestamp", now, "type", type, "metadata", metadata);
+    json_t *event =
+        json_pack("{s:s,s:s,s:o}", "timestamp", now, "type", type, "metadata", metadata);
     g_autofree char *text = json_dumps(event, JSON_COMPACT);
 
     json_decref(event);
@@ -424,7 +419,7 @@ config_event(Inst *inst, const char *key, json_t *old, json_t *new)
 {
     const char *before = json_string_value(old), *after = json_string_value(new);
 
-    if (visible_key(key) && g_strcmp0(before, after) != 0) {
+    if (g_str_has_prefix(key, "user.") && g_strcmp0(before, after) != 0) {
         devlxd_event(inst, "config",
                      json_pack("{s:s,s:s,s:s}", "key", key, "old_value",
                                before != NULL ? before : "", "value", after != NULL ? after : ""));
@@ -444,24 +439,20 @@ devlxd_changed(Inst *inst, json_t *old_config, json_t *old_devices)
     json_t *config = inst_expanded_config(inst), *devices = inst_expanded_devices(inst), *value;
     const char *name;
 
-    json_object_foreach(old_config, name, value)
-    {
+    json_object_foreach (old_config, name, value) {
         if (json_object_get(config, name) == NULL) {
             config_event(inst, name, value, NULL);
         }
     }
-    json_object_foreach(config, name, value)
-    {
+    json_object_foreach (config, name, value) {
         config_event(inst, name, json_object_get(old_config, name), value);
     }
-    json_object_foreach(old_devices, name, value)
-    {
+    json_object_foreach (old_devices, name, value) {
         if (json_object_get(devices, name) == NULL) {
             device_event(inst, "removed", name, value);
         }
     }
-    json_object_foreach(devices, name, value)
-    {
+    json_object_foreach (devices, name, value) {
         json_t *old = json_object_get(old_devices, name);
         if (old == NULL || !json_equal(old, value)) {
             device_event(inst, old == NULL ? "added" : "updated", name, value);
@@ -650,8 +641,8 @@ devlxd_start(Agent *agent, GError **error)
         return false;
     }
     unlink(path);
-    if (fd < 0 || bind(fd, (struct sockaddr *) &addr, sizeof(addr)) < 0 ||
-        chmod(path, 0666) < 0 || listen(fd, 128) < 0) {
+    if (fd < 0 || bind(fd, (struct sockaddr *) &addr, sizeof(addr)) < 0 || chmod(path, 0666) < 0 ||
+        listen(fd, 128) < 0) {
         return haw_fail_errno(error, errno, "listen on '%s'", path);
     }
     listeners = g_ptr_array_new();

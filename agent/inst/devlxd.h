@@ -7,6 +7,6 @@ bool devlxd_start(Agent *agent, GError **error);
 /* Tells the guest's listeners: type "config" with {"key","old_value","value"}, or "device" with
  * {"action","name","config"}. 'metadata' is stolen. */
 void devlxd_event(Inst *inst, const char *type, json_t *metadata);
-/* What a change of an instance's expanded maps means to its guest: config events for user.* and
- * cloud-init.*, device events added, removed, updated. */
+/* What a change of an instance's expanded maps means to its guest: config events for user.*, device
+ * events added, removed, updated. */
 void devlxd_changed(Inst *inst, json_t *old_config, json_t *old_devices);

@@ -348,13 +348,14 @@ do_read(Sftp *sftp, Cursor *cursor, guint32 id, GByteArray *out)
 {
     Handle *handle = take_handle(sftp, cursor);
     guint64 offset = take_u64(cursor);
-    guint32 size = MIN(take_u32(cursor), SFTP_READ_MAX);
+    guint32 size = take_u32(cursor);
 
     if (cursor->bad || handle == NULL || handle->dir != NULL) {
         answer_status(out, id, cursor->bad ? FX_BAD_MESSAGE : FX_FAILURE, "Bad handle");
         return;
     }
     guint start = answer_begin(out, FXP_DATA, id);
+    size = MIN(size, SFTP_READ_MAX);
     put_u32(out, 0);
     guint at = out->len;
     g_byte_array_set_size(out, at + size);
