@@ -9,7 +9,7 @@ int
 LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
 {
     g_autoptr(GError) error = NULL;
-    g_autofree char *text = g_strndup((const char *) bytes, size);
+    g_autofree char *text = g_strndup(bytes != NULL ? (const char *) bytes : "", size);
     g_autoptr(ProxyAddr) addr = proxyaddr_parse(text, &error);
 
     g_assert_true((addr == NULL) == (error != NULL));
