@@ -599,7 +599,7 @@ run_import(Operation *op, void *data, GError **error)
 }
 
 bool
-backup_import(Request *req, GError **error)
+backup_import(Request *req, const char *type, GError **error)
 {
     Agent *agent = req_agent(req);
     const char *name = req_header(req, "X-LXD-name");
@@ -609,10 +609,9 @@ backup_import(Request *req, GError **error)
     if (shelf_pool(agent->pools, vol.pool, true, error) == NULL) {
         return false;
     }
-    if (g_strcmp0(req_arg(req, "type"), "custom") != 0) {
+    if (strcmp(type, "custom") != 0) {
         return haw_fail(error, HAW_INVALID,
-                        "Currently not allowed to create storage volumes of type \"%s\"",
-                        req_arg(req, "type") != NULL ? req_arg(req, "type") : "");
+                        "Currently not allowed to create storage volumes of type \"%s\"", type);
     }
     json_auto_t *index = read_index(req_body_fd(req), error);
     if (index == NULL) {

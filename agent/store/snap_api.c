@@ -63,6 +63,7 @@ snap_row(Request *req, Vol *ret_vol, VolumeRow **ret_row, GError **error)
     if (row == NULL) {
         return NULL;
     }
+    ret_vol->snap = req_arg(req, "snapshot");
     VolumeWhich which = shelf_which(ret_vol);
     GError *cause = NULL;
     VolumeSnapRow *snap = volume_snaps_get(req_agent(req)->db, &which, &cause);

@@ -58,10 +58,10 @@ add_one(struct listing *job, const VolumeRow *row, const VolumeSnapRow *snap)
     json_array_append_new(job->list, json_string(url));
 }
 
+/* type NULL: all. */
 static bool
-list_volumes(Request *req, GError **error)
+list_volumes(Request *req, const char *type, GError **error)
 {
-    const char *type = req_arg(req, "type");
     VolType parsed;
     if (type != NULL && !shelf_type_parse(type, &parsed)) {
         return haw_fail(error, HAW_INVALID, "Invalid storage volume type name");
@@ -96,6 +96,18 @@ list_volumes(Request *req, GError **error)
         }
     }
     return req_reply(req, job.list);
+}
+
+static bool
+list_all(Request *req, GError **error)
+{
+    return list_volumes(req, NULL, error);
+}
+
+static bool
+list_type(Request *req, GError **error)
+{
+    return list_volumes(req, req_arg(req, "type"), error);
 }
 
 /* ---- creation ---- */
@@ -271,11 +283,12 @@ check_new(Request *req, const char *type, const char *name, json_t *source, GErr
            haw_fail(error, HAW_EXISTS, "Volume by that name already exists");
 }
 
+/* path_type NULL: the body has it. */
 static bool
-create_volume(Request *req, GError **error)
+create_volume(Request *req, const char *path_type, GError **error)
 {
     if (req_body_fd(req) >= 0) {
-        return backup_import(req, error);
+        return backup_import(req, path_type != NULL ? path_type : "", error);
     }
     json_t *body = req_json(req), *source = json_object_get(body, "source");
     const char *name = NULL, *type = NULL, *content = NULL, *description = NULL, *from = NULL;
@@ -286,7 +299,7 @@ create_volume(Request *req, GError **error)
         !wire_text(source, "type", &from, error) || !wire_config(body, &config, error)) {
         return false;
     }
-    type = req_arg(req, "type") != NULL ? req_arg(req, "type") : type;
+    type = path_type != NULL ? path_type : type;
     if (!check_new(req, type, name, source, error)) {
         return false;
     }
@@ -312,6 +325,18 @@ create_volume(Request *req, GError **error)
                         "backup (export and import)");
     }
     return haw_fail(error, HAW_INVALID, "Unknown source type \"%s\"", from);
+}
+
+static bool
+create_any(Request *req, GError **error)
+{
+    return create_volume(req, NULL, error);
+}
+
+static bool
+create_typed(Request *req, GError **error)
+{
+    return create_volume(req, req_arg(req, "type"), error);
 }
 
 /* ---- one volume ---- */
@@ -530,10 +555,10 @@ post_volume(Request *req, GError **error)
 #define VOLUMES "/1.0/storage-pools/{pool}/volumes"
 #define VOLUME  VOLUMES "/{type}/{volume}"
 const Route volume_routes[] = {
-    {"GET", VOLUMES, list_volumes, 0},
-    {"POST", VOLUMES, create_volume, ROUTE_BODY_JSON | ROUTE_BODY_FILE},
-    {"GET", VOLUMES "/{type}", list_volumes, 0},
-    {"POST", VOLUMES "/{type}", create_volume, ROUTE_BODY_JSON | ROUTE_BODY_FILE},
+    {"GET", VOLUMES, list_all, 0},
+    {"POST", VOLUMES, create_any, ROUTE_BODY_JSON | ROUTE_BODY_FILE},
+    {"GET", VOLUMES "/{type}", list_type, 0},
+    {"POST", VOLUMES "/{type}", create_typed, ROUTE_BODY_JSON | ROUTE_BODY_FILE},
     {"GET", VOLUME, get_volume, 0},
     {"PUT", VOLUME, put_volume, ROUTE_BODY_JSON},
     {"PATCH", VOLUME, patch_volume, ROUTE_BODY_JSON},

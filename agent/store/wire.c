@@ -371,8 +371,7 @@ wire_vol(Request *req, Vol *ret, GError **error)
                  .project = parsed == VOL_IMAGE    ? "default"
                             : parsed == VOL_CUSTOM ? project_for_volumes(req_agent(req), project)
                                                    : project,
-                 .name = req_arg(req, "volume"),
-                 .snap = req_arg(req, "snapshot")};
+                 .name = req_arg(req, "volume")};
     return true;
 }
 

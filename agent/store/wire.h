@@ -28,8 +28,7 @@ json_t *wire_used_by(PoolTable *table, const VolumeRow *row);
 /* Whether an instance that has it runs. Yields. */
 bool wire_runs(PoolTable *table, const Vol *vol);
 
-/* The volume that the path names: pool, project (where such volumes live), type, name, snapshot when
- * the pattern has one. INVALID "Invalid storage volume type name". The strings are the request's. */
+/* The volume that the path names: pool, project (where such volumes live), type, name. INVALID "Invalid storage volume type name". The strings are the request's. */
 bool wire_vol(Request *req, Vol *ret, GError **error);
 /* The same with its row: NOT_FOUND "Storage pool volume not found". */
 VolumeRow *wire_row(Request *req, Vol *ret_vol, GError **error);
