@@ -1,0 +1,151 @@
+#!/bin/bash
+# crash_walk: kills the agent at numbered points of each operation that changes the world, restarts it, and checks that
+# rows, volumes, mounts, links and interfaces agree again, and that the operation then works.
+#
+# HAWSER_CRASH=AREA:N kills it at the Nth crash_point("AREA") (base/crash.h). N grows until the operation survives.
+# WALK_AREAS and WALK_POOLS choose some of them.
+. "$(dirname "$0")/lib.sh"
+only_hawser() { [ "$E2E_DAEMON" = hawserd ]; }
+only_hawser || e2e_skip_all 'only Hawser has crash points'
+e2e_begin
+areas=${WALK_AREAS:-create start stop snapshot restore copy rename delete volume image network}
+pools=${WALK_POOLS:-dir overlay btrfs}
+E2E_LOG_LINES=15
+daemon_start
+must lxc network create walkbr0 ipv4.address=10.94.30.1/24 ipv6.address=none
+for pool in $pools; do
+    options=
+    [ "$pool" != btrfs ] || options=size=400MiB
+    # shellcheck disable=SC2086
+    must lxc storage create "$pool" "$pool" $options
+done
+e2e_image busybox
+busybox_image "$E2E_DIR/second.tar.gz" second
+daemon_stop || e2e_bail 'the agent does not stop'
+
+# What each area does: before (from a clean state), the operation itself, and what must hold after its success.
+before() {
+    case $1 in
+    create) ;;
+    start) lxc init busybox w -s "$pool" -n walkbr0 ;;
+    stop | delete_running) lxc launch busybox w -s "$pool" -n walkbr0 ;;
+    snapshot | copy | rename | delete) lxc init busybox w -s "$pool" -n walkbr0 && lxc snapshot w old ;;
+    restore) lxc init busybox w -s "$pool" -n walkbr0 && lxc snapshot w old ;;
+    volume) lxc storage volume create "$pool" v ;;
+    esac
+}
+operation() {
+    case $1 in
+    create) lxc init busybox w -s "$pool" -n walkbr0 ;;
+    start) lxc start w ;;
+    stop) lxc stop -f w ;;
+    snapshot) lxc snapshot w new ;;
+    restore) lxc restore w old ;;
+    copy) lxc copy w w2 ;;
+    rename) lxc rename w w3 ;;
+    delete) lxc delete -f w ;;
+    volume) lxc storage volume snapshot "$pool" v vs && lxc storage volume copy "$pool/v" "$pool/v2" &&
+        lxc storage volume rename "$pool" v2 v3 && lxc storage volume delete "$pool" v3 ;;
+    image) lxc image import "$E2E_DIR/second.tar.gz" --alias second && lxc image delete second ;;
+    network) lxc network create walkbr1 ipv4.address=10.94.31.1/24 ipv6.address=none && lxc network delete walkbr1 ;;
+    esac
+}
+# The same again after the crash: it may have happened already.
+again() {
+    case $1 in
+    create) lxc info w || operation create ;;
+    start) lxc list '^w$' -f csv -c s | grep -q RUNNING || operation start ;;
+    stop) lxc list '^w$' -f csv -c s | grep -q STOPPED || operation stop ;;
+    snapshot) lxc query /1.0/instances/w/snapshots/new || operation snapshot ;;
+    copy) lxc info w2 || operation copy ;;
+    rename) lxc info w3 || operation rename ;;
+    delete) ! lxc info w || operation delete ;;
+    volume) clean_volumes && before volume && operation volume ;;
+    image) lxc image delete second; operation image ;;
+    network) lxc network delete walkbr1; operation network ;;
+    *) operation "$1" ;;
+    esac
+}
+clean_volumes() {
+    local each
+    for each in $(lxc storage volume list "$pool" -f csv -c tn | sed -n 's/^custom,//p'); do
+        lxc storage volume delete "$pool" "$each" || return 1
+    done
+}
+clean() {
+    local each
+    for each in $(lxc list -f csv -c n); do
+        lxc delete -f "$each" || return 1
+    done
+    clean_volumes
+    lxc image delete second 2>/dev/null
+    lxc network delete walkbr1 2>/dev/null
+    return 0
+}
+
+# What must agree. Prints what does not.
+world() {
+    local rows running dirs wrong=0
+    rows=$(lxc list -f csv -c n | sort)
+    running=$(lxc list -f csv -c ns | sed -n 's/,RUNNING$//p' | sort)
+    agree() { [ "$2" = "$3" ] || { echo "$1: '${2//$'\n'/ }' against '${3//$'\n'/ }'"; wrong=1; }; }
+    names() { ls -A "$1" 2>/dev/null | sort; }
+    agree 'instances and their links' "$rows" "$(names "$LXD_DIR/containers" | grep -v '^lxc-monitord')"
+    dirs=$(for each in $pools; do names "$LXD_DIR/storage-pools/$each/containers"; done | sort)
+    agree 'instances and their volumes' "$rows" "$dirs"
+    agree 'instances and volume rows' "$rows" \
+        "$(for each in $pools; do lxc storage volume list "$each" -f csv -c tn | sed -n 's/^container,\([^/]*\)$/\1/p'; done | sort)"
+    agree 'snapshots and their volumes' \
+        "$(lxc query '/1.0/instances?recursion=2' | jq -r '.[] | .name as $n | (.snapshots // [])[] | $n + "/" + (.name | sub(".*/"; ""))' | sort)" \
+        "$(for each in $pools; do (cd "$LXD_DIR/storage-pools/$each/containers-snapshots" 2>/dev/null && ls -d -- */* 2>/dev/null); done | sort)"
+    agree 'custom volumes' \
+        "$(for each in $pools; do lxc storage volume list "$each" -f csv -c tn | sed -n 's/^custom,\([^/]*\)$/\1/p' | sed 's/^/default_/'; done | sort)" \
+        "$(for each in $pools; do names "$LXD_DIR/storage-pools/$each/custom"; done | sort)"
+    agree 'images and their files' "$(lxc image list -f csv -c F | sort)" "$(names "$LXD_DIR/images" | grep -v '\.rootfs$')"
+    agree 'veths of running containers' "$(echo "$running" | grep -c .)" "$(ls /sys/class/net | grep -c '^veth')"
+    agree 'mounts of instances that do not run' '' \
+        "$(awk '{print $5}' /proc/self/mountinfo | grep -E "/containers(-snapshots)?/" | grep -vE "/containers/(default_)?(${running//$'\n'/|}|)(/|\$)" | grep -v '^$')"
+    agree 'monitors of running containers' "$(echo "$running" | grep -c .)" "$(pgrep -fc '^\[lxc monitor\]')"
+    agree 'networks and interfaces' "$(lxc network list -f csv | awk -F, '$3 == "YES" {print $1}' | sort)" \
+        "$(ls /sys/class/net | grep '^walkbr' | sort)"
+    agree 'networks and dnsmasq' "$(lxc network list -f csv | awk -F, '$3 == "YES"' | wc -l)" "$(pgrep -c dnsmasq)"
+    agree 'networks in nft' '' \
+        "$(nft list ruleset | grep -o 'walkbr[0-9]' | sort -u | while read -r n; do [ -e "/sys/class/net/$n" ] || echo "$n"; done)"
+    return $wrong
+}
+
+for area in $areas; do
+    for pool in $pools; do
+        case $area in
+        image | network | stop) [ "$pool" = "${pools%% *}" ] || continue ;; # these do not touch the pool
+        esac
+        for ((n = 1; n <= 40; n++)); do
+            daemon_start
+            must before "$area"
+            daemon_stop || e2e_bail 'the agent does not stop'
+            DAEMON_ENV="HAWSER_CRASH=$area:$n" daemon_start
+            quiet operation "$area"
+            if kill -0 "${e2e_pid[main]}" 2>/dev/null && [ "$(api_code GET /1.0 2>/dev/null)" = 200 ]; then
+                result=$e2e_status
+                same "$area on $pool has $((n - 1)) crash points, and works without a crash" 0 echo "$result"
+                claim "$area on $pool: the world agrees" world
+                daemon_stop || daemon_kill
+                daemon_start
+                must clean
+                daemon_stop || daemon_kill
+                break
+            fi
+            daemon_kill
+            daemon_start
+            claim "$area on $pool, killed at $n: the world agrees again" world
+            claim "$area on $pool, killed at $n: it works afterwards" again "$area"
+            claim "$area on $pool, killed at $n: and agrees still" world
+            must clean
+            claim "$area on $pool, killed at $n: nothing is left" world
+            daemon_stop || e2e_bail 'the agent does not stop'
+        done
+        [ $n -gt 1 ] || skip "$area on $pool" 'it has no crash points'
+    done
+done
+daemon_start
+e2e_end
