@@ -34,6 +34,9 @@ bool nic_start(NetTable *table, const Nic *nic, json_t **ret_lxc, GError **error
 /* After the stop: removes the host side, rules, lease; gives a physical device back. Repeats
  * safely. Yields. */
 bool nic_stop(NetTable *table, const Nic *nic, GError **error);
+/* The device leaves the instance, or the instance goes for good: its static lease and its place in
+ * DNS go too, and the server hears that dynamic leases are free. Yields. */
+bool nic_remove(NetTable *table, const Nic *nic, GError **error);
 /* Plugs into, or out of, a running container whose init is 'pid' (moved and renamed there). Yields. */
 bool nic_hotplug(NetTable *table, const Nic *nic, pid_t pid, GError **error);
 bool nic_hotunplug(NetTable *table, const Nic *nic, pid_t pid, GError **error);

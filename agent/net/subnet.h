@@ -2,6 +2,7 @@
  * Threads: any; nothing here waits. */
 #pragma once
 #include "base/error.h"
+#include <sys/socket.h>
 
 /* Plain data: an address of a network, with the network's prefix length. */
 struct subnet {

@@ -1,0 +1,13 @@
+/* forward.h: address forwards of bridge networks: checked, stored, turned into DNAT rules.
+ * Threads: main loop, inside fibers. */
+#pragma once
+#include "agent/net/netobj.h"
+
+/* DNAT and hairpin SNAT lines of the network's forwards; NULL when it has none. Yields. */
+bool forward_rules_of(Network *net, char ***ret_dnat, char ***ret_snat, GError **error);
+/* Everything LXD checks of a forward. INVALID with LXD's words. */
+bool forward_check(json_t *net_config, const char *listen, json_t *body, GError **error);
+/* The lines of one forward, appended. */
+void forward_text(const char *listen, json_t *config, json_t *ports, GPtrArray *dnat,
+                  GPtrArray *snat);
+extern const Route forward_routes[];

@@ -1,0 +1,360 @@
+/* NICs of nictype routed: a veth pair whose host side has a link-local address that is the instance's
+ * gateway; the instance's own addresses are routed to it, and announced on the parent by proxy ARP
+ * and NDP.
+ * R1  What was set on the parent (proxied neighbours) goes at the stop; routes go with the pair.
+ * R2  The instance can only send from addresses that are routed to it. */
+#include <fcntl.h>
+#include <linux/rtnetlink.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "agent/net/firewall.h"
+#include "agent/net/netjob.h"
+#include "agent/net/nicuse.h"
+#include "agent/net/parent.h"
+#include "agent/net/veth.h"
+#include "base/fd.h"
+#include "hw/inet.h"
+#include "hw/link.h"
+#include "proto/grammar.h"
+
+static const int families[] = {4, 6};
+
+struct job {
+    NicUse *use; /* only its config is read while the fiber waits */
+    const char *host;
+    char *parent; /* owned, NULL for none */
+    char **addresses[2], **routes[2]; /* owned */
+    const char *gateway[2];           /* the host side's addresses */
+    bool parent_created;
+    pid_t pid;
+    const char *name;
+};
+
+static void
+job_done(struct job *job)
+{
+    g_free(job->parent);
+    for (int i = 0; i < 2; i++) {
+        g_strfreev(job->addresses[i]);
+        g_strfreev(job->routes[i]);
+    }
+}
+
+static struct job
+job_of(NicUse *use)
+{
+    static const char *const fallback[] = {"169.254.0.1", "fe80::1"};
+    struct job job = {.use = use, .host = nicuse_volatile(use, "host_name")};
+    job.parent = use->parent != NULL ? parent_ifname(use->parent, use->vlan) : NULL;
+    for (int i = 0; i < 2; i++) {
+        const char *set = nicuse_ip(use, families[i], "host_address");
+        job.gateway[i] = set != NULL ? set : fallback[i];
+        job.addresses[i] = grammar_list(nicuse_ip(use, families[i], "address"));
+        job.routes[i] = grammar_list(nicuse_ip(use, families[i], "routes"));
+    }
+    return job;
+}
+
+static guint
+host_table(const struct job *job, int i)
+{
+    const char *table = nicuse_ip(job->use, families[i], "host_table");
+    return table != NULL ? (guint) g_ascii_strtoull(table, NULL, 10) : 0;
+}
+
+/* ---- on the worker ---- */
+
+static bool
+require_sysctl(const char *family, const char *interface, const char *name, GError **error)
+{
+    g_autofree char *value = netjob_sysctl_get("net/%s/conf/%s/%s", family, interface, name);
+    return g_strcmp0(value, "1") == 0 ||
+           haw_fail(error, HAW_CONFLICT, "Routed mode requires sysctl net.%s.conf.%s.%s=1", family,
+                    interface, name);
+}
+
+static bool
+check_parent(NlSock *sock, struct job *job, GError **error)
+{
+    NicUse *use = job->use;
+    if (job->parent == NULL) {
+        return true;
+    }
+    if (link_index(sock, use->parent) == 0) {
+        return haw_fail(error, HAW_NOT_FOUND, "Parent device \"%s\" doesn't exist", use->parent);
+    }
+    if (use->vlan != NULL && link_index(sock, job->parent) == 0) {
+        guint id = (guint) g_ascii_strtoull(use->vlan, NULL, 10);
+        if (!link_add_vlan(sock, job->parent, use->parent, id, use->gvrp, error)) {
+            return false;
+        }
+        job->parent_created = true;
+        if (!link_set_up(sock, job->parent, true, error)) {
+            return false;
+        }
+        /* A new interface has none of the switches that its parent was given. */
+        netjob_sysctl("1", NULL, "net/ipv4/conf/%s/forwarding", job->parent);
+        netjob_sysctl("1", NULL, "net/ipv6/conf/%s/forwarding", job->parent);
+        netjob_sysctl("1", NULL, "net/ipv6/conf/%s/proxy_ndp", job->parent);
+    }
+    if (job->addresses[0][0] != NULL && !require_sysctl("ipv4", job->parent, "forwarding", error)) {
+        return false;
+    }
+    return job->addresses[1][0] == NULL ||
+           (require_sysctl("ipv6", job->parent, "forwarding", error) &&
+            require_sysctl("ipv6", job->parent, "proxy_ndp", error));
+}
+
+/* The instance may not be told anything by the host side but what we tell it. */
+static void
+set_switches(const struct job *job)
+{
+    netjob_sysctl("1", NULL, "net/ipv4/conf/%s/forwarding", job->host);
+    netjob_sysctl("1", NULL, "net/ipv4/conf/%s/rp_filter", job->host);
+    netjob_sysctl("0", NULL, "net/ipv6/conf/%s/accept_ra", job->host);
+    netjob_sysctl("1", NULL, "net/ipv6/conf/%s/forwarding", job->host);
+}
+
+static bool
+route_in(NlSock *sock, const struct job *job, int i, int ifindex, GError **error)
+{
+    int family = i == 0 ? AF_INET : AF_INET6;
+    for (char **address = job->addresses[i]; *address != NULL; address++) {
+        g_autofree char *single = g_strdup_printf("%s/%d", *address, i == 0 ? 32 : 128);
+        struct inet_route route = {
+            .prefix = single, .family = family, .ifindex = ifindex, .proto = RTPROT_BOOT};
+        if (!inet_add_route(sock, &route, error)) {
+            return false;
+        }
+        route.table = host_table(job, i);
+        if (route.table != 0 && !inet_add_route(sock, &route, error)) {
+            return false;
+        }
+    }
+    for (char **prefix = job->routes[i]; *prefix != NULL; prefix++) {
+        struct inet_route route = {.prefix = *prefix,
+                                   .gateway = job->addresses[i][0],
+                                   .family = family,
+                                   .ifindex = ifindex,
+                                   .proto = RTPROT_BOOT};
+        if (!inet_add_route(sock, &route, error)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool
+announce(NlSock *sock, const struct job *job, int i, GError **error)
+{
+    int parent = job->parent != NULL ? link_index(sock, job->parent) : 0;
+    for (char **address = job->addresses[i]; parent != 0 && *address != NULL; address++) {
+        if (!inet_proxy_add(sock, parent, *address, error)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool
+set_job(NlSock *sock, void *data, GError **error)
+{
+    const struct job *job = data;
+    int ifindex = link_index(sock, job->host);
+    set_switches(job);
+    for (int i = 0; i < 2; i++) {
+        if (job->addresses[i][0] == NULL) {
+            continue;
+        }
+        g_autofree char *single = g_strdup_printf("%s/%d", job->gateway[i], i == 0 ? 32 : 128);
+        if (!inet_add_address(sock, ifindex, single, error) ||
+            !route_in(sock, job, i, ifindex, error) || !announce(sock, job, i, error)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool
+check_job(NlSock *sock, void *data, GError **error)
+{
+    return check_parent(sock, data, error);
+}
+
+static bool
+unset_job(NlSock *sock, void *data, GError **error)
+{
+    const struct job *job = data;
+    int parent = job->parent != NULL ? link_index(sock, job->parent) : 0;
+    for (int i = 0; parent != 0 && i < 2; i++) {
+        for (char **address = job->addresses[i]; *address != NULL; address++) { /* R1 */
+            if (!inet_proxy_del(sock, parent, *address, error)) {
+                return false;
+            }
+        }
+    }
+    return !job->parent_created || link_del(sock, job->parent, error);
+}
+
+static bool
+wants_gateway(const struct job *job, int i)
+{
+    const char *set = nicuse_ip(job->use, families[i], "gateway");
+    return job->addresses[i][0] != NULL && (set == NULL || strcmp(set, "auto") == 0);
+}
+
+static bool
+inside_job(NlSock *sock, void *data, GError **error)
+{
+    const struct job *job = data;
+    g_autofree char *path = g_strdup_printf("/proc/%d/ns/net", (int) job->pid);
+    haw_autofd int netns = open(path, O_RDONLY | O_CLOEXEC);
+    g_autoptr(NlSock) inside = netns >= 0 ? nlsock_open_in(netns, error) : NULL;
+    if (inside == NULL) {
+        return false;
+    }
+    int ifindex = link_index(inside, job->name);
+    for (int i = 0; i < 2; i++) {
+        for (char **address = job->addresses[i]; *address != NULL; address++) {
+            g_autofree char *single = g_strdup_printf("%s/%d", *address, i == 0 ? 32 : 128);
+            if (!inet_add_address(inside, ifindex, single, error)) {
+                return false;
+            }
+        }
+        if (!wants_gateway(job, i)) {
+            continue;
+        }
+        g_autofree char *single = g_strdup_printf("%s/%d", job->gateway[i], i == 0 ? 32 : 128);
+        int family = i == 0 ? AF_INET : AF_INET6;
+        struct inet_route link = {.prefix = single, .family = family, .ifindex = ifindex};
+        struct inet_route all = {.gateway = job->gateway[i], .family = family, .ifindex = ifindex};
+        if ((i == 0 && !inet_add_route(inside, &link, error)) ||
+            !inet_add_route(inside, &all, error)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* ---- steps ---- */
+
+static bool
+routed_stop(NicUse *use, GError **error)
+{
+    g_autofree char *host = g_strdup(nicuse_volatile(use, "host_name"));
+    struct job job = job_of(use);
+    job.parent_created = g_strcmp0(nicuse_volatile(use, "last_state.created"), "true") == 0;
+    bool ok = host == NULL ||
+              (netjob_run(unset_job, &job, error) && veth_remove(host, error) &&
+               firewall_rpf_clear(use->label, error) && veth_clear_limits(use, error));
+    job_done(&job);
+    if (ok) {
+        nicuse_set_volatile(use, "last_state.created", NULL);
+    }
+    return ok;
+}
+
+static bool
+routed_start(NicUse *use, char **ret_link, GError **error)
+{
+    struct job job = job_of(use);
+    struct veth_spec spec = {0};
+    bool ok = netjob_run(check_job, &job, error) && veth_make(use, &spec, error);
+    if (ok) {
+        job.host = spec.host;
+        nicuse_set_volatile(use, "last_state.created", job.parent_created ? "true" : "false");
+        ok = netjob_run(set_job, &job, error) &&
+             firewall_rpf_set(use->label, spec.host, error); /* R2 */
+        if (ok) {
+            *ret_link = g_strdup(spec.peer);
+        } else {
+            routed_stop(use, NULL);
+            nicuse_set_volatile(use, "host_name", NULL);
+        }
+    }
+    veth_spec_done(&spec);
+    job_done(&job);
+    return ok;
+}
+
+static bool
+routed_plugged(NicUse *use, pid_t pid, GError **error)
+{
+    struct job job = job_of(use);
+    job.pid = pid;
+    job.name = nicuse_name(use);
+    bool ok = netjob_run(inside_job, &job, error);
+    job_done(&job);
+    return ok;
+}
+
+/* liblxc configures addresses and gateways; more than one address makes the value an array. */
+static void
+routed_lxc(NicUse *use, json_t *lxc)
+{
+    static const char *const keys[] = {"lxc.net.%d.ipv4.address", "lxc.net.%d.ipv6.address"};
+    static const char *const gateways[] = {"lxc.net.%d.ipv4.gateway", "lxc.net.%d.ipv6.gateway"};
+    struct job job = job_of(use);
+    for (int i = 0; i < 2; i++) {
+        json_t *list = json_array();
+        for (char **address = job.addresses[i]; *address != NULL; address++) {
+            g_autofree char *single = g_strdup_printf("%s/%d", *address, i == 0 ? 32 : 128);
+            json_array_append_new(list, json_string(single));
+        }
+        if (json_array_size(list) == 1) {
+            json_object_set(lxc, keys[i], json_array_get(list, 0));
+        } else if (json_array_size(list) > 1) {
+            json_object_set(lxc, keys[i], list);
+        }
+        json_decref(list);
+        if (wants_gateway(&job, i)) {
+            json_object_set_new(lxc, gateways[i], json_string(job.gateway[i]));
+        }
+    }
+    job_done(&job);
+}
+
+static bool
+routed_check(NicUse *use, GError **error)
+{
+    for (int i = 0; i < 2; i++) {
+        const char *address = nicuse_ip(use, families[i], "address");
+        if (nicuse_ip(use, families[i], "routes") != NULL && address == NULL) {
+            return haw_fail(error, HAW_INVALID, "ipv%d.routes requires ipv%d.address to be set",
+                            families[i], families[i]);
+        }
+        g_auto(GStrv) list = grammar_list(address);
+        for (char **one = list; *one != NULL; one++) {
+            for (char **other = list; other < one; other++) {
+                if (strcmp(*one, *other) == 0) {
+                    return haw_fail(error, HAW_INVALID,
+                                    "Duplicate address \"%s\" in \"ipv%d.address\"", *one,
+                                    families[i]);
+                }
+            }
+        }
+    }
+    if (use->vlan != NULL && use->parent == NULL) {
+        return haw_fail(error, HAW_INVALID, "The vlan setting can only be used when combined with "
+                                            "a parent interface");
+    }
+    return true;
+}
+
+static bool
+routed_update(NicUse *use, json_t *old_config, GError **error)
+{
+    return veth_set_limits(use, error);
+}
+
+const struct nic_driver nic_routed = {
+    .nictype = "routed",
+    .fixed_by_network = "",
+    .start = routed_start,
+    .stop = routed_stop,
+    .plugged = routed_plugged,
+    .lxc = routed_lxc,
+    .check = routed_check,
+    .update = routed_update,
+};
