@@ -8,7 +8,6 @@
 #include "agent/image/image.h"
 #include "agent/inst/device.h"
 #include "agent/inst/inst.h"
-#include "agent/net/network.h"
 #include "agent/store/pool.h"
 
 #define W __attribute__((weak))
@@ -41,20 +40,6 @@ W bool project_allow_network(Agent *agent, const char *p, const char *n, GError 
 NONE(json_t *profile_load(Agent *agent, const char *project, const char *name, GError **error))
 W void warning_raise(Agent *agent, WarningType type, const char *project, const char *url, const char *message) { }
 W void warning_resolve(Agent *agent, WarningType type, const char *project, const char *url) { }
-W NetTable *net_table_new(Agent *agent) { return g_malloc0(8); }
-W void net_table_free(NetTable *t) { g_free(t); }
-W bool net_table_start(NetTable *t, GError **error) { return true; }
-W void net_table_stop(NetTable *t) { }
-NONE(json_t *net_find(NetTable *t, const char *p, const char *n, GError **error))
-NO(bool nic_validate(NetTable *t, const Nic *n, GError **error))
-NO(bool nic_start(NetTable *t, const Nic *n, json_t **r, GError **error))
-NO(bool nic_stop(NetTable *t, const Nic *n, GError **error))
-NO(bool nic_hotplug(NetTable *t, const Nic *n, pid_t pid, GError **error))
-NO(bool nic_hotunplug(NetTable *t, const Nic *n, pid_t pid, GError **error))
-NO(bool nic_update(NetTable *t, const Nic *n, json_t *o, GError **error))
-W bool nic_can_update_live(const Nic *n, const char *k) { return false; }
-W const char *nic_host_name(const Nic *n) { return NULL; }
-NONE(json_t *net_state_of_pid(pid_t pid, GError **error))
 NO(bool device_validate(Agent *a, const char *p, const Device *d, GError **error))
 NO(bool device_start(Agent *a, const Device *d, json_t **r, GError **error))
 NO(bool device_post_start(Agent *a, const Device *d, GError **error))
@@ -65,5 +50,5 @@ W bool device_can_hotplug(const Device *d) { return false; }
 NO(bool device_update(Agent *a, const Device *d, json_t *o, bool *r, GError **error))
 #define ROUTES(x) W const Route x[] = {{NULL, NULL, NULL, 0}};
 ROUTES(certificate_routes) ROUTES(info_routes)
-ROUTES(network_routes) ROUTES(profile_routes) ROUTES(project_routes)
+ROUTES(profile_routes) ROUTES(project_routes)
 ROUTES(resource_routes) ROUTES(warning_routes)

@@ -10,4 +10,3 @@ bool forward_check(json_t *net_config, const char *listen, json_t *body, GError 
 /* The lines of one forward, appended. */
 void forward_text(const char *listen, json_t *config, json_t *ports, GPtrArray *dnat,
                   GPtrArray *snat);
-extern const Route forward_routes[];

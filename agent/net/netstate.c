@@ -19,13 +19,12 @@
 static json_t *
 counters_json(const struct link_counters *c)
 {
-    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "bytes_received",
-                     (json_int_t) c->rx_bytes, "bytes_sent", (json_int_t) c->tx_bytes,
-                     "packets_received", (json_int_t) c->rx_packets, "packets_sent",
-                     (json_int_t) c->tx_packets, "errors_received", (json_int_t) c->rx_errors,
-                     "errors_sent", (json_int_t) c->tx_errors, "packets_dropped_outbound",
-                     (json_int_t) c->tx_dropped, "packets_dropped_inbound",
-                     (json_int_t) c->rx_dropped);
+    return json_pack(
+        "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "bytes_received", (json_int_t) c->rx_bytes,
+        "bytes_sent", (json_int_t) c->tx_bytes, "packets_received", (json_int_t) c->rx_packets,
+        "packets_sent", (json_int_t) c->tx_packets, "errors_received", (json_int_t) c->rx_errors,
+        "errors_sent", (json_int_t) c->tx_errors, "packets_dropped_outbound",
+        (json_int_t) c->tx_dropped, "packets_dropped_inbound", (json_int_t) c->rx_dropped);
 }
 
 static const char *
@@ -49,10 +48,10 @@ addresses_json(const GArray *addresses, int ifindex)
         const struct inet_address *one = &g_array_index(addresses, struct inet_address, i);
         if (one->ifindex == ifindex) {
             g_autofree char *netmask = g_strdup_printf("%d", one->prefix);
-            json_array_append_new(
-                list, json_pack("{s:s, s:s, s:s, s:s}", "family",
-                                one->family == AF_INET ? "inet" : "inet6", "address", one->text,
-                                "netmask", netmask, "scope", scope_name(one)));
+            json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:s}", "family",
+                                                  one->family == AF_INET ? "inet" : "inet6",
+                                                  "address", one->text, "netmask", netmask, "scope",
+                                                  scope_name(one)));
         }
     }
     return list;
@@ -76,8 +75,7 @@ link_json(const struct link_info *info, const GArray *addresses)
     return json_pack("{s:o, s:o, s:s, s:i, s:s, s:s}", "addresses",
                      addresses_json(addresses, info->index), "counters",
                      counters_json(&info->counters), "hwaddr", info->mac, "mtu", (int) info->mtu,
-                     "state", (info->flags & IFF_UP) != 0 ? "up" : "down", "type",
-                     type_name(info));
+                     "state", (info->flags & IFF_UP) != 0 ? "up" : "down", "type", type_name(info));
 }
 
 /* ---- instances ---- */
@@ -162,8 +160,7 @@ bridge_json(const struct link_info *bridge, const GArray *links)
     }
     return json_pack("{s:s, s:I, s:I, s:b, s:b, s:o}", "id", bridge->bridge_id, "forward_delay",
                      (json_int_t) bridge->forward_delay, "vlan_default", (json_int_t) 1, "stp",
-                     bridge->stp, "vlan_filtering", bridge->vlan_filtering, "upper_devices",
-                     upper);
+                     bridge->stp, "vlan_filtering", bridge->vlan_filtering, "upper_devices", upper);
 }
 
 static const struct link_info *
@@ -193,13 +190,12 @@ name_job(NlSock *sock, void *data, GError **error)
         job->result = link_json(info, addresses);
         bool bridge = strcmp(info->kind, "bridge") == 0;
         bool vlan = strcmp(info->kind, "vlan") == 0;
-        json_object_set_new(job->result, "bridge",
-                            bridge ? bridge_json(info, links) : json_null());
-        json_object_set_new(
-            job->result, "vlan",
-            vlan ? json_pack("{s:s, s:I}", "lower_device", lower != NULL ? lower->name : "", "vid",
-                             (json_int_t) info->vlan_id)
-                 : json_null());
+        json_object_set_new(job->result, "bridge", bridge ? bridge_json(info, links) : json_null());
+        json_object_set_new(job->result, "vlan",
+                            vlan ? json_pack("{s:s, s:I}", "lower_device",
+                                             lower != NULL ? lower->name : "", "vid",
+                                             (json_int_t) info->vlan_id)
+                                 : json_null());
         json_object_set_new(job->result, "bond", json_null());
         json_object_set_new(job->result, "ovn", json_null());
         return true;

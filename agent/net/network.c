@@ -15,7 +15,7 @@
 
 #include "agent/api/warning.h"
 #include "agent/auth/project.h"
-#include "agent/net/acl.h"
+#include "agent/net/netacl.h"
 #include "agent/net/bridge.h"
 #include "agent/net/dnsmasq.h"
 #include "agent/net/firewall.h"
@@ -211,7 +211,7 @@ netobj_firewall(Network *net, GError **error)
     g_auto(GStrv) snat = NULL;
     family_rules(net, 4, &rules.ipv4, &subnet4);
     family_rules(net, 6, &rules.ipv6, &subnet6);
-    if (!acl_rules_of(net, &acl, error) || !forward_rules_of(net, &dnat, &snat, error)) {
+    if (!netacl_rules_of(net, &acl, error) || !forward_rules_of(net, &dnat, &snat, error)) {
         return false;
     }
     rules.acl_rules = acl;

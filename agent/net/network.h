@@ -48,4 +48,5 @@ const char *nic_host_name(const Nic *nic);
 /* ifname → {"addresses":[],"counters":{},"hwaddr","mtu","state","type","host_name"} of the network
  * namespace of 'pid' (0: ours), as REST's state shows it; a new reference. Yields. */
 json_t *net_state_of_pid(pid_t pid, GError **error);
-extern const Route network_routes[]; /* networks, leases, state, forwards, ACLs */
+extern const Route network_routes[]; /* networks, leases, state */
+extern const Route netacl_routes[], forward_routes[];

@@ -51,8 +51,7 @@ resolve_network(NicUse *use, const char *name, GError **error)
     }
     use->driver = nicuse_driver(netobj_is(use->net, "bridge") ? "bridged" : use->net->row->type);
     if (use->driver == NULL) {
-        return haw_fail(error, HAW_INVALID, "Unsupported network type \"%s\"",
-                        use->net->row->type);
+        return haw_fail(error, HAW_INVALID, "Unsupported network type \"%s\"", use->net->row->type);
     }
     g_auto(GStrv) fixed = g_strsplit(use->driver->fixed_by_network, " ", -1);
     for (char **key = fixed; *key != NULL; key++) {
@@ -179,8 +178,8 @@ nicuse_routes(const NicUse *use, int family)
 {
     const char *inside = nicuse_ip(use, family, "routes");
     const char *outside = nicuse_ip(use, family, "routes.external");
-    g_autofree char *both = g_strdup_printf("%s,%s", inside != NULL ? inside : "",
-                                            outside != NULL ? outside : "");
+    g_autofree char *both =
+        g_strdup_printf("%s,%s", inside != NULL ? inside : "", outside != NULL ? outside : "");
     return grammar_list(both);
 }
 
@@ -202,10 +201,9 @@ static char *
 free_name(const NicUse *use)
 {
     Agent *agent = netobj_agent(use->table);
-    g_autoptr(Inst) inst = agent->instances != NULL
-                               ? inst_find(agent->instances, use->nic->project, use->nic->inst,
-                                           NULL)
-                               : NULL;
+    g_autoptr(Inst) inst = agent->instances != NULL ? inst_find(agent->instances, use->nic->project,
+                                                                use->nic->inst, NULL)
+                                                    : NULL;
     g_autoptr(GHashTable) taken = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     const char *device;
     json_t *config;
@@ -242,9 +240,8 @@ char *
 nicuse_new_host_name(const NicUse *use, const char *prefix)
 {
     Agent *agent = netobj_agent(use->table);
-    const char *mode = agent->settings != NULL
-                           ? settings_get(agent->settings, "instances.nic.host_name")
-                           : NULL;
+    const char *mode =
+        agent->settings != NULL ? settings_get(agent->settings, "instances.nic.host_name") : NULL;
     const char *mac = nicuse_mac(use);
     if (mode != NULL && strcmp(mode, "mac") == 0 && strlen(mac) == 17) {
         g_auto(GStrv) bytes = g_strsplit(mac + 3, ":", -1);
@@ -432,10 +429,18 @@ nic_hotunplug(NetTable *table, const Nic *nic, pid_t pid, GError **error)
 }
 
 static const char *const live_keys[] = {
-    "limits.ingress",          "limits.egress",           "limits.max",
-    "limits.priority",         "ipv4.routes",             "ipv6.routes",
-    "ipv4.routes.external",    "ipv6.routes.external",    "ipv4.address",
-    "ipv6.address",            "security.mac_filtering",  "security.ipv4_filtering",
+    "limits.ingress",
+    "limits.egress",
+    "limits.max",
+    "limits.priority",
+    "ipv4.routes",
+    "ipv6.routes",
+    "ipv4.routes.external",
+    "ipv6.routes.external",
+    "ipv4.address",
+    "ipv6.address",
+    "security.mac_filtering",
+    "security.ipv4_filtering",
     "security.ipv6_filtering",
 };
 

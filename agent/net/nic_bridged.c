@@ -177,8 +177,8 @@ set_filter(NicUse *use, const char *host, const char *address4, const char *addr
 static bool
 set_lease(NicUse *use, const char *address4, const char *address6, GError **error)
 {
-    if (use->net == NULL || (netobj_address(use->net, 4) == NULL &&
-                             netobj_address(use->net, 6) == NULL)) {
+    if (use->net == NULL ||
+        (netobj_address(use->net, 4) == NULL && netobj_address(use->net, 6) == NULL)) {
         return true;
     }
     return dnsmasq_set_host(use->net, use->label, nicuse_mac(use), address4, address6,
@@ -193,8 +193,7 @@ apply(NicUse *use, const char *host, GError **error)
     bool none6;
     g_auto(FiberHold) hold = use->net != NULL ? fiber_hold(&use->net->lock) : NULL;
     struct dnsmasq_host *reserved = use->net != NULL ? own_host(use->net, use->label) : NULL;
-    g_autofree char *four =
-        address_of(use, 4, reserved != NULL ? reserved->ipv4 : NULL, &none4);
+    g_autofree char *four = address_of(use, 4, reserved != NULL ? reserved->ipv4 : NULL, &none4);
     g_autofree char *six = address_of(use, 6, reserved != NULL ? reserved->ipv6 : NULL, &none6);
     dnsmasq_host_free(reserved);
     return set_lease(use, four, six, error) && set_filter(use, host, four, six, error);
@@ -296,9 +295,10 @@ bridged_update(NicUse *use, json_t *old_config, GError **error)
     if (host == NULL) { /* stopped: only what the network serves */
         return nicuse_volatile(use, "hwaddr") == NULL || apply(use, NULL, error);
     }
-    if (!filters(use) && (keys_get_bool(old_config, "security.mac_filtering", false) ||
-                          keys_get_bool(old_config, "security.ipv4_filtering", false) ||
-                          keys_get_bool(old_config, "security.ipv6_filtering", false)) &&
+    if (!filters(use) &&
+        (keys_get_bool(old_config, "security.mac_filtering", false) ||
+         keys_get_bool(old_config, "security.ipv4_filtering", false) ||
+         keys_get_bool(old_config, "security.ipv6_filtering", false)) &&
         !firewall_nic_clear(use->label, error)) {
         return false;
     }
@@ -358,8 +358,8 @@ check_static(NicUse *use, int family, GError **error)
 static bool
 bridged_check(NicUse *use, GError **error)
 {
-    bool filter = nicuse_bool(use, "security.ipv4_filtering") ||
-                  nicuse_bool(use, "security.ipv6_filtering");
+    bool filter =
+        nicuse_bool(use, "security.ipv4_filtering") || nicuse_bool(use, "security.ipv6_filtering");
     if (use->parent == NULL) {
         return haw_fail(error, HAW_INVALID, "Missing required option \"parent\"");
     }
@@ -368,8 +368,7 @@ bridged_check(NicUse *use, GError **error)
                         "IP filtering cannot be used with \"vlan\" or \"vlan.tagged\"");
     }
     if (use->net != NULL && g_strcmp0(use->vlan, "0") == 0) {
-        return haw_fail(error, HAW_INVALID,
-                        "VLAN ID 0 is not allowed for native Linux bridges");
+        return haw_fail(error, HAW_INVALID, "VLAN ID 0 is not allowed for native Linux bridges");
     }
     return check_static(use, 4, error) && check_static(use, 6, error);
 }
@@ -408,8 +407,8 @@ static bool
 p2p_update(NicUse *use, json_t *old_config, GError **error)
 {
     g_autofree char *host = g_strdup(nicuse_volatile(use, "host_name"));
-    return host == NULL || (update_limits(use, old_config, error) &&
-                            update_routes(use, host, old_config, error));
+    return host == NULL ||
+           (update_limits(use, old_config, error) && update_routes(use, host, old_config, error));
 }
 
 const struct nic_driver nic_p2p = {

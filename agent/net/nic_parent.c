@@ -171,7 +171,9 @@ static bool
 look_job(NlSock *sock, void *data, GError **error)
 {
     struct job *job = data;
-    g_set_str(&job->link, job->ifname);
+    if (job->link == NULL) {
+        job->link = g_strdup(job->ifname);
+    }
     return make_base(sock, job, error);
 }
 
@@ -195,11 +197,10 @@ note_before(NicUse *use, const struct job *job)
 static void
 forget_before(NicUse *use)
 {
-    static const char *const keys[] = {"last_state.created",       "last_state.hwaddr",
-                                       "last_state.mtu",           "last_state.vf.id",
-                                       "last_state.vf.parent",     "last_state.vf.hwaddr",
-                                       "last_state.vf.vlan",       "last_state.vf.spoofcheck",
-                                       "host_name"};
+    static const char *const keys[] = {
+        "last_state.created", "last_state.hwaddr",        "last_state.mtu",
+        "last_state.vf.id",   "last_state.vf.parent",     "last_state.vf.hwaddr",
+        "last_state.vf.vlan", "last_state.vf.spoofcheck", "host_name"};
     for (size_t i = 0; i < G_N_ELEMENTS(keys); i++) {
         nicuse_set_volatile(use, keys[i], NULL);
     }
@@ -300,8 +301,7 @@ const struct nic_driver nic_physical = {
 
 /* ---- sriov ---- */
 
-static int
-sysfs_number(const char *format, ...) G_GNUC_PRINTF(1, 2);
+static int sysfs_number(const char *format, ...) G_GNUC_PRINTF(1, 2);
 static int
 sysfs_number(const char *format, ...)
 {
@@ -325,9 +325,9 @@ vf_ifname(const char *pf, int vf)
 
 struct vf_job {
     const char *pf;
-    char *ifname;             /* owned: the chosen VF's netdev */
+    char *ifname; /* owned: the chosen VF's netdev */
     int vf;
-    char **reserved;          /* host names that other NICs hold */
+    char **reserved; /* host names that other NICs hold */
     struct link_info before;
     const char *mac;
     int vlan, spoofcheck;

@@ -23,7 +23,7 @@ static const int families[] = {4, 6};
 struct job {
     NicUse *use; /* only its config is read while the fiber waits */
     const char *host;
-    char *parent; /* owned, NULL for none */
+    char *parent;                     /* owned, NULL for none */
     char **addresses[2], **routes[2]; /* owned */
     const char *gateway[2];           /* the host side's addresses */
     bool parent_created;
@@ -245,9 +245,9 @@ routed_stop(NicUse *use, GError **error)
     g_autofree char *host = g_strdup(nicuse_volatile(use, "host_name"));
     struct job job = job_of(use);
     job.parent_created = g_strcmp0(nicuse_volatile(use, "last_state.created"), "true") == 0;
-    bool ok = host == NULL ||
-              (netjob_run(unset_job, &job, error) && veth_remove(host, error) &&
-               firewall_rpf_clear(use->label, error) && veth_clear_limits(use, error));
+    bool ok =
+        host == NULL || (netjob_run(unset_job, &job, error) && veth_remove(host, error) &&
+                         firewall_rpf_clear(use->label, error) && veth_clear_limits(use, error));
     job_done(&job);
     if (ok) {
         nicuse_set_volatile(use, "last_state.created", NULL);
@@ -336,8 +336,9 @@ routed_check(NicUse *use, GError **error)
         }
     }
     if (use->vlan != NULL && use->parent == NULL) {
-        return haw_fail(error, HAW_INVALID, "The vlan setting can only be used when combined with "
-                                            "a parent interface");
+        return haw_fail(error, HAW_INVALID,
+                        "The vlan setting can only be used when combined with "
+                        "a parent interface");
     }
     return true;
 }

@@ -5,15 +5,15 @@
 
 struct nic_driver;
 typedef struct NicUse {
-    NetTable *table;                 /* borrowed, as is the Nic */
+    NetTable *table; /* borrowed, as is the Nic */
     const Nic *nic;
     const struct nic_driver *driver;
-    Network *net;                    /* shares; NULL for a NIC with nictype only, and for a bridged
+    Network *net;        /* shares; NULL for a NIC with nictype only, and for a bridged
                                         one whose parent is no network of ours */
-    char *parent, *vlan;             /* owned; of the device or of its network; NULL for none */
-    guint mtu;                       /* 0: the parent's */
+    char *parent, *vlan; /* owned; of the device or of its network; NULL for none */
+    guint mtu;           /* 0: the parent's */
     bool gvrp;
-    char *label;                     /* owned: "[project_]instance.device" */
+    char *label; /* owned: "[project_]instance.device" */
 } NicUse;
 
 /* Which NIC this is: its kind and network. INVALID with LXD's words. Yields. */

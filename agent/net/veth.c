@@ -211,8 +211,7 @@ veth_make(NicUse *use, struct veth_spec *spec, GError **error)
 {
     const char *configured = nicuse_get(use, "host_name");
     const char *queue = nicuse_get(use, "queue.tx.length");
-    spec->host =
-        configured != NULL ? g_strdup(configured) : nicuse_new_host_name(use, "veth");
+    spec->host = configured != NULL ? g_strdup(configured) : nicuse_new_host_name(use, "veth");
     spec->peer = ids_ifname("veth");
     struct job job = {.spec = spec,
                       .mac = nicuse_mac(use),
@@ -227,8 +226,7 @@ veth_make(NicUse *use, struct veth_spec *spec, GError **error)
         return false;
     }
     nicuse_set_volatile(use, "host_name", spec->host);
-    if (job.no_police &&
-        !firewall_limit_set(use->label, spec->host, job.egress, error)) {
+    if (job.no_police && !firewall_limit_set(use->label, spec->host, job.egress, error)) {
         veth_remove(spec->host, NULL);
         nicuse_set_volatile(use, "host_name", NULL);
         return false;

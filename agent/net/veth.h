@@ -4,11 +4,11 @@
 #include "agent/net/nicuse.h"
 
 struct veth_spec {
-    char *host, *peer;    /* owned */
-    const char *bridge;   /* NULL: not in one */
-    char **routes[2];     /* owned: IPv4, IPv6 prefixes that lead to the instance */
+    char *host, *peer;     /* owned */
+    const char *bridge;    /* NULL: not in one */
+    char **routes[2];      /* owned: IPv4, IPv6 prefixes that lead to the instance */
     const char *route_dev; /* NULL: the host side */
-    const char *vlan;     /* "none", a number, NULL: the bridge's default */
+    const char *vlan;      /* "none", a number, NULL: the bridge's default */
     const char *vlan_tagged;
     bool isolated, no_ipv6;
 };

@@ -1,4 +1,4 @@
-/* Rows of network ACLs. Called by agent/net/acl_api.c and acl.c. */
+/* Rows of network ACLs. Called by agent/net/netacl_api.c and acl.c. */
 #include "agent/state/acls.h"
 
 struct query {

@@ -3,8 +3,8 @@
  *     order inside an ACL means nothing.
  * C2  A bridge is filtered at the host's border only: never between two NICs of the bridge, and never
  *     by the name of an ACL, a network or a peer (that takes OVN).
- * Called by network.c (rules), acl_api.c (checks). */
-#include "agent/net/acl.h"
+ * Called by network.c (rules), netacl_api.c (checks). */
+#include "agent/net/netacl.h"
 
 #include <string.h>
 
@@ -268,7 +268,7 @@ check_direction(json_t *body, const char *direction, const char *const *names, G
 }
 
 bool
-acl_check(json_t *body, const char *const *names, GError **error)
+netacl_check(json_t *body, const char *const *names, GError **error)
 {
     const char *key;
     json_t *value;
@@ -285,7 +285,7 @@ acl_check(json_t *body, const char *const *names, GError **error)
 }
 
 bool
-acl_check_name(const char *name, GError **error)
+netacl_check_name(const char *name, GError **error)
 {
     if (name == NULL || *name == '\0') {
         return haw_fail(error, HAW_INVALID, "Name is required");
@@ -298,7 +298,7 @@ acl_check_name(const char *name, GError **error)
 }
 
 bool
-acl_check_exist(Agent *agent, const char *project, const char *list, GError **error)
+netacl_check_exist(Agent *agent, const char *project, const char *list, GError **error)
 {
     g_auto(GStrv) names = grammar_list(list);
     for (char **name = names; *name != NULL; name++) {
@@ -397,8 +397,8 @@ put_verdict(GString *text, const char *action, const char *log_name)
 }
 
 bool
-acl_rule_text(json_t *rule, const char *direction, const char *bridge, const char *log_name,
-              GPtrArray *lines, GError **error)
+netacl_rule_text(json_t *rule, const char *direction, const char *bridge, const char *log_name,
+                 GPtrArray *lines, GError **error)
 {
     const char *source = text_of(rule, "source");
     const char *destination = text_of(rule, "destination");
@@ -445,7 +445,7 @@ put_rules(json_t *rules, const char *direction, const char *action, const char *
         g_autofree char *log_name = strcmp(state, "logged") == 0
                                         ? g_strdup_printf("%s-%s-%zu", bridge, direction, i)
                                         : NULL;
-        if (!acl_rule_text(rule, direction, bridge, log_name, lines, error)) {
+        if (!netacl_rule_text(rule, direction, bridge, log_name, lines, error)) {
             return false;
         }
     }
@@ -470,7 +470,7 @@ put_default(Network *net, const char *direction, GPtrArray *lines)
 }
 
 bool
-acl_rules_of(Network *net, char ***ret_rules, GError **error)
+netacl_rules_of(Network *net, char ***ret_rules, GError **error)
 {
     static const char *const actions[] = {"drop", "reject", "allow"}; /* C1 */
     g_auto(GStrv) names = grammar_list(netobj_get(net, "security.acls"));
