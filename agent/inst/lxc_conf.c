@@ -155,7 +155,10 @@ static bool
 add_fixed(GString *out, int have, bool (*has)(const char *path), GError **error)
 {
     for (size_t i = 0; i < G_N_ELEMENTS(fixed); i++) {
-        if ((fixed[i].when & have) == fixed[i].when &&
+        const char *value = fixed[i].value;
+        g_autofree char *source = g_strndup(value, strcspn(value, " "));
+        bool host_path = strcmp(fixed[i].key, "lxc.mount.entry") == 0 && *source == '/';
+        if ((fixed[i].when & have) == fixed[i].when && (!host_path || has(source)) &&
             !add(out, fixed[i].key, fixed[i].value, error)) {
             return false;
         }
