@@ -361,7 +361,15 @@ make_secret(Request *req, GError **error)
                                              image_text(image, "fingerprint"), json_object());
 }
 
+/* The test hook of LXD's suite: what happens each images.auto_update_interval, now. */
+static bool
+refresh_all(Request *req, GError **error)
+{
+    return upkeep_update_all(req_agent(req), NULL, error) && req_reply(req, NULL);
+}
+
 const Route image_routes[] = {
+    {"GET", "/internal/testing/image-refresh", refresh_all, ROUTE_SOCKET},
     {"GET", "/1.0/images", list_images, ROUTE_UNTRUSTED},
     {"GET", "/1.0/images/{fingerprint}", get_image, ROUTE_UNTRUSTED},
     {"PUT", "/1.0/images/{fingerprint}", put_image, ROUTE_BODY_JSON},
