@@ -11,7 +11,7 @@
 size_t
 devhttp_head_size(const char *bytes, size_t size)
 {
-    const char *end = memmem(bytes, size, "\r\n\r\n", 4);
+    const char *end = size > 0 ? memmem(bytes, size, "\r\n\r\n", 4) : NULL;
 
     return end != NULL ? (size_t) (end - bytes) + 4 : 0;
 }

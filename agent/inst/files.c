@@ -92,6 +92,25 @@ announce(Request *req, Inst *inst, const char *action, const char *path)
                     json_pack("{s:s}", "path", path), action, "/1.0/instances/%s", inst_name(inst));
 }
 
+/* One call of the helper; *ret_reply and *ret_fd may be NULL. What is not there is "Not Found", in
+ * LXD's words, which clients look for. */
+static bool
+ask_helper(Request *req, json_t *request, const int *fds, size_t count, json_t **ret_reply,
+           int *ret_fd, GError **error)
+{
+    g_autoptr(GError) failure = NULL;
+
+    if (forkcall(req_agent(req), "forkfile", request, fds, count, 0, NULL, ret_reply, ret_fd,
+                 &failure)) {
+        return true;
+    }
+    if (haw_code(failure) == HAW_NOT_FOUND) {
+        return haw_fail(error, HAW_NOT_FOUND, "Not Found");
+    }
+    g_propagate_error(error, g_steal_pointer(&failure));
+    return false;
+}
+
 /* ---- GET, HEAD ---- */
 
 typedef struct {
@@ -208,8 +227,7 @@ handle_get(Request *req, GError **error)
     json_object_set_new(request, "what", json_string("get"));
     json_object_set_new(request, "path", json_string(path));
     json_object_set_new(request, "head", json_boolean(head));
-    if (!forkcall(req_agent(req), "forkfile", request, &place.place, 1, 0, NULL, &reply, &fd,
-                  error)) {
+    if (!ask_helper(req, request, &place.place, 1, &reply, &fd, error)) {
         return false;
     }
     bool ok = reply_file(req, reply, &fd, path, error);
@@ -294,7 +312,7 @@ handle_post(Request *req, GError **error)
     }
     haw_autofd int empty = open("/dev/null", O_RDONLY | O_CLOEXEC);
     int fds[] = {place.place, req_body_fd(req) >= 0 ? req_body_fd(req) : empty};
-    if (!forkcall(req_agent(req), "forkfile", request, fds, 2, 0, NULL, NULL, NULL, error)) {
+    if (!ask_helper(req, request, fds, 2, NULL, NULL, error)) {
         return false;
     }
     announce(req, inst, "instance-file-pushed", path);
@@ -316,8 +334,7 @@ handle_delete(Request *req, GError **error)
     json_t *request = place_request(&place);
     json_object_set_new(request, "what", json_string("delete"));
     json_object_set_new(request, "path", json_string(path));
-    if (!forkcall(req_agent(req), "forkfile", request, &place.place, 1, 0, NULL, NULL, NULL,
-                  error)) {
+    if (!ask_helper(req, request, &place.place, 1, NULL, NULL, error)) {
         return false;
     }
     announce(req, inst, "instance-file-deleted", path);
