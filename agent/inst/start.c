@@ -201,7 +201,8 @@ load_modules(Inst *inst, GError **error)
 static bool
 write_plain(const char *path, const char *text, GError **error)
 {
-    /* No fsync: it is made anew with each start. */
+    /* No fsync: it is made anew with each start. GLib does not cut a longer file that is there. */
+    unlink(path);
     if (!g_file_set_contents_full(path, text, -1, G_FILE_SET_CONTENTS_NONE, 0600, NULL)) {
         return haw_fail_errno(error, errno, "Write '%s'", path);
     }
