@@ -234,8 +234,14 @@ bool
 grammar_uint32(const char *v, GError **error)
 {
     gint64 number;
-    return EMPTY(v) || (*v != '+' && *v != '-' && whole_number(v, 0, G_MAXUINT32, &number)) ||
-           refuse(error, "Invalid value for uint32", v);
+    if (EMPTY(v) || (*v != '+' && *v != '-' && whole_number(v, 0, G_MAXUINT32, &number))) {
+        return true;
+    }
+    g_autofree char *quoted = grammar_quote(v);
+    bool digits = v[strspn(v, "0123456789")] == '\0';
+    return haw_fail(error, HAW_INVALID,
+                    "Invalid value for uint32 %s: strconv.ParseUint: parsing %s: %s", quoted,
+                    quoted, digits ? "value out of range" : "invalid syntax");
 }
 
 bool
@@ -556,7 +562,7 @@ grammar_compression(const char *v, GError **error)
         }
         return true;
     }
-    return refuse(error, "Compression algorithm isn't currently supported", words[0]);
+    return refuse(error, "Invalid compression algorithm", words[0]);
 }
 
 char **

@@ -37,16 +37,6 @@ privilege(const char *v, GError **error)
 }
 
 static bool
-count(const char *v, GError **error)
-{
-    gint64 number;
-    if (!grammar_parse_int64(v, &number, error)) {
-        return false;
-    }
-    return number >= 0 || haw_fail(error, HAW_INVALID, "Value isn't within valid range: %s", v);
-}
-
-static bool
 path_list(const char *v, GError **error)
 {
     g_auto(GStrv) paths = grammar_list(v);
@@ -121,14 +111,14 @@ const Key keys_project[] = {
       "Architecture that is taken from a mixed image server."),
     P("images.remote_cache_expiry", "int64", grammar_int64, NULL,
       "Days after which an unused cached image goes."),
-    P("limits.containers", "count", count, NULL, "Most containers."),
-    P("limits.cpu", "count", count, NULL, "Most CPUs, summed over instances."),
+    P("limits.containers", "count", grammar_uint32, NULL, "Most containers."),
+    P("limits.cpu", "count", grammar_uint32, NULL, "Most CPUs, summed over instances."),
     P("limits.disk", "size", grammar_size, NULL, "Most disk space, summed."),
-    P("limits.instances", "count", count, NULL, "Most instances."),
+    P("limits.instances", "count", grammar_uint32, NULL, "Most instances."),
     P("limits.memory", "size", grammar_size, NULL, "Most memory, summed over instances."),
-    P("limits.networks", "count", count, NULL, "Most networks."),
-    P("limits.processes", "count", count, NULL, "Most processes, summed over instances."),
-    P("limits.virtual-machines", "count", count, NULL, "Most virtual machines."),
+    P("limits.networks", "count", grammar_uint32, NULL, "Most networks."),
+    P("limits.processes", "count", grammar_uint32, NULL, "Most processes, summed over instances."),
+    P("limits.virtual-machines", "count", grammar_uint32, NULL, "Most virtual machines."),
     P("restricted", "bool", grammar_bool, "false", "Whether restricted.* are obeyed."),
     P("restricted.backups", "block|allow", allow_block, "block", "Backups of instances."),
     P("restricted.cluster.groups", "list", NULL, NULL, "Cluster groups to place on."),

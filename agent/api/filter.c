@@ -76,7 +76,9 @@ compile(const char *value, GError **error)
 {
     g_autoptr(GError) why = NULL;
     bool anchored = strpbrk(value, "^$") != NULL;
-    g_autofree char *pattern = g_strdup_printf(anchored ? "%s" : "^(?:%s)$", value);
+    /* A pattern made to backtrack for ever gives up, and does not match. */
+    g_autofree char *pattern = g_strdup_printf(
+        anchored ? "(*LIMIT_MATCH=20000)%s" : "(*LIMIT_MATCH=20000)^(?:%s)$", value);
     GRegex *regex = g_regex_new(pattern, G_REGEX_CASELESS | G_REGEX_DOLLAR_ENDONLY, 0, &why);
     if (regex == NULL) {
         haw_fail(error, HAW_INVALID, "Invalid filter: %s", why->message);
@@ -122,6 +124,10 @@ filter_parse(const char *text, GError **error)
     filter->clauses = g_ptr_array_new_with_free_func(clause_free);
     if (text == NULL) {
         return g_steal_pointer(&filter);
+    }
+    if (!g_utf8_validate(text, -1, NULL)) {
+        haw_fail(error, HAW_INVALID, "Invalid filter: not UTF-8");
+        return NULL;
     }
     g_auto(GStrv) words = split_words(text);
     char **at = words;

@@ -151,7 +151,8 @@ check_value(const char *name, const char *value, GError **error)
     return haw_fail(error, HAW_INVALID, "cannot set '%s' to '%s': %s", name, shown, text);
 }
 
-/* The changes of 'wanted' as name → text ("" unsets); the first error in order of names. */
+/* The changes of 'wanted' as name → text ("" unsets, true keeps); the first error in order of
+ * names. */
 static json_t *
 read_wanted(json_t *wanted, GError **error)
 {
@@ -165,7 +166,8 @@ read_wanted(json_t *wanted, GError **error)
         g_autoptr(GError) why = NULL;
         const Key *key = keys_find(keys_server, name);
         if (key != NULL && (key->flags & KEY_HIDDEN) && json_is_true(value)) {
-            continue; /* "keep it": what GET showed */
+            json_object_set_new(changes, name, json_true()); /* "keep it": what GET showed */
+            continue;
         }
         if (!json_is_string(value) && !json_is_null(value)) {
             haw_fail(&why, HAW_INVALID, "cannot set '%s': invalid type %s", name, go_kind(value));
@@ -252,13 +254,16 @@ diff(Settings *settings, json_t *changes, bool replace, GError **error)
     g_hash_table_iter_init(&iter, settings->values);
     while (replace && g_hash_table_iter_next(&iter, &held, NULL)) {
         const Key *key = keys_find(keys_server, held);
-        bool kept = key != NULL && (key->flags & (KEY_PREFIX | KEY_HIDDEN));
+        bool kept = key != NULL && (key->flags & KEY_PREFIX);
         if (!kept && json_object_get(changes, held) == NULL) {
             json_object_set_new(changes, held, json_string(""));
         }
     }
     json_object_foreach (changes, name, value) {
         g_autofree char *text = NULL;
+        if (json_is_true(value)) {
+            continue;
+        }
         if (!normalise(name, json_string_value(value), &text, error)) {
             return NULL;
         }
