@@ -351,22 +351,28 @@ set_layer(int fs, const char *key, int fd, GError **error)
            haw_fail_errno(error, errno, "overlay: set %s", key);
 }
 
+/* The clones live while their descriptors are open: the caller keeps them until the mount is made. */
 static bool
-set_layers(int fs, const struct mnt_overlay *spec, int userns, GError **error)
+set_layers(int fs, const struct mnt_overlay *spec, int userns, GArray *trees, GError **error)
 {
     for (const char *const *lower = spec->lowers; *lower != NULL; lower++) {
-        haw_autofd int tree = clone_mount(*lower, userns, error);
-        if (tree < 0 || !set_layer(fs, "lowerdir+", tree, error)) {
+        int tree = clone_mount(*lower, userns, error);
+        if (tree < 0) {
+            return false;
+        }
+        g_array_append_val(trees, tree);
+        if (!set_layer(fs, "lowerdir+", tree, error)) {
             return false;
         }
     }
     if (spec->upper_parent == NULL) {
         return true;
     }
-    haw_autofd int tree = clone_mount(spec->upper_parent, userns, error);
+    int tree = clone_mount(spec->upper_parent, userns, error);
     if (tree < 0) {
         return false;
     }
+    g_array_append_val(trees, tree);
     haw_autofd int upper = openat(tree, "upper", O_PATH | O_DIRECTORY | O_CLOEXEC);
     haw_autofd int work = openat(tree, "work", O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (upper < 0 || work < 0) {
@@ -387,7 +393,21 @@ overlay_create(int fs, const struct mnt_overlay *spec, GError **error)
     if (uid != 0 || gid != 0) {
         become(0, 0);
     }
-    return ok || haw_fail_errno(error, err, "mount the overlay '%s'", spec->target);
+    if (ok) {
+        return true;
+    }
+    /* The kernel leaves its reason in the descriptor: "e overlay: …". */
+    char why[256];
+    ssize_t n = read(fs, why, sizeof why - 1);
+    why[MAX(n, 0)] = '\0';
+    return haw_fail_errno(error, err, "mount the overlay '%s'%s%s", spec->target, n > 2 ? ": " : "",
+                          n > 2 ? why + 2 : "");
+}
+
+static void
+close_tree(void *fd)
+{
+    fd_close(fd);
 }
 
 bool
@@ -408,7 +428,9 @@ mnt_overlay(const struct mnt_overlay *spec, GError **error)
     for (size_t i = 0; i < G_N_ELEMENTS(options); i++) {
         syscall(SYS_fsconfig, fs, FSCONFIG_SET_STRING, options[i][0], options[i][1], 0);
     }
-    if (!set_layers(fs, spec, userns, error) || !overlay_create(fs, spec, error)) {
+    g_autoptr(GArray) trees = g_array_new(FALSE, FALSE, sizeof(int));
+    g_array_set_clear_func(trees, close_tree);
+    if (!set_layers(fs, spec, userns, trees, error) || !overlay_create(fs, spec, error)) {
         return false;
     }
     haw_autofd int mounted = (int) syscall(SYS_fsmount, fs, FSMOUNT_CLOEXEC, 0);

@@ -1,95 +1,7 @@
 /* agent/store: V1, V2, V3, N1, N2, R1 to R3 on a pool of the driver 'dir', with custom volumes (they
  * need no root). The world outside (warnings, paths) is faked. */
-#include "agent/store/shelf.h"
-
-#include "agent/api/warning.h"
 #include "agent/store/schedule.h"
-#include "agent/store/files.h"
-#include "base/fd.h"
-#include "base/log.h"
-
-#include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-/* Weak: the agent's own are taken where they are linked. */
-__attribute__((weak)) void
-warning_raise(Agent *agent, WarningType type, const char *project, const char *entity_url,
-              const char *message)
-{
-}
-
-__attribute__((weak)) void
-warning_resolve(Agent *agent, WarningType type, const char *project, const char *entity_url)
-{
-}
-
-__attribute__((weak)) char *
-agent_path(const Agent *agent, const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    g_autofree char *tail = g_strdup_vprintf(format, args);
-    va_end(args);
-    return g_build_filename(agent->dir, tail, NULL);
-}
-
-typedef struct {
-    Agent agent;
-    PoolTable *table;
-} Fixture;
-
-static void
-up(Fixture *f, const char *dir)
-{
-    g_autoptr(GError) error = NULL;
-    f->agent.dir = g_strdup(dir);
-    g_autofree char *db = g_build_filename(dir, "db", NULL);
-    f->agent.db = db_open(db, &error);
-    g_assert_no_error(error);
-    f->table = f->agent.pools = pool_table_new(&f->agent);
-    pool_table_start(f->table, &error);
-    g_assert_no_error(error);
-}
-
-static void
-down(Fixture *f)
-{
-    pool_table_stop(f->table);
-    for (int i = 0; i < 5; i++) {
-        fiber_sleep_ms(20, NULL, NULL); /* the minute task sees its cancel */
-    }
-    pool_table_free(f->table);
-    db_close(f->agent.db);
-    g_free(f->agent.dir);
-}
-
-typedef void (*Body)(Fixture *f, const char *dir);
-
-static void
-body_fiber(void *data)
-{
-    g_autofree char *dir = g_dir_make_tmp("haw-store-XXXXXX", NULL);
-    Fixture f = {0};
-    g_autoptr(GError) error = NULL;
-    up(&f, dir);
-    json_t *config = json_object();
-    pool_create(f.table, "p1", "dir", "", config, &error);
-    g_assert_no_error(error);
-    json_decref(config);
-    ((Body) data)(&f, dir);
-    down(&f);
-    files_remove(dir, NULL);
-}
-
-static void
-run(gconstpointer body)
-{
-    fiber_start("test", body_fiber, (void *) body);
-    while (fiber_count() > 0) {
-        g_main_context_iteration(NULL, TRUE);
-    }
-}
+#include "tests/fakes/store_fixture.h"
 
 static const Vol v1 = {.pool = "p1", .project = "default", .type = VOL_CUSTOM, .name = "v1"};
 static const Vol v1s0 = {
@@ -336,24 +248,28 @@ main(int argc, char **argv)
     log_set_level(LOG_LEVEL_ERROR);
     static const struct {
         const char *name;
-        Body body;
+        Case test;
     } cases[] = {
-        {"restore-brings-the-snapshot-back", restore_brings_the_snapshot_back},
-        {"copy-takes-snapshots-along", copy_takes_snapshots_along},
-        {"name-in-use-is-refused", name_in_use_is_refused},
-        {"failed-creation-leaves-nothing", failed_creation_leaves_nothing},
-        {"rename-moves-snapshots-too", rename_moves_snapshots_too},
-        {"deleted-volume-is-gone-with-rows-and-bytes", deleted_volume_is_gone_with_rows_and_bytes},
-        {"held-volume-is-not-deleted", held_volume_is_not_deleted},
-        {"directory-without-row-is-removed-at-start", directory_without_row_is_removed_at_start},
-        {"row-without-directory-is-removed-at-start", row_without_directory_is_removed_at_start},
-        {"pool-without-mark-keeps-its-rows", pool_without_mark_keeps_its_rows},
-        {"rename-cut-short-is-finished-at-start", rename_cut_short_is_finished_at_start},
-        {"pool-in-use-is-not-deleted", pool_in_use_is_not_deleted},
+        {"restore-brings-the-snapshot-back", {"dir", NULL, restore_brings_the_snapshot_back}},
+        {"copy-takes-snapshots-along", {"dir", NULL, copy_takes_snapshots_along}},
+        {"name-in-use-is-refused", {"dir", NULL, name_in_use_is_refused}},
+        {"failed-creation-leaves-nothing", {"dir", NULL, failed_creation_leaves_nothing}},
+        {"rename-moves-snapshots-too", {"dir", NULL, rename_moves_snapshots_too}},
+        {"deleted-volume-is-gone-with-rows-and-bytes",
+         {"dir", NULL, deleted_volume_is_gone_with_rows_and_bytes}},
+        {"held-volume-is-not-deleted", {"dir", NULL, held_volume_is_not_deleted}},
+        {"directory-without-row-is-removed-at-start",
+         {"dir", NULL, directory_without_row_is_removed_at_start}},
+        {"row-without-directory-is-removed-at-start",
+         {"dir", NULL, row_without_directory_is_removed_at_start}},
+        {"pool-without-mark-keeps-its-rows", {"dir", NULL, pool_without_mark_keeps_its_rows}},
+        {"rename-cut-short-is-finished-at-start",
+         {"dir", NULL, rename_cut_short_is_finished_at_start}},
+        {"pool-in-use-is-not-deleted", {"dir", NULL, pool_in_use_is_not_deleted}},
     };
     for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
         g_autofree char *path = g_strconcat("/volume/", cases[i].name, NULL);
-        g_test_add_data_func(path, (gconstpointer) cases[i].body, run);
+        g_test_add_data_func(path, &cases[i].test, run_case);
     }
     g_test_add_func("/schedule/snapshot-names-count-up", snapshot_names_count_up);
     return g_test_run();
