@@ -85,7 +85,9 @@ sysfs_list(const char *format, ...)
     if (dir != NULL) {
         closedir(dir);
     }
-    qsort(names->pdata, names->len, sizeof(void *), compare);
+    if (names->len > 0) {
+        qsort(names->pdata, names->len, sizeof(void *), compare);
+    }
     g_ptr_array_add(names, NULL);
     return (char **) g_ptr_array_free(names, FALSE);
 }

@@ -207,6 +207,20 @@ set_flag(json_t *image, json_t *body, const char *key, bool keep)
     }
 }
 
+/* "lxc image unset-property" sends an empty value. */
+static void
+drop_empty(json_t *properties)
+{
+    const char *key;
+    json_t *value;
+    void *next;
+    json_object_foreach_safe (properties, next, key, value) {
+        if (json_string_length(value) == 0) {
+            json_object_del(properties, key);
+        }
+    }
+}
+
 static bool
 change_image(Request *req, bool patch, GError **error)
 {
@@ -227,6 +241,7 @@ change_image(Request *req, bool patch, GError **error)
         json_object_set_new(image, "properties",
                             json_is_object(properties) ? json_incref(properties) : json_object());
     }
+    drop_empty(json_object_get(image, "properties"));
     if (json_is_string(json_object_get(body, "expires_at"))) {
         json_object_set(image, "expires_at", json_object_get(body, "expires_at"));
     }
