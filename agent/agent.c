@@ -206,12 +206,21 @@ start_up(void *data)
              KI("took_ms", (clock_mono_us() - began) / 1000));
 }
 
+/* hawserd-fork beside us, else ourselves (forkmain.c says why). */
+static char *
+helper_path(void)
+{
+    g_autofree char *own = g_file_read_link("/proc/self/exe", NULL);
+    g_autofree char *helper = g_strconcat(own, "-fork", NULL);
+    return access(helper, X_OK) == 0 ? g_steal_pointer(&helper) : g_steal_pointer(&own);
+}
+
 Agent *
 agent_new(const AgentOptions *options, AgentDone done, void *data, GError **error)
 {
     g_autoptr(Agent) agent = g_new0(Agent, 1);
     agent->dir = g_canonicalize_filename(options->dir, NULL);
-    agent->exe = g_file_read_link("/proc/self/exe", NULL);
+    agent->exe = helper_path();
     agent->group = g_strdup(options->group);
     agent->debug = options->debug;
     agent->stopping = g_cancellable_new();

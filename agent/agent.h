@@ -19,7 +19,7 @@ typedef struct InstTable InstTable;   /* inst/inst.h */
 typedef struct Agent {
     char
         *dir; /* /var/lib/hawser: unix.socket, database/, containers/, images/, storage-pools/, … */
-    char *exe;   /* our own binary, for 'hawserd fork…' helpers */
+    char *exe;   /* the binary of the 'fork…' helpers */
     char *group; /* of the unix socket, NULL for root's */
     bool debug;
     bool ready;             /* start-up is complete */
