@@ -200,6 +200,7 @@ rename_held(Inst *inst, const char *name, GError **error)
         return false;
     }
     crash_point("rename");
+    plug_forget_all(inst);
     bool ok = vol_rename(inst->agent->pools, &vol, name, error);
     crash_point("rename");
     ok = ok && record_rename(inst, name, error);
@@ -213,7 +214,7 @@ rename_held(Inst *inst, const char *name, GError **error)
                                        "volatile.cloud-init.instance-id", uuid),
                              error);
     }
-    return ok;
+    return plug_settle_all(inst, ok ? error : NULL) && ok;
 }
 
 bool

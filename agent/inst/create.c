@@ -180,7 +180,7 @@ create_finish(Inst *inst, const char *trigger, GError **error)
     json_object_set_new(changes, CREATE_UNFINISHED, json_null());
     json_object_set_new(changes, "volatile.apply_template", json_string(trigger));
     crash_point("create");
-    if (!inst_set_config(inst, changes, error)) {
+    if (!inst_set_config(inst, changes, error) || !plug_settle_all(inst, error)) {
         return false;
     }
     crash_point("create");

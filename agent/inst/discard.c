@@ -4,6 +4,7 @@
  * Called by api/instances.c, lifecycle.c (ephemeral ones) and create.c (undo). Main loop. */
 #include "agent/inst/discard.h"
 #include "agent/image/image.h"
+#include "agent/inst/plug.h"
 #include "base/crash.h"
 #include "base/fd.h"
 
@@ -36,6 +37,7 @@ discard_instance(Inst *inst, GError **error)
     }
     crash_point("delete");
     discard_files(inst->agent, inst->object);
+    plug_forget_all(inst);
     crash_point("delete");
     if (!record_delete(inst, error)) { /* W1 */
         return haw_push(error, "Failed deleting instance record");

@@ -139,7 +139,11 @@ take_nic_items(json_t *items, json_t *block, int index)
     json_object_foreach (block, key, value) {
         g_auto(GStrv) parts = g_strsplit(key, "%d", 2);
         g_autofree char *full = g_strjoinv(number, parts);
-        json_array_append_new(items, json_pack("[s,O]", full, value));
+        size_t many = json_is_array(value) ? json_array_size(value) : 1;
+        for (size_t i = 0; i < many; i++) {
+            json_t *one = json_is_array(value) ? json_array_get(value, i) : value;
+            json_array_append_new(items, json_pack("[s,O]", full, one));
+        }
     }
 }
 
@@ -295,10 +299,70 @@ plug_stop_all(Inst *inst, json_t *changes)
 
 /* ---- changes ---- */
 
+/* A NIC of a stopped instance: its network reserves its addresses. */
+static bool
+settle_nic(Inst *inst, const struct entry *entry, json_t *changes, GError **error)
+{
+    json_t *volatiles = volatiles_of(inst, changes, entry->name);
+    Nic nic = nic_of(inst, entry->name, entry->config, volatiles);
+    bool ok = nic_update(inst->agent->networks, &nic, NULL, error);
+    merge_changes(changes, inst, entry->name, volatiles);
+    json_decref(volatiles);
+    return ok;
+}
+
+static void
+forget_nic(Inst *inst, const struct entry *entry)
+{
+    g_autoptr(GError) error = NULL;
+    json_t *volatiles = record_volatile_of(inst->config, entry->name);
+    Nic nic = nic_of(inst, entry->name, entry->config, volatiles);
+    if (!nic_remove(inst->agent->networks, &nic, &error)) {
+        haw_warn("inst.nic_remove", KS("inst", inst->name), KS("device", entry->name),
+                 KS("why", error->message));
+    }
+    json_decref(volatiles);
+}
+
+bool
+plug_settle_all(Inst *inst, GError **error)
+{
+    json_t *devices = json_incref(inst->expanded_devices), *changes = json_object();
+    g_autoptr(GArray) list = in_order(devices);
+    bool ok = true;
+    for (guint i = 0; ok && i < list->len; i++) {
+        const struct entry *entry = &g_array_index(list, struct entry, i);
+        ok = !is_type(entry->config, "nic") || settle_nic(inst, entry, changes, error);
+    }
+    json_decref(devices);
+    if (json_object_size(changes) == 0 || !ok) {
+        json_decref(changes);
+        return ok;
+    }
+    return inst_set_config(inst, changes, error);
+}
+
+void
+plug_forget_all(Inst *inst)
+{
+    json_t *devices = json_incref(inst->expanded_devices);
+    g_autoptr(GArray) list = in_order(devices);
+    for (guint i = 0; i < list->len; i++) {
+        const struct entry *entry = &g_array_index(list, struct entry, i);
+        if (is_type(entry->config, "nic")) {
+            forget_nic(inst, entry);
+        }
+    }
+    json_decref(devices);
+}
+
 static bool
 hot_add(Inst *inst, const struct entry *entry, json_t *changes, GError **error)
 {
     bool ok;
+    if (is_type(entry->config, "nic") && inst_pid(inst) == 0) {
+        return settle_nic(inst, entry, changes, error);
+    }
     if (is_type(entry->config, "none") || inst_pid(inst) == 0) {
         return true;
     }
@@ -410,6 +474,9 @@ change_one(Inst *inst, const char *name, json_t *from, json_t *to, json_t *chang
     if (!hot_remove(inst, &old, changes, error)) {
         return false;
     }
+    if (is_type(from, "nic")) {
+        forget_nic(inst, &old);
+    }
     if (!json_equal(json_object_get(from, "type"), json_object_get(to, "type")) ||
         g_strcmp0(json_string_value(json_object_get(from, "nictype")),
                   json_string_value(json_object_get(to, "nictype"))) != 0) {
@@ -427,6 +494,9 @@ plug_change(Inst *inst, json_t *from, json_t *to, json_t *changes, GError **erro
         if (json_object_get(to, entry->name) == NULL) {
             if (!hot_remove(inst, entry, changes, error)) {
                 return false;
+            }
+            if (is_type(entry->config, "nic")) {
+                forget_nic(inst, entry);
             }
             drop_volatiles(inst, changes, entry->name);
         }

@@ -13,6 +13,10 @@ bool plug_start_all(Inst *inst, json_t *changes, json_t **ret_lxc, GError **erro
 bool plug_post_start_all(Inst *inst, GError **error);
 /* Repeats safely; failures are logged. */
 void plug_stop_all(Inst *inst, json_t *changes);
+/* Networks reserve what the NICs of a stopped instance ask for; or forget it, as the instance goes or
+ * gets another name. */
+bool plug_settle_all(Inst *inst, GError **error);
+void plug_forget_all(Inst *inst);
 /* From one set of devices to another, on a running or stopped instance: unplugs, plugs, updates. */
 bool plug_change(Inst *inst, json_t *from, json_t *to, json_t *changes, GError **error);
 /* Whether it is the root disk. */

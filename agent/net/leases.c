@@ -132,3 +132,28 @@ leases_of(Network *net, const char *project)
     add_dynamic(&view);
     return view.list;
 }
+
+void
+leases_sweep(Network *net)
+{
+    g_autoptr(GHashTable) labels = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    g_autoptr(GPtrArray) list = inst_list(netobj_agent(net->table)->instances, NULL);
+    for (guint i = 0; i < list->len; i++) {
+        Inst *inst = g_ptr_array_index(list, i);
+        const char *device;
+        json_t *nic;
+        json_object_foreach (inst_expanded_devices(inst), device, nic) {
+            if (is_on(net, nic)) {
+                g_hash_table_add(labels,
+                                 dnsmasq_label(inst_project(inst), inst_name(inst), device));
+            }
+        }
+    }
+    g_autoptr(GPtrArray) hosts = dnsmasq_hosts(net);
+    for (guint i = 0; i < hosts->len; i++) {
+        const struct dnsmasq_host *host = g_ptr_array_index(hosts, i);
+        if (!g_hash_table_contains(labels, host->label)) {
+            dnsmasq_drop_host(net, host->label, NULL);
+        }
+    }
+}

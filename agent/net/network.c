@@ -5,6 +5,7 @@
  * N3  At start, rows that a crash left half-way are finished: Pending ones go, Deleting ones go,
  *     renames are done (the old interface and directory go with them).
  * N4  Whoever changes a network in the world or its row holds its lock.
+ * N5  Static leases whose NIC is gone are removed once the instances are loaded.
  * Called by agent.c, and through netobj.h by the files of this folder. */
 #include "agent/net/network.h"
 
@@ -20,6 +21,7 @@
 #include "agent/net/dnsmasq.h"
 #include "agent/net/firewall.h"
 #include "agent/net/forward.h"
+#include "agent/net/leases.h"
 #include "agent/net/netobj.h"
 #include "agent/net/parent.h"
 #include "agent/net/subnet.h"
@@ -28,7 +30,7 @@
 #include "base/log.h"
 #include "proto/keys.h"
 
-enum { RETRY_MS = 60 * 1000 };
+enum { RETRY_MS = 60 * 1000, READY_MS = 200 };
 
 struct NetTable {
     Agent *agent;         /* borrowed */
@@ -342,12 +344,31 @@ start_one(Network *net)
     return true;
 }
 
+/* N5 */
+static void
+sweep(NetTable *table)
+{
+    g_autoptr(GPtrArray) list = netobj_list(table);
+    for (guint i = 0; i < list->len; i++) {
+        Network *net = g_ptr_array_index(list, i);
+        g_auto(FiberHold) hold = fiber_hold(&net->lock);
+        if (netobj_is(net, "bridge") && !net->gone) {
+            leases_sweep(net);
+        }
+    }
+}
+
 /* N2 */
 static void
 retry_run(void *data)
 {
     NetTable *table = data;
     g_autoptr(GCancellable) ending = g_object_ref(table->ending);
+    while (!table->agent->ready && fiber_sleep_ms(READY_MS, ending, NULL)) {
+    }
+    if (!g_cancellable_is_cancelled(ending)) {
+        sweep(table);
+    }
     while (fiber_sleep_ms(RETRY_MS, ending, NULL)) {
         g_autoptr(GPtrArray) list = netobj_list(table);
         for (guint i = 0; i < list->len && !g_cancellable_is_cancelled(ending); i++) {

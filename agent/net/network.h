@@ -40,7 +40,8 @@ bool nic_remove(NetTable *table, const Nic *nic, GError **error);
 /* Plugs into, or out of, a running container whose init is 'pid' (moved and renamed there). Yields. */
 bool nic_hotplug(NetTable *table, const Nic *nic, pid_t pid, GError **error);
 bool nic_hotunplug(NetTable *table, const Nic *nic, pid_t pid, GError **error);
-/* The keys that can change in place: limits.*, security.*, ipv*.routes, addresses. Yields. */
+/* The keys that can change in place: limits.*, security.*, ipv*.routes, addresses. On a stopped
+ * instance ('old_config' may be NULL) the network reserves what the NIC asks for. Yields. */
 bool nic_update(NetTable *table, const Nic *nic, json_t *old_config, GError **error);
 bool nic_can_update_live(const Nic *nic, const char *key);
 /* The host interface of a NIC for counters, NULL for none; borrowed from volatiles. */

@@ -43,7 +43,7 @@ resolve_network(NicUse *use, const char *name, GError **error)
 {
     use->net = netobj_find(use->table, use->nic->project, name);
     if (use->net == NULL) {
-        return haw_fail(error, HAW_INVALID,
+        return haw_fail(error, HAW_NOT_FOUND,
                         "Error loading network config for \"%s\": Network not found", name);
     }
     if (strcmp(use->net->row->state, NETROW_CREATED) != 0) {

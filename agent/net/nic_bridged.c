@@ -196,7 +196,8 @@ apply(NicUse *use, const char *host, GError **error)
     g_autofree char *four = address_of(use, 4, reserved != NULL ? reserved->ipv4 : NULL, &none4);
     g_autofree char *six = address_of(use, 6, reserved != NULL ? reserved->ipv6 : NULL, &none6);
     dnsmasq_host_free(reserved);
-    return set_lease(use, four, six, error) && set_filter(use, host, four, six, error);
+    return set_lease(use, four, six, error) &&
+           (host == NULL || set_filter(use, host, four, six, error));
 }
 
 /* ---- steps ---- */
@@ -293,7 +294,7 @@ bridged_update(NicUse *use, json_t *old_config, GError **error)
 {
     g_autofree char *host = g_strdup(nicuse_volatile(use, "host_name"));
     if (host == NULL) { /* stopped: only what the network serves */
-        return nicuse_volatile(use, "hwaddr") == NULL || apply(use, NULL, error);
+        return use->net == NULL || !use->net->up || apply(use, NULL, error);
     }
     if (!filters(use) &&
         (keys_get_bool(old_config, "security.mac_filtering", false) ||

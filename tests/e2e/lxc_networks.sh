@@ -3,6 +3,7 @@
 # what their deletion must leave behind: nothing. As the unmodified lxc client sees it.
 . "$(dirname "$0")/lib.sh"
 e2e_begin
+mkdir -p /run/netns && mount -t tmpfs tmpfs /run/netns # names of others do not meet ours
 daemon_start
 e2e_defaults
 T=$E2E_DIR
