@@ -440,29 +440,65 @@ parse_body(Request *req, GError **error)
     return true;
 }
 
-/* Collections whose objects belong to a project. */
-static bool
-is_project_scoped(const char *path)
+/* Collections whose objects belong to a project, by the patterns of their routes (a path may spell
+ * itself in many ways), and where they live when the project has none of its own. */
+static const struct {
+    const char *pattern, *also; /* prefix; something further on, "" for nothing */
+    const char *(*home)(Agent *agent, const char *project);
+} project_scoped[] = {
+    {"/1.0/instances", "", NULL},
+    {"/1.0/containers", "", NULL},
+    {"/1.0/virtual-machines", "", NULL},
+    {"/1.0/images", "", project_for_images},
+    {"/1.0/profiles", "", project_for_profiles},
+    {"/1.0/networks", "", project_for_networks},
+    {"/1.0/network-acls", "", project_for_networks},
+    {"/1.0/storage-pools/", "/volumes", project_for_volumes},
+};
+
+/* Its index in the table, or -1. */
+static int
+project_scope(const Request *req)
 {
-    static const char *const scoped[] = {
-        "/1.0/instances", "/1.0/containers", "/1.0/virtual-machines", "/1.0/images",
-        "/1.0/profiles",  "/1.0/networks",   "/1.0/network-acls"};
-    for (size_t i = 0; i < G_N_ELEMENTS(scoped); i++) {
-        size_t size = strlen(scoped[i]);
-        if (strncmp(path, scoped[i], size) == 0 && (path[size] == '\0' || path[size] == '/')) {
-            return true;
+    const char *pattern = req->route->pattern;
+    for (size_t i = 0; i < G_N_ELEMENTS(project_scoped); i++) {
+        const char *prefix = project_scoped[i].pattern;
+        size_t size = strlen(prefix);
+        bool below = strncmp(pattern, prefix, size) == 0 &&
+                     (prefix[size - 1] == '/' || pattern[size] == '\0' || pattern[size] == '/');
+        if (below && strstr(pattern, project_scoped[i].also) != NULL) {
+            return (int) i;
         }
     }
-    return g_str_has_prefix(path, "/1.0/storage-pools/") && strstr(path, "/volumes") != NULL;
+    return -1;
+}
+
+static bool
+is_reading(const Request *req)
+{
+    return strcmp(req->method, "GET") == 0 || strcmp(req->method, "HEAD") == 0;
+}
+
+/* A restricted caller whose project borrows the default project's networks (say) may use them, and
+ * change none of them. */
+static bool
+may_change(Request *req, int scope)
+{
+    if (!req->caller.restricted || is_reading(req) || scope < 0 ||
+        project_scoped[scope].home == NULL) {
+        return true;
+    }
+    const char *home = project_scoped[scope].home(req->agent, req_project(req));
+    return caller_may_project(&req->caller, home);
 }
 
 /* Lists that leave out what the caller may not see when asked for all projects. */
 static bool
-lists_by_caller(const char *path)
+lists_by_caller(const char *pattern)
 {
     static const char *const lists[] = {"/1.0/instances", "/1.0/containers",
                                         "/1.0/virtual-machines", "/1.0/images", NULL};
-    return g_strv_contains(lists, path);
+    return g_strv_contains(lists, pattern);
 }
 
 /* Q3 */
@@ -477,22 +513,25 @@ check_project(Request *req, GError **error)
     if (req->caller.kind == CALLER_UNTRUSTED) {
         return true; /* the handler shows what is public, or nothing */
     }
-    if (req_all_projects(req) && req->caller.restricted && is_project_scoped(req->path) &&
-        !lists_by_caller(req->path)) {
+    int scope = project_scope(req);
+    if (req_all_projects(req) && req->caller.restricted && scope >= 0 &&
+        (!is_reading(req) || !lists_by_caller(req->route->pattern))) {
         return haw_fail(error, HAW_DENIED, "not authorized");
     }
     if (!req_all_projects(req) && !caller_may_project(&req->caller, req_project(req)) &&
-        ((asked != NULL && *asked != '\0') || is_project_scoped(req->path))) {
+        ((asked != NULL && *asked != '\0') || scope >= 0)) {
         return haw_fail(error, HAW_DENIED, "not authorized");
     }
     if (!req_all_projects(req) && asked != NULL && *asked != '\0') {
         if (strcmp(asked, "default") != 0) {
             json_t *config = project_config(req->agent, asked, error);
             json_decref(config);
-            return config != NULL;
+            if (config == NULL) {
+                return false;
+            }
         }
     }
-    return true;
+    return may_change(req, scope) || haw_fail(error, HAW_DENIED, "not authorized");
 }
 
 static bool
