@@ -25,7 +25,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 struct start {
@@ -35,7 +34,8 @@ struct start {
     json_t *changes; /* volatile keys to store */
     json_t *items;   /* of devices and limits */
     GArray *map;
-    bool idmapped;
+    bool premapped; /* the volume shows host ids by itself */
+    bool idmapped;  /* the kernel maps ids where the root gets mounted */
 };
 
 static void
@@ -156,9 +156,10 @@ static bool
 shift_disk(struct start *s, GError **error)
 {
     Inst *inst = s->inst;
-    s->idmapped = s->map->len > 0 && vol_idmap_mountable(inst->agent->pools, &s->vol);
+    s->idmapped =
+        !s->premapped && s->map->len > 0 && vol_idmap_mountable(inst->agent->pools, &s->vol);
     g_autoptr(GArray) none = g_array_new(FALSE, TRUE, sizeof(IdmapEntry));
-    GArray *want = s->idmapped ? none : s->map;
+    GArray *want = s->idmapped || s->premapped ? none : s->map;
     g_autoptr(GArray) last = idmap_from_text(inst_get(inst, "volatile.last_state.idmap"), error);
     if (last == NULL) {
         return false;
@@ -267,17 +268,16 @@ static bool
 prepare_volume(struct start *s, GError **error)
 {
     Inst *inst = s->inst;
-    struct stat st;
-    if (!inst_volume(inst, &s->vol, error) ||
-        !vol_mount(inst->agent->pools, &s->vol, &s->mount, error)) {
+    if (!inst_volume(inst, &s->vol, error)) {
         return false;
     }
-    s->rootfs = g_strdup_printf("%s/rootfs", s->mount);
-    /* What is below belongs to the container's root alone. */
-    if (stat(s->mount, &st) == 0 && (st.st_mode & 0777) != 0711 && chmod(s->mount, 0711) < 0) {
-        haw_warn("inst.mode", KS("inst", inst->name), KS("why", g_strerror(errno)));
+    json_t *map = idmap_to_json(s->map);
+    bool ok = vol_mount_idmapped(inst->agent->pools, &s->vol, map, &s->mount, &s->premapped, error);
+    json_decref(map);
+    if (ok) {
+        s->rootfs = g_strdup_printf("%s/rootfs", s->mount);
     }
-    return true;
+    return ok;
 }
 
 static bool
@@ -295,11 +295,11 @@ prepare(struct start *s, GError **error)
         return false;
     }
     crash_point("start");
-    if (!prepare_volume(s, error)) {
+    if (!choose_map(s, error) || !prepare_volume(s, error)) {
         return false;
     }
     crash_point("start");
-    if (!choose_map(s, error) || !shift_disk(s, error) || !apply_templates(s, error)) {
+    if (!shift_disk(s, error) || !apply_templates(s, error)) {
         return false;
     }
     crash_point("start");
