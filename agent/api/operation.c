@@ -73,31 +73,6 @@ status_text(int status)
     }
 }
 
-static Caller *
-caller_dup(const Caller *caller)
-{
-    Caller *copy = g_new0(Caller, 1);
-    *copy = *caller;
-    copy->protocol = g_strdup(caller->protocol);
-    copy->username = g_strdup(caller->username);
-    copy->address = g_strdup(caller->address);
-    copy->projects = g_strdupv(caller->projects);
-    copy->certificate = NULL; /* of the request only */
-    return copy;
-}
-
-static void
-caller_free(Caller *caller)
-{
-    if (caller != NULL) {
-        g_free(caller->protocol);
-        g_free(caller->username);
-        g_free(caller->address);
-        g_strfreev(caller->projects);
-        g_free(caller);
-    }
-}
-
 static void
 op_unref(Operation *op)
 {

@@ -44,10 +44,7 @@ request_free(Request *req)
     g_free(req->path);
     g_hash_table_unref(req->query);
     g_hash_table_unref(req->args);
-    g_free(req->caller.protocol);
-    g_free(req->caller.username);
-    g_free(req->caller.address);
-    g_strfreev(req->caller.projects);
+    caller_clear(&req->caller);
     g_clear_pointer(&req->caller.certificate, g_bytes_unref);
     if (req->body != NULL) {
         g_byte_array_unref(req->body);
@@ -66,21 +63,6 @@ const Caller *
 req_caller(Request *req)
 {
     return &req->caller;
-}
-
-bool
-caller_may_project(const Caller *caller, const char *project)
-{
-    return !caller->restricted ||
-           (caller->projects != NULL &&
-            g_strv_contains((const char *const *) caller->projects, project));
-}
-
-json_t *
-caller_json(const Caller *caller)
-{
-    return json_pack("{s:s*,s:s*,s:s*}", "username", caller->username, "protocol", caller->protocol,
-                     "address", caller->address);
 }
 
 Agent *

@@ -52,14 +52,17 @@ typedef struct {
     char *username; /* user name of the peer's uid, or the certificate's fingerprint */
     char *address;  /* "@", or the peer's */
     bool restricted;
-    char **projects;   /* of a restricted caller, NULL-terminated */
-    bool metrics_only; /* its certificate is of type metrics */
+    char **projects;     /* of a restricted caller, NULL-terminated */
+    bool metrics_only;   /* its certificate is of type metrics */
     GBytes *certificate; /* what the peer showed, DER, trusted or not; NULL without */
 } Caller;
 const Caller *req_caller(Request *req);
 bool caller_may_project(const Caller *caller, const char *project);
 /* {"username":…,"protocol":…,"address":…}; a new reference. */
 json_t *caller_json(const Caller *caller);
+Caller *caller_dup(const Caller *caller);
+void caller_free(Caller *caller);
+void caller_clear(Caller *caller); /* one that is embedded */
 
 /* ---- what is asked; all borrowed until the reply ---- */
 Agent *req_agent(Request *req);
