@@ -58,7 +58,7 @@ only_hawser() { [ "$E2E_DAEMON" = hawserd ]; }
 only_lxd() { [ "$E2E_DAEMON" = lxd ]; }
 
 # ---- TAP ----
-e2e_skip_all() { echo "1..0 # SKIP $*"; exit 0; }
+e2e_skip_all() { e2e_done=1; echo "1..0 # SKIP $*"; exit 0; }
 need_root() { [ "$(id -u)" = 0 ] || e2e_skip_all "needs root"; }
 need() {
     local tool
