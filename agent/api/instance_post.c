@@ -93,7 +93,9 @@ static Inst *
 new_record(Operation *op, struct post *post, GError **error)
 {
     default_architecture(post->row);
-    Inst *inst = create_record(op_agent(op), &post->row, error);
+    const char *type = text_of(post->source, "type");
+    bool find_root = g_strcmp0(type, "image") != 0 && g_strcmp0(type, "none") != 0;
+    Inst *inst = create_record(op_agent(op), &post->row, find_root, error);
     if (inst != NULL) {
         inst_lifecycle(inst, op_caller(op), "instance-created");
     }

@@ -118,6 +118,9 @@ instance_snapshots_post(Request *req, GError **error)
     if (inst == NULL || !parse_expiry(body, &expires_at, error)) {
         return false;
     }
+    if (json_object_get(body, "name") != NULL && name == NULL) {
+        return haw_fail(error, HAW_INVALID, "\"name\" must be a text");
+    }
     if (name != NULL && *name != '\0' && strpbrk(name, " /") != NULL) {
         return haw_fail(error, HAW_INVALID, "Invalid snapshot name: \"%s\"", name);
     }

@@ -392,8 +392,8 @@ const Route image_routes[] = {
     {"DELETE", "/1.0/images/{fingerprint}", delete_image, 0},
     {"GET", "/1.0/images/{fingerprint}/export", export_image, ROUTE_UNTRUSTED},
     {"POST", "/1.0/images/{fingerprint}/export", push_image, ROUTE_BODY_JSON},
-    {"POST", "/1.0/images/{fingerprint}/secret", make_secret, ROUTE_BODY_JSON},
-    {"POST", "/1.0/images/{fingerprint}/refresh", refresh_image, ROUTE_BODY_JSON},
+    {"POST", "/1.0/images/{fingerprint}/secret", make_secret, 0},
+    {"POST", "/1.0/images/{fingerprint}/refresh", refresh_image, 0},
     {"POST", "/1.0/images", image_import, ROUTE_UNTRUSTED | ROUTE_BODY_JSON | ROUTE_BODY_FILE},
     {.method = NULL},
 };

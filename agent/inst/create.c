@@ -145,11 +145,11 @@ complete_row(Agent *agent, InstRow *row, GError **error)
 }
 
 Inst *
-create_record(Agent *agent, InstRow **row, GError **error)
+create_record(Agent *agent, InstRow **row, bool find_root, GError **error)
 {
     g_autoptr(InstRow) own = g_steal_pointer(row);
     Inst *inst = NULL;
-    if (add_root(agent, own, error) && complete_row(agent, own, error)) {
+    if ((!find_root || add_root(agent, own, error)) && complete_row(agent, own, error)) {
         crash_point("create");
         inst = record_create(agent->instances, &own, error);
     }

@@ -7,9 +7,10 @@
 /* Local key of an instance whose creation has not ended: a start that finds it deletes the instance. */
 #define CREATE_UNFINISHED "volatile.hawser.unfinished"
 
-/* Takes the row into the database and the table, with root disk and volatile keys filled in, marked
- * unfinished. Checks name, config, devices, project limits. 'row' is taken. A reference. */
-Inst *create_record(Agent *agent, InstRow **row, GError **error);
+/* Takes the row into the database and the table, with volatile keys (and, when asked, a root disk on
+ * the only pool) filled in, marked unfinished. Checks name, config, devices, project limits. 'row' is
+ * taken. A reference. */
+Inst *create_record(Agent *agent, InstRow **row, bool find_root, GError **error);
 /* Contents; on failure the instance is deleted again. */
 bool create_from_image(Inst *inst, Operation *op, const char *fingerprint, GError **error);
 bool create_empty(Inst *inst, GError **error);
