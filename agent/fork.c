@@ -15,6 +15,7 @@ static const struct {
     const char *name;
     int (*run)(int argc, char **argv);
 } helpers[] = {
+    {"forkcgroup", forklxc_cgroup},
     {"forkexec", forklxc_exec},
     {"forkfile", forkfile_main},
     {"forkmount", forkmount_main},

@@ -12,6 +12,7 @@
 #include "agent/inst/discard.h"
 #include "agent/inst/driver.h"
 #include "agent/inst/lifecycle.h"
+#include "agent/inst/plug.h"
 #include "agent/inst/start.h"
 #include "base/fd.h"
 #include "base/log.h"
@@ -40,6 +41,7 @@ adopt_one(Inst *inst)
         inst_move(inst, INST_STARTING);
         if (lifecycle_attach(inst, pid, &error)) {
             inst_move(inst, INST_RUNNING);
+            plug_adopt_all(inst);
             if (cgroup_frozen(inst->cgroup)) {
                 inst_move(inst, INST_FREEZING);
                 inst_move(inst, INST_FROZEN);

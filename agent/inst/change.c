@@ -7,6 +7,7 @@
 #include "agent/auth/project.h"
 #include "agent/inst/backupfile.h"
 #include "agent/inst/create.h"
+#include "agent/inst/devlxd.h"
 #include "agent/inst/journal.h"
 #include "agent/inst/limits.h"
 #include "agent/inst/plug.h"
@@ -167,6 +168,9 @@ update_held(Inst *inst, const InstRow *wanted, GError **error)
     json_t *config = json_incref(inst->expanded_config);
     json_t *devices = json_incref(inst->expanded_devices);
     ok = record_update(inst, wanted, error) && apply_or_revert(inst, old, config, devices, error);
+    if (ok && inst_pid(inst) > 0) {
+        devlxd_changed(inst, config, devices);
+    }
     json_decref(config);
     json_decref(devices);
     return ok;
@@ -264,6 +268,9 @@ follow_profile(Inst *inst, GError **error)
     json_t *config = json_incref(inst->expanded_config);
     json_t *devices = json_incref(inst->expanded_devices);
     bool ok = record_refresh(inst, error) && apply(inst, config, devices, error);
+    if (ok && inst_pid(inst) > 0) {
+        devlxd_changed(inst, config, devices);
+    }
     json_decref(config);
     json_decref(devices);
     if (ok) {

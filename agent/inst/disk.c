@@ -6,7 +6,7 @@
  *     containers and with security.unmapped; else by an id-mapped mount, which changes nothing on
  *     disk, so containers with different maps share a volume.
  * I3  limits.* go to the block device beneath, as the kernel counts it.
- * The root disk's volume itself belongs to inst.c. Row of devtype.h; main loop. */
+ * The root disk's volume, and its size, belong to start.c and change.c. Row of devtype.h; main loop. */
 #include "agent/inst/devtype.h"
 
 #include <errno.h>
@@ -531,7 +531,7 @@ static bool
 limit_to_lxc(const char *v1_file, const char *v1_value, const char *v2_value, void *data,
              GError **error)
 {
-    if (g_file_test("/sys/fs/cgroup/blkio", G_FILE_TEST_IS_DIR)) {
+    if (cgroup_version(CG_BLKIO) == 1) {
         g_autofree char *key = g_strdup_printf("lxc.cgroup.%s", v1_file);
         devtype_lxc(data, key, "%s", v1_value);
     } else {
@@ -546,10 +546,8 @@ limit_live(const char *v1_file, const char *v1_value, const char *v2_value, void
 {
     Inst *inst = data;
 
-    if (g_file_test("/sys/fs/cgroup/blkio", G_FILE_TEST_IS_DIR)) {
-        return inject_cgroup(inst, "blkio", v1_file, NULL, v1_value, error);
-    }
-    return inject_cgroup(inst, "blkio", NULL, "io.max", v2_value, error);
+    return inject_cgroup(inst, CG_BLKIO, v1_file, "io.max",
+                         cgroup_version(CG_BLKIO) == 1 ? v1_value : v2_value, error);
 }
 
 /* Where the device's bytes are: for limits. Caller frees. */
@@ -686,22 +684,12 @@ update(Agent *agent, const Device *device, json_t *old_config, bool *ret_done, G
 {
     static const char *const live[] = {"limits.read", "limits.write", "limits.max",
                                        "size",        "size.state",   NULL};
-    const char *size = devtype_get(device, "size");
 
     if (!same_but(device->config, old_config, live) ||
         !same_but(old_config, device->config, live)) {
         return true;
     }
     *ret_done = true;
-    if (device_is_root(device) && g_strcmp0(keys_get(old_config, "size"), size) != 0) {
-        Vol vol;
-        gint64 bytes = 0;
-        if ((size != NULL && !grammar_parse_size(size, &bytes, error)) ||
-            !inst_volume(device->inst, &vol, error) ||
-            !vol_set_quota(agent->pools, &vol, bytes, error)) {
-            return haw_push(error, "Failed updating the size of disk \"%s\"", device->name);
-        }
-    }
     if (inst_pid(device->inst) <= 0) {
         return true;
     }

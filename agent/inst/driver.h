@@ -20,5 +20,6 @@ extern const Driver driver_lxc;
 const Driver *driver_of_type(const char *type);
 
 /* Helper processes: 'hawserd forkstart …', 'hawserd forkexec …'. Each returns an exit status. */
+int forklxc_cgroup(int argc, char **argv);
 int forklxc_start(int argc, char **argv);
 int forklxc_exec(int argc, char **argv);

@@ -271,6 +271,10 @@ put_file(int root, json_t *request, const Owner *owner, GError **error)
     haw_autofd int fd = confine_open(root, path, O_WRONLY | O_CREAT | O_EXCL, 0600);
 
     if (fd < 0 && errno == EEXIST) {
+        haw_autofd int found = confine_open(root, path, O_PATH, 0);
+        if (found >= 0 && fstat(found, &st) == 0 && !S_ISREG(st.st_mode)) {
+            return haw_fail(error, HAW_INVALID, "'%s' is no regular file", path);
+        }
         fresh = false;
         fd =
             confine_open(root, path, O_WRONLY | O_NONBLOCK | O_NOCTTY | (append ? O_APPEND : 0), 0);

@@ -3,7 +3,8 @@
  * K2  PATH is unset: liblxc would else call newuidmap, which knows /etc/subuid only, where the map
  *     that the daemon chose can be written directly by root; and it saves two processes a start.
  * K3  Whatever a container's volume brings as "config" is thrown away: only our file counts.
- * Called by main.c of hawserd for 'forkstart NAME LXCPATH CONF' and 'forkexec NAME LXCPATH CONF',
+ * Called by fork.c of hawserd for 'forkstart NAME LXCPATH CONF', 'forkexec NAME LXCPATH CONF' and
+ * 'forkcgroup NAME LXCPATH CONF ITEM VALUE' (device rules of cgroup v2: inject.c),
  * see lxc.c for the descriptors that forkexec expects. */
 #include "agent/inst/driver.h"
 
@@ -41,6 +42,23 @@ load(char **argv)
         return NULL;
     }
     return c;
+}
+
+int
+forklxc_cgroup(int argc, char **argv)
+{
+    if (argc != 6) {
+        return 2;
+    }
+    struct lxc_container *c = load(argv);
+    bool ok = c != NULL && c->set_cgroup_item(c, argv[4], argv[5]);
+    if (!ok) {
+        fprintf(stderr, "liblxc refused %s '%s'\n", argv[4], argv[5]);
+    }
+    if (c != NULL) {
+        lxc_container_put(c);
+    }
+    return ok ? 0 : 1;
 }
 
 int

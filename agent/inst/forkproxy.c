@@ -50,6 +50,7 @@ typedef struct {
     gint64 uid, gid; /* of a unix socket that listens, on its side */
     gid_t security_gid;
     uid_t security_uid;
+    json_t *idmap;  /* of the side that listens; read before /proc is the container's */
     int socket_dir; /* of the unix socket, for its removal */
     char *socket_name;
 } Setup;
@@ -77,6 +78,7 @@ setup_read(json_t *request, Setup *setup, GError **error)
     setup->gid = number_of(request, "gid");
     setup->security_uid = (uid_t) number_of(request, "security_uid");
     setup->security_gid = (gid_t) number_of(request, "security_gid");
+    setup->idmap = setup->bind_guest ? shift_of_pid(setup->pid) : json_array();
     setup->socket_dir = -1;
     return setup->connect != NULL;
 }
@@ -164,14 +166,13 @@ bind_path(Setup *setup, GError **error)
 static bool
 listen_unix(Relay *relay, Setup *setup, GError **error)
 {
-    json_t *idmap = setup->bind_guest ? shift_of_pid(setup->pid) : json_array();
+    json_t *idmap = setup->idmap;
     gint64 uid = shift_to_host(idmap, SHIFT_UID, setup->uid);
     gint64 gid = shift_to_host(idmap, SHIFT_GID, setup->gid);
     gint64 root_uid = shift_to_host(idmap, SHIFT_UID, 0);
     gint64 root_gid = shift_to_host(idmap, SHIFT_GID, 0);
     haw_autofd int fd = -1;
 
-    json_decref(idmap);
     if (uid == SHIFT_NONE || gid == SHIFT_NONE) {
         return haw_fail(error, HAW_INVALID, "uid or gid of the socket is not mapped");
     }
@@ -236,7 +237,7 @@ keep_capabilities(unsigned keep)
 static bool
 settle(Setup *setup, int host_net, int host_mount, GError **error)
 {
-    unsigned keep = 1U << CAP_DAC_OVERRIDE | 1U << CAP_DAC_READ_SEARCH;
+    unsigned keep = 1U << CAP_DAC_OVERRIDE | 1U << CAP_DAC_READ_SEARCH | 1U << CAP_FOWNER;
     int what = CLONE_NEWNET | CLONE_NEWNS;
 
     if (setup->bind_guest) {
@@ -316,6 +317,7 @@ forkproxy_main(int argc, char **argv)
     proxyaddr_free(setup.listen);
     proxyaddr_free(setup.connect);
     g_free(setup.socket_name);
+    json_decref(setup.idmap);
     json_decref(request);
     return ok ? 0 : 1;
 }

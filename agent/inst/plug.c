@@ -170,9 +170,9 @@ start_one(Inst *inst, const struct entry *entry, json_t *changes, json_t *items,
     bool ok;
     if (is_type(entry->config, "nic")) {
         ok = start_nic(inst, entry, changes, items, (*nic_index)++, error);
-    } else if (is_type(entry->config, "none") || plug_is_root(entry->config)) {
+    } else if (is_type(entry->config, "none")) {
         return true;
-    } else {
+    } else { /* the root disk as well: its limits; the volume is start.c's */
         Device device = {inst, entry->name, entry->config};
         json_t *list = NULL;
         ok = device_start(inst->agent, &device, &list, error);
@@ -284,6 +284,21 @@ plug_post_start_all(Inst *inst, GError **error)
     }
     json_decref(devices);
     return ok;
+}
+
+void
+plug_adopt_all(Inst *inst)
+{
+    json_t *devices = json_incref(inst->expanded_devices);
+    g_autoptr(GArray) list = in_order(devices);
+    for (guint i = 0; i < list->len; i++) {
+        const struct entry *entry = &g_array_index(list, struct entry, i);
+        if (!is_type(entry->config, "nic")) {
+            Device device = {inst, entry->name, entry->config};
+            device_adopt(inst->agent, &device);
+        }
+    }
+    json_decref(devices);
 }
 
 void

@@ -11,6 +11,8 @@ bool plug_validate(Agent *agent, const char *project, const char *name, const ch
  * gains the volatile keys to store. On failure what was started is stopped again. */
 bool plug_start_all(Inst *inst, json_t *changes, json_t **ret_lxc, GError **error);
 bool plug_post_start_all(Inst *inst, GError **error);
+/* After a restart of the agent: the devices of one that was found running. */
+void plug_adopt_all(Inst *inst);
 /* Repeats safely; failures are logged. */
 void plug_stop_all(Inst *inst, json_t *changes);
 /* Networks reserve what the NICs of a stopped instance ask for; or forget it, as the instance goes or

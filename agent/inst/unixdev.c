@@ -2,7 +2,8 @@
  * T1  A node is made on the host, in <dir>/devices/NAME/unix.DEV.PATH, owned by the host ids that the
  *     container's map gives; the container gets a bind mount of it. Without that directory's file
  *     nothing of a device is left: names on disk are the record.
- * T2  Only a privileged container has a device cgroup that denies, so only there it is opened.
+ * T2  The container's device cgroup denies all but the harmless: what is added is allowed there, and
+ *     denied again when it leaves, unless it is one of those that every container has.
  * T3  required=false: the source's directory is watched; the node comes and goes with the source.
  * Row of devtype.h; main loop. */
 #include "agent/inst/unixdev.h"
@@ -81,7 +82,6 @@ unixdev_add(Agent *agent, const Device *device, const UnixdevNode *node, json_t 
             GError **error)
 {
     g_autofree char *place = devtype_path(agent, device, "unix", node->path);
-    bool privileged = inst_get_bool(device->inst, "security.privileged", false);
 
     if (!make_node(agent, device, node, place, error)) {
         return false;
@@ -89,18 +89,45 @@ unixdev_add(Agent *agent, const Device *device, const UnixdevNode *node, json_t 
     if (lxc == NULL) {
         InjectMount mount = {.source = place, .target = node->path, .file = true};
         return inject_mount(agent, device->inst, &mount, error) &&
-               (!privileged || inject_allow(device->inst, node->kind, node->major_no,
-                                            node->minor_no, true, error));
+               inject_allow(agent, device->inst, node->kind, node->major_no, node->minor_no, true,
+                            error);
     }
     g_autofree char *from = devtype_fstab(place);
     g_autofree char *to = devtype_fstab(node->path + strspn(node->path, "/"));
     devtype_lxc(lxc, "lxc.mount.entry", "%s %s none bind,create=file 0 0", from, to);
-    if (privileged) { /* T2 */
-        bool v1 = g_file_test("/sys/fs/cgroup/devices", G_FILE_TEST_IS_DIR);
-        devtype_lxc(lxc, v1 ? "lxc.cgroup.devices.allow" : "lxc.cgroup2.devices.allow",
+    int version = cgroup_version(CG_DEVICES);
+    if (version != 0) { /* T2 */
+        devtype_lxc(lxc, version == 1 ? "lxc.cgroup.devices.allow" : "lxc.cgroup2.devices.allow",
                     "%c %u:%u rwm", node->kind, node->major_no, node->minor_no);
     }
     return true;
+}
+
+/* What every container may use (lxc_conf.c's list), and what another node of the instance still
+ * stands for, stays allowed. */
+static bool
+still_needed(Agent *agent, const Device *device, const struct stat *gone)
+{
+    static const unsigned always[][2] = {{1, 3}, {1, 5}, {1, 7}, {1, 8},    {1, 9},
+                                         {5, 0}, {5, 1}, {5, 2}, {10, 200}, {10, 229}};
+    g_autofree char *dir_path = devtype_dir(agent, device);
+    g_autoptr(GDir) dir = g_dir_open(dir_path, 0, NULL);
+    const char *name;
+
+    for (size_t i = 0; S_ISCHR(gone->st_mode) && i < G_N_ELEMENTS(always); i++) {
+        if (gone->st_rdev == makedev(always[i][0], always[i][1])) {
+            return true;
+        }
+    }
+    while (dir != NULL && (name = g_dir_read_name(dir)) != NULL) {
+        g_autofree char *path = g_build_filename(dir_path, name, NULL);
+        struct stat st;
+        if (lstat(path, &st) == 0 && st.st_rdev == gone->st_rdev &&
+            (st.st_mode & S_IFMT) == (gone->st_mode & S_IFMT)) {
+            return true;
+        }
+    }
+    return false;
 }
 
 static bool
@@ -112,25 +139,16 @@ remove_place(Agent *agent, const Device *device, const char *place, const char *
     if (lstat(place, &st) < 0) {
         return true;
     }
-    if (inst_pid(device->inst) > 0) {
-        if (!inject_unmount(agent, device->inst, path, true, error)) {
-            return false;
-        }
-        if (inst_get_bool(device->inst, "security.privileged", false)) {
-            inject_allow(device->inst, S_ISBLK(st.st_mode) ? 'b' : 'c', major(st.st_rdev),
-                         minor(st.st_rdev), false, NULL);
-        }
+    bool running = inst_pid(device->inst) > 0;
+    if (running && !inject_unmount(agent, device->inst, path, true, error)) {
+        return false;
     }
-    return unlink(place) == 0 || errno == ENOENT ||
-           haw_fail_errno(error, errno, "remove '%s'", place);
-}
-
-bool
-unixdev_remove(Agent *agent, const Device *device, const UnixdevNode *node, GError **error)
-{
-    g_autofree char *place = devtype_path(agent, device, "unix", node->path);
-
-    return remove_place(agent, device, place, node->path, error);
+    if (unlink(place) < 0 && errno != ENOENT) {
+        return haw_fail_errno(error, errno, "remove '%s'", place);
+    }
+    return !running || still_needed(agent, device, &st) ||
+           inject_allow(agent, device->inst, S_ISBLK(st.st_mode) ? 'b' : 'c', major(st.st_rdev),
+                        minor(st.st_rdev), false, error);
 }
 
 /* The opposite of devtype_path()'s encoding: "--" is "-", "-" is "/". */

@@ -12,6 +12,7 @@ main(int argc, char **argv)
     if (argc < 3) {
         return 2;
     }
+    setvbuf(stdout, NULL, _IONBF, 0);
     const char *method = argc > 3 ? argv[3] : "GET";
     const char *body = argc > 4 ? argv[4] : "";
     struct sockaddr_un address = {.sun_family = AF_UNIX};
