@@ -4,10 +4,10 @@
  *     directory of an existing btrfs, which becomes a subvolume and is bound to the pool's place.
  * B3  Finished snapshots and images are read-only subvolumes.
  * Pool calls run in fibers (mkfs is a child process), volume calls on workers. */
-#include "agent/store/driver.h"
+#include "agent/store/pooldriver.h"
 
 #include "agent/store/subvol.h"
-#include "agent/store/files.h"
+#include "agent/store/disktree.h"
 #include "base/fd.h"
 #include "base/fiber.h"
 #include "base/proc.h"
@@ -143,7 +143,7 @@ create_in_directory(const DriverPool *pool, const char *source, GError **error)
     json_object_del(pool->config, "size");
     json_object_set_new(pool->config, "source", json_string(clean));
     if (subvol_is(clean)) {
-        return files_is_empty(clean) ||
+        return disktree_is_empty(clean) ||
                haw_fail(error, HAW_FAILED, "Requested btrfs subvolume exists but is not empty");
     }
     g_autofree char *parent = g_path_get_dirname(clean);
@@ -257,7 +257,7 @@ btrfs_pool_delete(const DriverPool *pool, GError **error)
     } else if (source != NULL && !is_block(source) && !subvol_remove(source, error)) {
         return false;
     }
-    return files_remove(pool->path, error);
+    return disktree_remove(pool->path, error);
 }
 
 static bool

@@ -1,6 +1,6 @@
 /* The driver 'dir': every volume, snapshot and image is a plain directory.
  * P1  Clones share their blocks with the original where the filesystem has reflinks (xfs, btrfs,
- *     bcachefs); elsewhere they are copied by files.c.
+ *     bcachefs); elsewhere they are copied by disktree.c.
  * P2  Quotas are project quotas where the filesystem has them on, else accepted and ignored, as LXD
  *     does. A volume's project is its row's number plus PROJECT_BASE.
  * P3  The pool's directory is storage-pools/<pool> itself, or any other empty directory that is bound
@@ -9,7 +9,7 @@
 #include "agent/store/plain.h"
 
 #include "agent/store/projquota.h"
-#include "agent/store/files.h"
+#include "agent/store/disktree.h"
 #include "base/fd.h"
 #include "proto/keys.h"
 
@@ -41,7 +41,7 @@ plain_pool_create(const DriverPool *pool, GError **error)
     if (g_str_has_prefix(clean, inside) && strcmp(clean, pool->path) != 0) {
         return haw_fail(error, HAW_FAILED, "Source path '%s' is within the LXD directory", clean);
     }
-    if (!files_is_empty(clean)) {
+    if (!disktree_is_empty(clean)) {
         return haw_fail(error, HAW_FAILED, "Source path '%s' isn't empty", clean);
     }
     json_object_set_new(pool->config, "source", json_string(clean));
@@ -73,12 +73,12 @@ plain_pool_delete(const DriverPool *pool, GError **error)
         g_autoptr(GDir) dir = g_dir_open(source, 0, NULL);
         for (const char *name; dir != NULL && (name = g_dir_read_name(dir)) != NULL;) {
             g_autofree char *each = g_build_filename(source, name, NULL);
-            if (!files_remove(each, error)) {
+            if (!disktree_remove(each, error)) {
                 return false;
             }
         }
     }
-    return files_remove(pool->path, error);
+    return disktree_remove(pool->path, error);
 }
 
 /* ---- volumes ---- */
@@ -110,8 +110,8 @@ plain_clone(const DriverVol *from, const DriverVol *to, GCancellable *cancel, GE
     if (!plain_create(to, error)) {
         return false;
     }
-    if (!files_copy(from->path, to->path, cancel, error)) {
-        files_remove(to->path, NULL);
+    if (!disktree_copy(from->path, to->path, cancel, error)) {
+        disktree_remove(to->path, NULL);
         return false;
     }
     return true;
@@ -120,7 +120,7 @@ plain_clone(const DriverVol *from, const DriverVol *to, GCancellable *cancel, GE
 bool
 plain_remove(const DriverVol *vol, GError **error)
 {
-    return files_remove(vol->path, error);
+    return disktree_remove(vol->path, error);
 }
 
 bool

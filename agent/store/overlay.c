@@ -13,7 +13,7 @@
  * Volume calls run on workers. */
 #include "agent/store/plain.h"
 
-#include "agent/store/files.h"
+#include "agent/store/disktree.h"
 #include "base/fd.h"
 #include "proto/keys.h"
 
@@ -81,7 +81,7 @@ try_layers(const char *path, GError **error)
     ok = ok && (mkdir(probe, 0755) == 0 ||
                 haw_fail_errno(error, errno, "write through an overlay on '%s'", path));
     mnt_unmount(target, true, NULL);
-    files_remove(trial, NULL);
+    disktree_remove(trial, NULL);
     return ok || haw_push(error, "'%s' cannot hold overlays", path);
 }
 
@@ -92,7 +92,7 @@ overlay_pool_create(const DriverPool *pool, GError **error)
         return false;
     }
     if (!try_layers(keys_get(pool->config, "source"), error)) {
-        files_remove(pool->path, NULL);
+        disktree_remove(pool->path, NULL);
         return false;
     }
     return true;
@@ -114,9 +114,9 @@ copy_around_root(const char *from, const char *to, GError **error)
         }
         bool ok = true;
         if (S_ISDIR(st.st_mode)) {
-            ok = fd_mkdir_p(target, 0700, error) && files_copy(source, target, NULL, error);
+            ok = fd_mkdir_p(target, 0700, error) && disktree_copy(source, target, NULL, error);
         } else if (S_ISREG(st.st_mode)) {
-            ok = files_copy_one(source, target, error);
+            ok = disktree_copy_file(source, target, error);
         }
         if (!ok) {
             return false;
@@ -168,7 +168,7 @@ overlay_clone(const DriverVol *from, const DriverVol *to, GCancellable *cancel, 
         return plain_clone(from, to, cancel, error); /* O4: mounts are not entered */
     }
     if (!lay_over(from, to, error)) {
-        files_remove(to->path, NULL);
+        disktree_remove(to->path, NULL);
         return false;
     }
     return true;

@@ -1,7 +1,7 @@
 /* plain.h: volumes that are plain directories: what 'dir' does, and 'overlay' where it need not do
- * better. Threads: workers; see driver.h. */
+ * better. Threads: workers; see pooldriver.h. */
 #pragma once
-#include "agent/store/driver.h"
+#include "agent/store/pooldriver.h"
 
 /* A pool that is a directory: DriverPool calls. */
 bool plain_pool_create(const DriverPool *pool, GError **error);

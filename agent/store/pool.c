@@ -5,6 +5,8 @@
  * L2  A pool grows and never shrinks. What is fixed at creation (source, driver) stays.
  * L3  Deletion: only without volumes other than cached images; these go with it. The row goes last.
  * Which pools there are is shelf.c; their REST form is pool_api.c. Main loop, inside fibers. */
+#include "agent/store/pool.h"
+
 #include "agent/store/shelf.h"
 
 #include "base/crash.h"
@@ -89,7 +91,7 @@ bool
 pool_create(PoolTable *table, const char *name, const char *driver, const char *description,
             json_t *config, GError **error)
 {
-    const Driver *found = driver_find(driver);
+    const Driver *found = pooldriver_find(driver);
     if (found == NULL || !found->usable()) {
         return haw_fail(error, HAW_FAILED, "Unknown driver");
     }

@@ -174,7 +174,7 @@ shelf_add(PoolTable *table, PoolRow **row)
 {
     Pool *pool = g_new0(Pool, 1);
     pool->row = g_steal_pointer(row);
-    pool->driver = driver_find(pool->row->driver);
+    pool->driver = pooldriver_find(pool->row->driver);
     pool->path = agent_path(table->agent, "storage-pools/%s", pool->row->name);
     pool->new_dir = g_build_filename(pool->path, ".new", NULL);
     pool->gone_dir = g_build_filename(pool->path, ".gone", NULL);
@@ -545,7 +545,7 @@ shelf_link(PoolTable *table, Pool *pool, const Vol *vol)
 const Driver *const driver_table[] = {&btrfs_driver, &dir_driver, &overlay_driver, NULL};
 
 const Driver *
-driver_find(const char *name)
+pooldriver_find(const char *name)
 {
     for (const Driver *const *driver = driver_table; *driver != NULL; driver++) {
         if (strcmp((*driver)->name, name) == 0) {

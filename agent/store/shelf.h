@@ -4,7 +4,7 @@
 #pragma once
 #include "agent/state/pools.h"
 #include "agent/state/volumes.h"
-#include "agent/store/driver.h"
+#include "agent/store/pooldriver.h"
 #include "base/fiber.h"
 
 typedef struct {

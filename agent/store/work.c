@@ -2,7 +2,7 @@
  * thread runs the call, the fiber waits. One record and one body a call. */
 #include "agent/store/work.h"
 
-#include "agent/store/files.h"
+#include "agent/store/disktree.h"
 #include "base/fd.h"
 #include "base/fiber.h"
 
@@ -76,7 +76,7 @@ run_carry(void *data)
             return;
         }
         if (!work->driver->view(work->vol, work->path, &work->error)) {
-            files_remove(work->path, NULL);
+            disktree_remove(work->path, NULL);
             return;
         }
         from = work->path;
@@ -86,9 +86,9 @@ run_carry(void *data)
     g_autofree char *root = g_build_filename(from, "rootfs", NULL);
     g_autofree char *to_root = g_build_filename(work->to->path, "rootfs", NULL);
     work->ok = work->to_driver->create(work->to, &work->error);
-    if (work->ok && (!files_copy(from, work->to->path, work->cancel, &work->error) ||
+    if (work->ok && (!disktree_copy(from, work->to->path, work->cancel, &work->error) ||
                      (viewed && mnt_is_mounted(root) &&
-                      !files_copy(root, to_root, work->cancel, &work->error)))) {
+                      !disktree_copy(root, to_root, work->cancel, &work->error)))) {
         work->to_driver->remove(work->to, NULL);
         work->ok = false;
     }
@@ -97,7 +97,7 @@ run_carry(void *data)
         for (char **each = mounts; *each != NULL; each++) {
             mnt_unmount(*each, true, NULL);
         }
-        files_remove(work->path, NULL);
+        disktree_remove(work->path, NULL);
     }
 }
 

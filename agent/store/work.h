@@ -1,7 +1,7 @@
 /* work.h: a driver's volume calls, made from a fiber: each runs on a worker and yields.
  * Threads: main loop, inside fibers. */
 #pragma once
-#include "agent/store/driver.h"
+#include "agent/store/pooldriver.h"
 
 bool work_create(const Driver *driver, const DriverVol *vol, GError **error);
 bool work_clone(const Driver *driver, const DriverVol *from, const DriverVol *to,

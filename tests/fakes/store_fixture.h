@@ -3,7 +3,7 @@
  * where they are linked. Included by one .c a program. */
 #pragma once
 #include "agent/api/warning.h"
-#include "agent/store/files.h"
+#include "agent/store/disktree.h"
 #include "agent/store/shelf.h"
 #include "base/fd.h"
 #include "base/log.h"
@@ -95,10 +95,10 @@ case_fiber(void *data)
     make_pool(&f, "p1", test->driver, test->size);
     test->body(&f, dir);
     down(&f);
-    files_remove(dir, NULL);
+    disktree_remove(dir, NULL);
 }
 
-static void
+G_GNUC_UNUSED static void
 run_case(gconstpointer test)
 {
     fiber_start("test", case_fiber, (void *) test);

@@ -110,7 +110,7 @@ failed_creation_leaves_nothing(Fixture *f, const char *dir)
     g_assert_false(has_row(f, &v1));
     g_assert_false(there(f, &v1));
     g_autofree char *new_dir = g_build_filename(dir, "storage-pools/p1/.new", NULL);
-    g_assert_true(files_is_empty(new_dir));
+    g_assert_true(disktree_is_empty(new_dir));
 }
 
 static void
@@ -139,7 +139,7 @@ deleted_volume_is_gone_with_rows_and_bytes(Fixture *f, const char *dir)
     g_assert_false(has_row(f, &v1) || has_row(f, &v1s0) || there(f, &v1) || there(f, &v1s0));
     shelf_drain(shelf_pool(f->table, "p1", true, NULL));
     g_autofree char *gone = g_build_filename(dir, "storage-pools/p1/.gone", NULL);
-    g_assert_true(files_is_empty(gone));
+    g_assert_true(disktree_is_empty(gone));
 }
 
 static void
@@ -182,7 +182,7 @@ row_without_directory_is_removed_at_start(Fixture *f, const char *dir)
 {
     make(f, &v1, "x");
     g_autofree char *path = vol_path(f->table, &v1);
-    files_remove(path, NULL);
+    disktree_remove(path, NULL);
     again(f, dir);
     g_assert_false(has_row(f, &v1));
 }

@@ -1,4 +1,4 @@
-/* driver.h: what a storage driver does for a pool and for one volume on it.
+/* pooldriver.h: what a storage driver does for a pool and for one volume on it.
  * Pool calls run in a fiber on the main loop and may yield. Volume calls run on a worker thread: they
  * see their arguments and nothing else, block as they like, and may be called again after a crash.
  * A volume call that fails leaves the target as it was (a copy's target: not there). */
@@ -71,4 +71,4 @@ extern const Driver dir_driver, btrfs_driver, overlay_driver;
 /* Ends with NULL. */
 extern const Driver *const driver_table[];
 /* By name, NULL when unknown. */
-const Driver *driver_find(const char *name);
+const Driver *pooldriver_find(const char *name);

@@ -1,4 +1,4 @@
-/* files.h: copying and removing whole directory trees, everything kept.
+/* disktree.h: copying and removing whole directory trees, everything kept.
  * Threads: a worker (fiber_run), never the main loop: it blocks, and starts threads of its own. */
 #pragma once
 #include "base/error.h"
@@ -9,10 +9,10 @@
  * links, holes, symlinks, devices, fifos. File contents are shared (reflinked) where the filesystem
  * can. What vanishes meanwhile is left out. Symlinks are never followed, mounts never entered.
  * LIMIT when the disk is full, CANCELLED. */
-bool files_copy(const char *from, const char *to, GCancellable *cancel, GError **error);
+bool disktree_copy(const char *from, const char *to, GCancellable *cancel, GError **error);
 /* A regular file's content and holes; 'to' is created with the mode of 'from'. */
-bool files_copy_one(const char *from, const char *to, GError **error);
+bool disktree_copy_file(const char *from, const char *to, GError **error);
 /* rm -rf that takes immutable flags off as well. Not there is success. */
-bool files_remove(const char *path, GError **error);
+bool disktree_remove(const char *path, GError **error);
 /* Empty, or not there. */
-bool files_is_empty(const char *path);
+bool disktree_is_empty(const char *path);

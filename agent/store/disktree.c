@@ -4,10 +4,10 @@
  *     symlink, so a container that swaps directories during the copy leads nowhere.
  * T3  Directories get times and xattrs last, after their children (default ACLs must not reach the
  *     children, and children change times).
- * Directories are the unit of work: a stack of relative names that FILES_THREADS threads empty. Files
+ * Directories are the unit of work: a stack of relative names that DISKTREE_THREADS threads empty. Files
  * with several names are put aside, and done by the first thread alone at the end, when the first
  * copy of each inode exists. Runs on worker threads only. */
-#include "agent/store/files.h"
+#include "agent/store/disktree.h"
 
 #include "base/fd.h"
 
@@ -26,7 +26,7 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
-enum { FILES_THREADS = 2, SMALL_BYTES = 128 * 1024, XATTR_BYTES = 65536 };
+enum { DISKTREE_THREADS = 2, SMALL_BYTES = 128 * 1024, XATTR_BYTES = 65536 };
 
 typedef struct {
     int from, to; /* roots, owned */
@@ -429,9 +429,9 @@ copy_rest(Copy *copy, GError **error)
 static void
 copy_all(Copy *copy)
 {
-    GThread *threads[FILES_THREADS - 1];
+    GThread *threads[DISKTREE_THREADS - 1];
     for (size_t i = 0; i < G_N_ELEMENTS(threads); i++) {
-        threads[i] = g_thread_new("files", copy_thread, copy);
+        threads[i] = g_thread_new("disktree", copy_thread, copy);
     }
     copy_thread(copy);
     for (size_t i = 0; i < G_N_ELEMENTS(threads); i++) {
@@ -443,7 +443,7 @@ copy_all(Copy *copy)
 }
 
 bool
-files_copy(const char *from, const char *to, GCancellable *cancel, GError **error)
+disktree_copy(const char *from, const char *to, GCancellable *cancel, GError **error)
 {
     haw_autofd int from_fd = open(from, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (from_fd < 0) {
@@ -480,7 +480,7 @@ files_copy(const char *from, const char *to, GCancellable *cancel, GError **erro
 }
 
 bool
-files_copy_one(const char *from, const char *to, GError **error)
+disktree_copy_file(const char *from, const char *to, GError **error)
 {
     haw_autofd int in = open(from, O_RDONLY | O_CLOEXEC);
     if (in < 0) {
@@ -533,7 +533,7 @@ take_flags_off(int parent, const char *name)
 }
 
 bool
-files_remove(const char *path, GError **error)
+disktree_remove(const char *path, GError **error)
 {
     GError *first = NULL;
     if (fd_remove_tree(path, &first)) {
@@ -549,7 +549,7 @@ files_remove(const char *path, GError **error)
 }
 
 bool
-files_is_empty(const char *path)
+disktree_is_empty(const char *path)
 {
     g_autoptr(GDir) dir = g_dir_open(path, 0, NULL);
     return dir == NULL || g_dir_read_name(dir) == NULL;
