@@ -8,6 +8,7 @@
 #include "agent/api/server.h"
 
 #include "agent/api/listen.h"
+#include "agent/api/operation.h"
 #include "agent/api/request.h"
 #include "agent/api/settings.h"
 #include "agent/auth/trust.h"
@@ -265,6 +266,13 @@ on_headers(Listener *listener, Request *req, struct MHD_Connection *connection, 
     bool file = (flags & ROUTE_BODY_FILE) && !((flags & ROUTE_BODY_JSON) && is_json(req));
     if (length != NULL && g_ascii_strtoull(length, NULL, 10) > JSON_MAX && !file) {
         return refuse(req, HAW_LIMIT, "Request body too large");
+    }
+    if (file && req->caller.kind == CALLER_UNTRUSTED) {
+        /* A stranger fills the disk only with what it was given a token for. */
+        const char *secret = req_header(req, "X-LXD-secret");
+        if (secret == NULL || op_find_token(server->agent, "Image download token", secret) == NULL) {
+            return refuse(req, HAW_DENIED, "Forbidden");
+        }
     }
     if (file) {
         g_autofree char *dir = agent_path(server->agent, "images");

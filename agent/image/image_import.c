@@ -459,7 +459,8 @@ image_import(Request *req, GError **error)
     json_auto_t *metadata = NULL;
     bool trusted = !image_view_public_only(req);
     if (secret != NULL && fingerprint != NULL) {
-        Operation *token = image_view_token_find(req_agent(req), fingerprint, secret);
+        const char *project = project_for_images(req_agent(req), req_project(req));
+        Operation *token = image_view_token_find(req_agent(req), project, fingerprint, secret);
         if (token != NULL) {
             json_auto_t *json = op_json(token);
             metadata = json_incref(json_object_get(json, "metadata"));

@@ -80,9 +80,10 @@ image_view_find(Request *req, Operation **ret_token, GError **error)
     }
     json_auto_t *image = job.result;
     const char *secret = req_query(req, "secret");
-    Operation *token = secret != NULL && *secret != '\0'
-                           ? image_view_token_find(agent, image_text(image, "fingerprint"), secret)
-                           : NULL;
+    Operation *token =
+        secret != NULL && *secret != '\0'
+            ? image_view_token_find(agent, job.project, image_text(image, "fingerprint"), secret)
+            : NULL;
     if (image_view_public_only(req) && token == NULL &&
         !json_is_true(json_object_get(image, "public"))) {
         haw_fail(error, HAW_NOT_FOUND, "Image not found");
@@ -136,10 +137,11 @@ image_view_token(Request *req, const char *project, const char *fingerprint, jso
 }
 
 Operation *
-image_view_token_find(Agent *agent, const char *fingerprint, const char *secret)
+image_view_token_find(Agent *agent, const char *project, const char *fingerprint,
+                      const char *secret)
 {
     Operation *token = op_find_token(agent, IMAGE_TOKEN, secret);
-    if (token == NULL) {
+    if (token == NULL || g_strcmp0(op_project(token), project) != 0) {
         return NULL;
     }
     json_auto_t *json = op_json(token);

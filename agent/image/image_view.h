@@ -23,7 +23,8 @@ json_t *image_view_tag(json_t *image);
 char *image_view_url(const char *project, json_t *image);
 /* Starts a token operation for this image with these further metadata (stolen), and replies. */
 bool image_view_token(Request *req, const char *project, const char *fingerprint, json_t *metadata);
-/* The token of that secret if it is for this fingerprint; borrowed, NULL. */
-Operation *image_view_token_find(Agent *agent, const char *fingerprint, const char *secret);
+/* The token of that secret if it is for this fingerprint in this (image) project; borrowed, NULL. */
+Operation *image_view_token_find(Agent *agent, const char *project, const char *fingerprint,
+                                 const char *secret);
 /* POST /1.0/images, in image_import.c. */
 bool image_import(Request *req, GError **error);
