@@ -30,7 +30,6 @@ struct ImageTable {
     Agent *agent; /* borrowed */
     FiberLock files;
     FiberLock downloads; /* M2 */
-    GCancellable *stop;  /* owned */
 };
 
 ImageTable *
@@ -40,18 +39,12 @@ image_table_new(Agent *agent)
     table->agent = agent;
     table->files = (FiberLock) FIBER_LOCK_INIT;
     table->downloads = (FiberLock) FIBER_LOCK_INIT;
-    table->stop = g_cancellable_new();
     return table;
 }
 
 void
 image_table_free(ImageTable *table)
 {
-    if (table == NULL) {
-        return;
-    }
-    g_cancellable_cancel(table->stop);
-    g_object_unref(table->stop);
     g_free(table);
 }
 
@@ -266,7 +259,7 @@ image_download(ImageTable *table, Operation *op, const char *project, const Remo
     json_t *image = intake_image(intake);
     json_object_set_new(image, "cached", json_boolean(cached));
     json_object_set_new(image, "auto_update", json_boolean(cached && auto_update_cached(table)));
-    if (!direct) {
+    if (!direct && strcmp(source->alias, fingerprint) != 0) {
         json_object_set_new(image, "update_source", remote_source_json(source));
     }
     if (!intake_commit(intake, project, error)) {
@@ -469,27 +462,39 @@ image_delete(ImageTable *table, const char *project, const char *fingerprint, GE
 
 /* ---- from start to stop ---- */
 static void
+expire_body(void *data)
+{
+    Agent *agent = data;
+    g_autoptr(GError) error = NULL;
+    if (!upkeep_expire(agent, NULL, &error)) {
+        haw_warn("image.expire_failed", KS("why", error->message));
+    }
+}
+
+/* At start and each hour; updates at start and when their interval has passed. */
+static void
 upkeep_body(void *data)
 {
-    ImageTable *table = data;
-    Agent *agent = table->agent;
-    g_autoptr(GCancellable) stop = g_object_ref(table->stop);
-    gint64 last_update_us = clock_mono_us();
-    while (fiber_sleep_ms(UPKEEP_MS, stop, NULL)) {
+    Agent *agent = data;
+    gint64 next_update_us = 0;
+    do {
         g_autoptr(GError) error = NULL;
-        if (!upkeep_expire(agent, NULL, &error)) {
-            haw_warn("image.expire_failed", KS("why", error->message));
-            g_clear_error(&error);
-        }
         gint64 hours = settings_int(agent->settings, "images.auto_update_interval");
-        gint64 passed_us = clock_mono_us() - last_update_us;
-        if (hours > 0 && passed_us >= hours * 3600 * G_USEC_PER_SEC - G_USEC_PER_SEC) {
-            last_update_us = clock_mono_us();
+        expire_body(agent);
+        if (hours > 0 && clock_mono_us() >= next_update_us) {
+            next_update_us = clock_mono_us() + (hours * 3600 - 1) * G_USEC_PER_SEC;
             if (!upkeep_update_all(agent, NULL, &error)) {
                 haw_warn("image.update_failed", KS("why", error->message));
             }
         }
-    }
+    } while (fiber_sleep_ms(UPKEEP_MS, agent->stopping, NULL));
+}
+
+static bool
+expiry_changed(Agent *agent, const char *key, const char *value, GError **error)
+{
+    fiber_start("image-expiry", expire_body, agent);
+    return true;
 }
 
 bool
@@ -499,6 +504,7 @@ image_table_start(ImageTable *table, GError **error)
     if (!fd_mkdir_p(dir, 0700, error) || !upkeep_clean(table->agent, error)) {
         return false;
     }
-    fiber_start("images", upkeep_body, table);
+    settings_on_change(table->agent->settings, "images.remote_cache_expiry", expiry_changed);
+    fiber_start("images", upkeep_body, table->agent);
     return true;
 }

@@ -73,6 +73,10 @@ parse_compression(const char *text, size_t *ret_row, int *ret_level, GError **er
         if (*words[i] == '\0') {
             continue;
         }
+        if (strcmp(words[i], "--best") == 0 || strcmp(words[i], "--fast") == 0) {
+            level = words[i][2] == 'b' ? 9 : 1;
+            continue;
+        }
         if (words[i][0] != '-' || !g_ascii_isdigit(words[i][1])) {
             return haw_fail(error, HAW_INVALID, "Invalid compression option \"%s\"", words[i]);
         }
