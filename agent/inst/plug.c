@@ -9,10 +9,13 @@
 #include "agent/inst/plug.h"
 #include "agent/inst/device.h"
 #include "agent/net/network.h"
+#include "base/fd.h"
 #include "base/log.h"
+#include "proto/grammar.h"
 #include "proto/keys.h"
 
 #include <string.h>
+#include <unistd.h>
 
 struct entry {
     const char *name; /* borrowed from the map */
@@ -184,6 +187,23 @@ start_one(Inst *inst, const struct entry *entry, json_t *changes, json_t *items,
     return ok || haw_push(error, "Failed to start device \"%s\"", entry->name);
 }
 
+/* After a crash between the making of a link and the storing of its name: what nic.c noted. */
+static void
+recall_host_name(Inst *inst, const struct entry *entry, json_t *volatiles)
+{
+    g_autofree char *dir = inst_run_dir(inst);
+    g_autofree char *path = g_strdup_printf("%s/nic.%s", dir, entry->name);
+    g_autofree char *noted = fd_read_file(path, 64, NULL, NULL);
+    const char *name = noted != NULL ? noted : keys_get(entry->config, "host_name");
+    if (name == NULL || keys_get(volatiles, "host_name") != NULL || !grammar_ifname(name, NULL)) {
+        return;
+    }
+    g_autofree char *link = g_strdup_printf("/sys/class/net/%s", name);
+    if (access(link, F_OK) == 0) {
+        json_object_set_new(volatiles, "host_name", json_string(name));
+    }
+}
+
 static void
 stop_one(Inst *inst, const struct entry *entry, json_t *changes)
 {
@@ -191,6 +211,7 @@ stop_one(Inst *inst, const struct entry *entry, json_t *changes)
     bool ok = true;
     if (is_type(entry->config, "nic")) {
         json_t *volatiles = volatiles_of(inst, changes, entry->name);
+        recall_host_name(inst, entry, volatiles);
         Nic nic = nic_of(inst, entry->name, entry->config, volatiles);
         ok = nic_stop(inst->agent->networks, &nic, &error);
         merge_changes(changes, inst, entry->name, volatiles);

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "agent/api/settings.h"
+#include "agent/auth/project.h"
 #include "agent/inst/inst.h"
 #include "agent/net/dnsmasq.h"
 #include "agent/net/netjob.h"
@@ -236,8 +237,29 @@ nicuse_name(const NicUse *use)
     return nicuse_volatile(use, "name");
 }
 
+/* I2: on disk before the link is made, so that a crash in between leaves nothing without a name. No
+ * fsync: links do not outlive the kernel either. */
+static void
+note_host_name(const NicUse *use, const char *name)
+{
+    Agent *agent = netobj_agent(use->table);
+    g_autofree char *object = project_object_name(use->nic->project, use->nic->inst);
+    g_autofree char *path = agent_path(agent, "run/%s/nic.%s", object, use->nic->device);
+    g_file_set_contents_full(path, name, -1, G_FILE_SET_CONTENTS_NONE, 0600, NULL);
+}
+
+static char *make_host_name(const NicUse *use, const char *prefix);
+
 char *
 nicuse_new_host_name(const NicUse *use, const char *prefix)
+{
+    char *name = make_host_name(use, prefix);
+    note_host_name(use, name);
+    return name;
+}
+
+static char *
+make_host_name(const NicUse *use, const char *prefix)
 {
     Agent *agent = netobj_agent(use->table);
     const char *mode =
