@@ -8,7 +8,7 @@
 #include "ctl/cmd.h"
 #include "ctl/entity.h"
 #include "ctl/out.h"
-#include "ctl/streams.h"
+#include "ctl/catalog.h"
 #include "ctl/wait.h"
 
 static const char writable[] = "auto_update expires_at profiles properties public";
@@ -140,7 +140,7 @@ load_image(Ctl *ctl, const char *arg, GError **error)
         return NULL;
     }
     if (strcmp(remote->protocol, "simplestreams") == 0) {
-        return streams_find(remote, name, error);
+        return catalog_find(remote, name, error);
     }
     if (!pick_image(ctl, arg, &pick, error)) {
         return NULL;
@@ -419,7 +419,7 @@ load_images(Ctl *ctl, bool led, GError **error)
         return NULL;
     }
     if (strcmp(remote->protocol, "simplestreams") == 0) {
-        return streams_list(remote, error);
+        return catalog_list(remote, error);
     }
     Rest *rest = ctl_server(ctl, arg, NULL, error);
     return rest != NULL ? rest_get(rest, "/1.0/images?recursion=1", error) : NULL;

@@ -12,7 +12,7 @@
 #include "ctl/cmd.h"
 #include "ctl/edit.h"
 #include "ctl/entity.h"
-#include "ctl/multipart.h"
+#include "ctl/formdata.h"
 #include "ctl/out.h"
 #include "ctl/progress.h"
 #include "ctl/wait.h"
@@ -168,13 +168,13 @@ static bool
 place_export(const char *part, GHashTable *headers, const char *target, const char *fingerprint,
              GError **error)
 {
-    g_autofree char *boundary = multipart_boundary(g_hash_table_lookup(headers, "content-type"));
+    g_autofree char *boundary = formdata_boundary(g_hash_table_lookup(headers, "content-type"));
     bool folder = g_file_test(target, G_FILE_TEST_IS_DIR);
     if (boundary != NULL) {
         haw_autofd int fd = open(part, O_RDONLY | O_CLOEXEC);
         g_auto(GStrv) names = NULL;
         g_autofree char *parent = folder ? g_strdup(target) : g_path_get_dirname(target);
-        if (!multipart_split(fd, boundary, parent, &names, error)) {
+        if (!formdata_split(fd, boundary, parent, &names, error)) {
             return false;
         }
         for (int i = 0; !folder && i < 2 && names[i] != NULL; i++) { /* NAME and NAME.root */
@@ -187,7 +187,7 @@ place_export(const char *part, GHashTable *headers, const char *target, const ch
         return true;
     }
     g_autofree char *named =
-        multipart_filename(g_hash_table_lookup(headers, "content-disposition"));
+        formdata_filename(g_hash_table_lookup(headers, "content-disposition"));
     g_autofree char *inside = g_build_filename(target, named != NULL ? named : fingerprint, NULL);
     const char *suffix = named != NULL && strchr(named, '.') != NULL ? strchr(named, '.') : "";
     g_autofree char *beside =

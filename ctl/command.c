@@ -9,7 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "ctl/remote.h"
+#include "ctl/remotes.h"
 #include "ctl/rest.h"
 
 struct Ctl {

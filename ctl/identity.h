@@ -2,7 +2,7 @@
  * Threads: any. */
 #pragma once
 #include "base/error.h"
-#include "ctl/remote.h"
+#include "ctl/remotes.h"
 
 /* Paths of client.crt and client.key, made (ECDSA P-384, ten years) when they are not there; caller
  * frees both. */

@@ -3,7 +3,7 @@
  * CANCELLED. An error answer becomes a GError with the code of its status and the server's text. */
 #pragma once
 #include "base/error.h"
-#include "ctl/remote.h"
+#include "ctl/remotes.h"
 #include <jansson.h>
 
 typedef struct Rest Rest;

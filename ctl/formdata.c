@@ -1,7 +1,7 @@
 /* multipart/form-data, read from a mapped file.
  * M1  Nothing is written outside of 'folder', whatever the parts call themselves.
  * Called by cmd_transfer.c. */
-#include "ctl/multipart.h"
+#include "ctl/formdata.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -32,7 +32,7 @@ parameter(const char *header, const char *key)
 }
 
 char *
-multipart_boundary(const char *content_type)
+formdata_boundary(const char *content_type)
 {
     if (content_type == NULL || !g_str_has_prefix(content_type, "multipart/form-data")) {
         return NULL;
@@ -43,7 +43,7 @@ multipart_boundary(const char *content_type)
 
 /* M1 */
 char *
-multipart_filename(const char *disposition)
+formdata_filename(const char *disposition)
 {
     g_autofree char *name = disposition != NULL ? parameter(disposition, "filename") : NULL;
     const char *slash = name != NULL ? strrchr(name, '/') : NULL;
@@ -76,7 +76,7 @@ take_part(Cursor *cursor, const char *folder, GPtrArray *names, GError **error)
         return haw_fail(error, HAW_CORRUPT, "a part without a head");
     }
     g_autofree char *head = g_strndup(cursor->at, (gsize) (head_end - cursor->at));
-    g_autofree char *name = multipart_filename(head);
+    g_autofree char *name = formdata_filename(head);
     cursor->at = head_end + 4;
     const char *end = find_mark(cursor);
     if (name == NULL || end == NULL || names->len >= PARTS_MAX) {
@@ -117,7 +117,7 @@ split(Cursor *cursor, const char *folder, GPtrArray *names, GError **error)
 }
 
 bool
-multipart_split(int fd, const char *boundary, const char *folder, char ***ret_names, GError **error)
+formdata_split(int fd, const char *boundary, const char *folder, char ***ret_names, GError **error)
 {
     struct stat st;
     if (fstat(fd, &st) != 0 || st.st_size == 0) {

@@ -1,4 +1,4 @@
-/* remote.h: the servers a user knows, their certificates, and the user's aliases.
+/* remotes.h: the servers a user knows, their certificates, and the user's aliases.
  * Threads: the one thread of the program. Files: $HAWSER_CONF or ~/.config/hawser, laid out as
  * LXD's client lays out its own: config.yml, client.crt, client.key, servercerts/NAME.crt. */
 #pragma once

@@ -3,7 +3,7 @@
  * R2  config.yml is replaced in one step: a crash leaves the old or the new one.
  * R3  Keys that we do not know stay in the file as they are.
  * Called by ctl_server() and cmd_remote.c. */
-#include "ctl/remote.h"
+#include "ctl/remotes.h"
 
 #include <errno.h>
 #include <stdio.h>

@@ -1,7 +1,7 @@
 /* Simplestreams, as far as listing goes: index.json names a products file, its products have
  * aliases and versions, the newest version's items are the image. The agent downloads by itself.
  * Called by cmd_image.c. */
-#include "ctl/streams.h"
+#include "ctl/catalog.h"
 
 #include <curl/curl.h>
 #include <string.h>
@@ -102,7 +102,7 @@ image_of_product(const json_t *product)
 }
 
 json_t *
-streams_images(const json_t *products)
+catalog_images(const json_t *products)
 {
     json_t *images = json_array();
     const char *key;
@@ -117,7 +117,7 @@ streams_images(const json_t *products)
 }
 
 json_t *
-streams_list(const Remote *remote, GError **error)
+catalog_list(const Remote *remote, GError **error)
 {
     g_autoptr(json_t) index = fetch_json(remote->address, "streams/v1/index.json", error);
     g_autoptr(json_t) images = json_array();
@@ -134,16 +134,16 @@ streams_list(const Remote *remote, GError **error)
         if (products == NULL) {
             return NULL;
         }
-        g_autoptr(json_t) some = streams_images(products);
+        g_autoptr(json_t) some = catalog_images(products);
         json_array_extend(images, some);
     }
     return g_steal_pointer(&images);
 }
 
 json_t *
-streams_find(const Remote *remote, const char *name, GError **error)
+catalog_find(const Remote *remote, const char *name, GError **error)
 {
-    g_autoptr(json_t) images = streams_list(remote, error);
+    g_autoptr(json_t) images = catalog_list(remote, error);
     size_t index, at;
     json_t *image, *alias;
     json_array_foreach (images, index, image) {
