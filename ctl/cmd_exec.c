@@ -199,9 +199,6 @@ read_stdin(Session *session)
     if (got <= 0) {
         session->stdin_open = false;
         wsclient_send(session->in_out, true, "", 0);
-        if (!session->interactive) {
-            wsclient_close(session->in_out);
-        }
         return;
     }
     g_autoptr(GByteArray) left = g_byte_array_new();
@@ -408,12 +405,19 @@ exec_command(Ctl *ctl, Rest *rest, const char *name, const json_t *command, GErr
     if (!session.stdin_open && session.leave) {
         return true;
     }
-    g_autoptr(json_t) end = wait_operation(ctl, rest, operation, NULL, error);
+    g_autoptr(json_t) end = wait_end(ctl, rest, operation, NULL, error);
     if (end == NULL) {
         return false;
     }
-    exit_status =
-        (int) json_integer_value(json_object_get(json_object_get(end, "metadata"), "return"));
+    const json_t *status = json_object_get(json_object_get(end, "metadata"), "return");
+    const char *why = out_get(end, "err");
+    if (status == NULL) {
+        return haw_fail(error, HAW_FAILED, "%s", *why != '\0' ? why : "the command has no status");
+    }
+    if (*why != '\0') { /* it was not there, or is no program: 127 and 126, as a shell says it */
+        g_printerr("hawser: exec in '%s': %s\n", name, why);
+    }
+    exit_status = (int) json_integer_value(status);
     return true;
 }
 

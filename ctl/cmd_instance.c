@@ -330,6 +330,18 @@ add_all_jobs(Ctl *ctl, GArray *jobs, const char *wanted, GError **error)
     return true;
 }
 
+/* "start" of a paused instance means that it shall go on, as lxc has it. */
+static const char *
+action_for(const Job *job, const char *action)
+{
+    if (strcmp(action, "start") != 0) {
+        return action;
+    }
+    g_autofree char *path = rest_path("/1.0/instances/%s", job->name);
+    g_autoptr(json_t) instance = rest_get(job->rest, path, NULL);
+    return strcmp(out_get(instance, "status"), "Frozen") == 0 ? "unfreeze" : action;
+}
+
 /* A1: starts all, then waits for all. */
 static bool
 change_states(Ctl *ctl, const char *action, const char *verb, const char *label,
@@ -351,10 +363,10 @@ change_states(Ctl *ctl, const char *action, const char *verb, const char *label,
         }
     }
 
-    g_autoptr(json_t) body = state_body(ctl, action);
     for (guint i = 0; i < jobs->len; i++) {
         Job *job = &g_array_index(jobs, Job, i);
         GError *why = NULL;
+        g_autoptr(json_t) body = state_body(ctl, action_for(job, action));
         g_autofree char *path = rest_path("/1.0/instances/%s/state", job->name);
         job->operation = rest_call(job->rest, "PUT", path, body, NULL, &why);
         if (job->operation == NULL) {

@@ -104,18 +104,25 @@ cmd_trust_list(Ctl *ctl, GError **error)
     if (body == NULL) {
         return false;
     }
-    static const char *const headers[] = {"TYPE",     "NAME",        "RESTRICTED",
-                                          "PROJECTS", "FINGERPRINT", NULL};
+    static const char *const headers[] = {"TYPE",       "NAME",        "COMMON NAME", "FINGERPRINT",
+                                          "ISSUE DATE", "EXPIRY DATE", "RESTRICTED",  "PROJECTS",
+                                          NULL};
     g_autoptr(OutTable) table = out_table_new(headers);
     size_t index;
     json_t *row;
-    json_array_foreach (body, index, row) {
+    json_array_foreach(body, index, row) {
         g_autofree char *projects = out_join(json_object_get(row, "projects"), ", ");
+        g_autofree char *name = NULL, *from = NULL, *until = NULL;
+        identity_describe(out_get(row, "certificate"), &name, &from, &until, NULL);
+        g_autofree char *issued = out_time(from), *expires = out_time(until);
         out_table_add(table, out_get(row, "type"));
         out_table_add(table, out_get(row, "name"));
+        out_table_add(table, name);
+        out_table_addf(table, "%.12s", out_get(row, "fingerprint"));
+        out_table_add(table, issued);
+        out_table_add(table, expires);
         out_table_add(table, json_is_true(json_object_get(row, "restricted")) ? "yes" : "no");
         out_table_add(table, projects);
-        out_table_addf(table, "%.12s", out_get(row, "fingerprint"));
     }
     out_table_sort(table);
     return out_print(table, body, ctl_option(ctl, "format"), error);

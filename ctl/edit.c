@@ -16,6 +16,7 @@
 
 #include "base/fd.h"
 #include "ctl/json.h"
+#include "ctl/out.h"
 #include "proto/yaml.h"
 
 bool
@@ -197,7 +198,7 @@ bool
 edit_apply_editor(const json_t *object, const char *help, EditApply apply, void *data,
                   GError **error)
 {
-    g_autofree char *yaml = yaml_from_json(object);
+    g_autofree char *yaml = out_yaml_text(object);
     g_autofree char *text = g_strconcat(help, yaml, NULL);
     g_autofree char *folder = g_dir_make_tmp("hawser-edit-XXXXXX", NULL); /* D2 */
     if (folder == NULL) {

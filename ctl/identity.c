@@ -9,6 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/ids.h"
 
@@ -154,4 +155,23 @@ identity_pin(const char *pem, GError **error)
     }
     g_autofree char *base64 = g_base64_encode(id, size);
     return g_strconcat("sha256//", base64, NULL);
+}
+
+bool
+identity_describe(const char *pem, char **ret_name, char **ret_from, char **ret_until,
+                  GError **error)
+{
+    g_auto(gnutls_x509_crt_t) cert = NULL;
+    if (!import_pem(pem, &cert, error)) {
+        return false;
+    }
+    char name[256] = "";
+    size_t size = sizeof name;
+    if (gnutls_x509_crt_get_dn_by_oid(cert, GNUTLS_OID_X520_COMMON_NAME, 0, 0, name, &size) < 0) {
+        name[0] = '\0';
+    }
+    *ret_name = g_strdup(name);
+    *ret_from = clock_format((gint64) gnutls_x509_crt_get_activation_time(cert) * G_USEC_PER_SEC);
+    *ret_until = clock_format((gint64) gnutls_x509_crt_get_expiration_time(cert) * G_USEC_PER_SEC);
+    return true;
 }

@@ -13,3 +13,7 @@ char *identity_fingerprint(const char *pem, GError **error);
 char *identity_pin(const char *pem, GError **error);
 /* Base64 of the DER, as certificates travel in JSON; caller frees. */
 char *identity_der_base64(const char *pem, GError **error);
+/* Who a PEM certificate names (its common name) and from when to when it is valid, RFC 3339; each
+ * caller frees. */
+bool identity_describe(const char *pem, char **ret_name, char **ret_from, char **ret_until,
+                       GError **error);

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "ctl/json.h"
 #include "proto/yaml.h"
 
 struct OutTable {
@@ -271,10 +272,40 @@ out_print(const OutTable *table, const json_t *body, const char *format, GError 
     return true;
 }
 
+/* Maps of settings in the order of their keys: what people look for in. */
+static void
+sort_settings(json_t *value)
+{
+    const char *key;
+    json_t *item;
+    json_object_foreach(value, key, item) {
+        if (!json_is_object(item) || !g_strv_contains(yaml_text_keys, key)) {
+            sort_settings(item);
+            continue;
+        }
+        g_autofree char *text = json_dumps(item, JSON_SORT_KEYS);
+        g_autoptr(json_t) sorted = json_loads(text, 0, NULL);
+        json_object_clear(item);
+        json_object_update(item, sorted);
+    }
+    size_t index;
+    json_array_foreach(value, index, item) {
+        sort_settings(item);
+    }
+}
+
+char *
+out_yaml_text(const json_t *value)
+{
+    g_autoptr(json_t) copy = json_deep_copy(value);
+    sort_settings(copy);
+    return yaml_from_json(copy);
+}
+
 void
 out_yaml(const json_t *value)
 {
-    g_autofree char *text = yaml_from_json(value);
+    g_autofree char *text = out_yaml_text(value);
     fputs(text, stdout);
 }
 

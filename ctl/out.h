@@ -23,6 +23,7 @@ char *out_table_text(const OutTable *table, const char *format);
  * unknown format. */
 bool out_print(const OutTable *table, const json_t *body, const char *format, GError **error);
 void out_yaml(const json_t *value);
+char *out_yaml_text(const json_t *value); /* caller frees */
 void out_json(const json_t *value);
 
 /* "1.50GiB"; caller frees. */

@@ -147,7 +147,7 @@ fail_operation(const json_t *operation, GError **error)
 }
 
 json_t *
-wait_operation(Ctl *ctl, Rest *rest, const json_t *operation, const char *label, GError **error)
+wait_end(Ctl *ctl, Rest *rest, const json_t *operation, const char *label, GError **error)
 {
     g_autofree char *id = g_strdup(out_get(operation, "id"));
     Watch watch = {.id = id, .latest = json_incref((json_t *) operation)};
@@ -161,14 +161,25 @@ wait_operation(Ctl *ctl, Rest *rest, const json_t *operation, const char *label,
         g_clear_error(error);
         ok = cancel(&watch, rest, error);
     }
-    if (ok && json_integer_value(json_object_get(watch.latest, "status_code")) != STATUS_FINAL) {
-        ok = fail_operation(watch.latest, error);
-    }
     if (!ok) {
         json_decref(watch.latest);
         return NULL;
     }
     return watch.latest;
+}
+
+json_t *
+wait_operation(Ctl *ctl, Rest *rest, const json_t *operation, const char *label, GError **error)
+{
+    g_autoptr(json_t) end = wait_end(ctl, rest, operation, label, error);
+    if (end == NULL) {
+        return NULL;
+    }
+    if (json_integer_value(json_object_get(end, "status_code")) != STATUS_FINAL) {
+        fail_operation(end, error);
+        return NULL;
+    }
+    return g_steal_pointer(&end);
 }
 
 bool

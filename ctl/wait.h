@@ -9,6 +9,8 @@
  * an error with the server's text. */
 json_t *wait_operation(Ctl *ctl, Rest *rest, const json_t *operation, const char *label,
                        GError **error);
+/* The same, but an operation that failed is a result too. */
+json_t *wait_end(Ctl *ctl, Rest *rest, const json_t *operation, const char *label, GError **error);
 /* Sends and waits: what most commands that change something do. */
 bool wait_call(Ctl *ctl, Rest *rest, const char *method, const char *path, json_t *body,
                const char *label, GError **error);
