@@ -186,8 +186,7 @@ place_export(const char *part, GHashTable *headers, const char *target, const ch
         }
         return true;
     }
-    g_autofree char *named =
-        formdata_filename(g_hash_table_lookup(headers, "content-disposition"));
+    g_autofree char *named = formdata_filename(g_hash_table_lookup(headers, "content-disposition"));
     g_autofree char *inside = g_build_filename(target, named != NULL ? named : fingerprint, NULL);
     const char *suffix = named != NULL && strchr(named, '.') != NULL ? strchr(named, '.') : "";
     g_autofree char *beside =

@@ -104,13 +104,13 @@ cmd_trust_list(Ctl *ctl, GError **error)
     if (body == NULL) {
         return false;
     }
-    static const char *const headers[] = {"TYPE",       "NAME",        "COMMON NAME", "FINGERPRINT",
-                                          "ISSUE DATE", "EXPIRY DATE", "RESTRICTED",  "PROJECTS",
-                                          NULL};
+    static const char *const headers[] = {"TYPE",        "NAME",       "COMMON NAME",
+                                          "FINGERPRINT", "ISSUE DATE", "EXPIRY DATE",
+                                          "RESTRICTED",  "PROJECTS",   NULL};
     g_autoptr(OutTable) table = out_table_new(headers);
     size_t index;
     json_t *row;
-    json_array_foreach(body, index, row) {
+    json_array_foreach (body, index, row) {
         g_autofree char *projects = out_join(json_object_get(row, "projects"), ", ");
         g_autofree char *name = NULL, *from = NULL, *until = NULL;
         identity_describe(out_get(row, "certificate"), &name, &from, &until, NULL);

@@ -7,26 +7,38 @@
 #include "ctl/cmd.h"
 #include "ctl/manual.h"
 
-/* "hawser network list", where what was not found would be seen; NULL when there is none. */
-static char *
-list_command(const Command *row)
+/* Where what was not found would be seen; NULL when we cannot tell. */
+static const char *
+list_command(const char *message)
 {
-    g_autofree char *path = row != NULL ? g_strdup(row->path) : g_strdup("");
-    char *blank = strrchr(path, ' ');
-    if (blank != NULL) {
-        *blank = '\0';
+    static const struct {
+        const char *text, *list;
+    } lists[] = {
+        {"Instance not found", "list"},
+        {"Profile not found", "profile list"},
+        {"Network not found", "network list"},
+        {"Network ACL not found", "network acl list"},
+        {"pool not found", "storage list"},
+        {"Image not found", "image list"},
+        {"Image alias", "image alias list"},
+        {"Project not found", "project list"},
+        {"Operation not found", "operation list"},
+        {"Certificate not found", "config trust list"},
+        {"Warning not found", "warning list"},
+    };
+    for (size_t i = 0; i < G_N_ELEMENTS(lists); i++) {
+        if (strstr(message, lists[i].text) != NULL) {
+            return lists[i].list;
+        }
     }
-    g_autofree char *list = blank != NULL ? g_strconcat(path, " list", NULL) : g_strdup("list");
-    const Command *found = command_get(list);
-    return found != NULL && found != row && row != NULL ? g_steal_pointer(&list) : NULL;
+    return NULL;
 }
 
 static int
-fail(const Command *row, const GError *error)
+fail(const GError *error)
 {
-    g_autofree char *list = haw_code(error) == HAW_NOT_FOUND ? list_command(row) : NULL;
-    bool has_step = strchr(error->message, '(') != NULL;
-    if (list != NULL && !has_step) {
+    const char *list = list_command(error->message);
+    if (list != NULL && strchr(error->message, '(') == NULL) {
         g_printerr("hawser: %s (see 'hawser %s')\n", error->message, list);
     } else {
         g_printerr("hawser: %s\n", error->message);
@@ -51,11 +63,11 @@ main(int argc, char **argv)
     rest_catch_interrupt();
     g_autoptr(Remotes) remotes = remotes_load(NULL, &error);
     if (remotes == NULL) {
-        return fail(NULL, error);
+        return fail(error);
     }
     g_autoptr(Ctl) ctl = ctl_new(remotes, argc, argv, &error);
     if (ctl == NULL) {
-        return fail(NULL, error);
+        return fail(error);
     }
     if (ctl_flag(ctl, "version")) {
         puts("hawser " HAWSER_VERSION);
@@ -67,7 +79,7 @@ main(int argc, char **argv)
         return finish(0);
     }
     if (!ctl_row(ctl)->run(ctl, &error)) {
-        return fail(ctl_row(ctl), error);
+        return fail(error);
     }
     return finish(cmd_exec_status());
 }

@@ -278,7 +278,7 @@ sort_settings(json_t *value)
 {
     const char *key;
     json_t *item;
-    json_object_foreach(value, key, item) {
+    json_object_foreach (value, key, item) {
         if (!json_is_object(item) || !g_strv_contains(yaml_text_keys, key)) {
             sort_settings(item);
             continue;
@@ -289,7 +289,7 @@ sort_settings(json_t *value)
         json_object_update(item, sorted);
     }
     size_t index;
-    json_array_foreach(value, index, item) {
+    json_array_foreach (value, index, item) {
         sort_settings(item);
     }
 }
