@@ -70,10 +70,12 @@ default_size(const DriverPool *pool)
     return gib * GIB;
 }
 
+/* Without 'force' mkfs refuses a device that has something on it. */
 static bool
-make_filesystem(const DriverPool *pool, const char *target, GError **error)
+make_filesystem(const DriverPool *pool, const char *target, bool force, GError **error)
 {
-    return proc_runv(NULL, error, "mkfs.btrfs", "-q", "-f", "-L", pool->name, target, NULL);
+    return force ? proc_runv(NULL, error, "mkfs.btrfs", "-q", "-f", "-L", pool->name, target, NULL)
+                 : proc_runv(NULL, error, "mkfs.btrfs", "-q", "-L", pool->name, target, NULL);
 }
 
 static bool
@@ -99,7 +101,7 @@ create_loop(const DriverPool *pool, GError **error)
         unlink(file);
         return haw_fail_errno(error, err, "create '%s'", file);
     }
-    if (!make_filesystem(pool, file, error)) {
+    if (!make_filesystem(pool, file, true, error)) {
         unlink(file);
         return false;
     }
@@ -110,13 +112,11 @@ create_loop(const DriverPool *pool, GError **error)
 static bool
 create_on_device(const DriverPool *pool, const char *source, GError **error)
 {
-    if (keys_get_bool(pool->config, "source.wipe", false) &&
-        !proc_runv(NULL, error, "wipefs", "-a", "-f", source, NULL)) {
+    bool wipe = keys_get_bool(pool->config, "source.wipe", false);
+    if (wipe && !proc_runv(NULL, error, "wipefs", "-a", "-f", source, NULL)) {
         return false;
     }
-    if (!proc_runv(NULL, error, "mkfs.btrfs", "-q",
-                   keys_get_bool(pool->config, "source.wipe", false) ? "-f" : "-q", "-L",
-                   pool->name, source, NULL)) {
+    if (!make_filesystem(pool, source, wipe, error)) {
         return false;
     }
     g_autofree char *uuid = NULL;

@@ -62,7 +62,7 @@ plain_pool_mount(const DriverPool *pool, GError **error)
 bool
 plain_pool_unmount(const DriverPool *pool, GError **error)
 {
-    return mnt_unmount(pool->path, false, error);
+    return !mnt_is_mounted(pool->path) || mnt_unmount(pool->path, false, error);
 }
 
 bool

@@ -268,6 +268,13 @@ pool_delete(PoolTable *table, const char *name, GError **error)
     DriverPool place = shelf_driver_pool(table, pool);
     bool was = pool->available;
     pool->available = false;
+    /* A creation that found it available has its row queued before this look. */
+    g_autoptr(GPtrArray) late = volumes_load(table->agent->db, &which, error);
+    if (late == NULL ||
+        (late->len > 0 && !haw_fail(error, HAW_CONFLICT, "The storage pool is currently in use"))) {
+        pool->available = was;
+        return false;
+    }
     if (!pool->driver->pool_unmount(&place, error)) {
         pool->available = was;
         return haw_push(error, "Failed unmounting the storage pool");

@@ -322,6 +322,18 @@ open_closed(PoolTable *table)
 }
 
 static void
+clean_images(PoolTable *table)
+{
+    g_auto(GStrv) names = pool_names(table);
+    for (char **name = names; *name != NULL; name++) {
+        Pool *pool = g_hash_table_lookup(table->pools, *name);
+        if (pool != NULL && pool->available) {
+            repair_images(table, pool);
+        }
+    }
+}
+
+static void
 minute_task(void *data)
 {
     PoolTable *table = data;
@@ -332,6 +344,7 @@ minute_task(void *data)
     while (fiber_sleep_ms(MINUTE_MS + 50 - clock_real_us() / 1000 % MINUTE_MS, table->stop, NULL)) {
         if (!table->agent->shutting_down) {
             open_closed(table);
+            clean_images(table);
             schedule_run(table);
         }
     }

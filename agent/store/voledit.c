@@ -55,6 +55,25 @@ resize(PoolTable *table, const Vol *vol, const VolumeRow *row, json_t *config, G
     return false;
 }
 
+/* The project's limits count the volume as it is: what it gains is held against them. */
+static bool
+may_grow(PoolTable *table, const Vol *vol, const VolumeRow *row, json_t *config, GError **error)
+{
+    gint64 was = 0, wanted = 0;
+    const char *old = keys_get(row->config, "size"), *new = keys_get(config, "size");
+    if ((old != NULL && !grammar_parse_size(old, &was, error)) ||
+        (new != NULL && !grammar_parse_size(new, &wanted, error))) {
+        return false;
+    }
+    if (new != NULL && wanted <= was) {
+        return true;
+    }
+    json_auto_t *gain =
+        new == NULL ? json_object()
+                    : json_pack("{s:o}", "size", json_sprintf("%" G_GINT64_FORMAT, wanted - was));
+    return project_allow_volume(table->agent, vol->project, gain, error);
+}
+
 /* E1 */
 static bool
 may_update(PoolTable *table, const Vol *vol, const VolumeRow *row, json_t *config, GError **error)
@@ -82,7 +101,7 @@ voledit_update(PoolTable *table, const Vol *vol, const VolumeRow *row, const cha
         return false;
     }
     if (vol->type == VOL_CUSTOM && differs(row->config, config, "size") &&
-        !resize(table, vol, row, config, error)) {
+        !(may_grow(table, vol, row, config, error) && resize(table, vol, row, config, error))) {
         return false;
     }
     return volumes_store(table->agent->db, row->id, description, config, error);

@@ -86,11 +86,11 @@ freeze_content(PoolTable *table, Pool *pool, const Vol *vol, const VolumeRow *ro
 bool
 vol_snapshot(PoolTable *table, const Vol *vol, gint64 expires_at, GError **error)
 {
+    g_auto(VolLock) lock = shelf_lock(table, vol);
     Pool *pool = shelf_pool(table, vol->pool, true, error);
     if (pool == NULL) {
         return false;
     }
-    g_auto(VolLock) lock = shelf_lock(table, vol);
     g_autoptr(VolumeRow) row = row_of(table, vol, error);
     if (row == NULL) {
         return false;
@@ -114,11 +114,11 @@ vol_snapshot(PoolTable *table, const Vol *vol, gint64 expires_at, GError **error
 bool
 vol_snapshot_delete(PoolTable *table, const Vol *vol, GError **error)
 {
+    g_auto(VolLock) lock = shelf_lock(table, vol);
     Pool *pool = shelf_pool(table, vol->pool, true, error);
     if (pool == NULL) {
         return false;
     }
-    g_auto(VolLock) lock = shelf_lock(table, vol);
     g_autoptr(VolumeSnapRow) snap = snap_row_of(table, vol, error);
     if (snap == NULL) {
         return false;
@@ -143,11 +143,11 @@ vol_snapshot_delete(PoolTable *table, const Vol *vol, GError **error)
 bool
 vol_snapshot_rename(PoolTable *table, const Vol *vol, const char *new_snap, GError **error)
 {
+    g_auto(VolLock) lock = shelf_lock(table, vol);
     Pool *pool = shelf_pool(table, vol->pool, true, error);
     if (pool == NULL) {
         return false;
     }
-    g_auto(VolLock) lock = shelf_lock(table, vol);
     g_autoptr(VolumeSnapRow) snap = snap_row_of(table, vol, error);
     if (snap == NULL) {
         return false;
@@ -198,11 +198,11 @@ exchange(PoolTable *table, Pool *pool, const DriverVol *temp, const DriverVol *p
 bool
 vol_restore(PoolTable *table, const Vol *vol, GError **error)
 {
+    g_auto(VolLock) lock = shelf_lock(table, vol);
     Pool *pool = shelf_pool(table, vol->pool, true, error);
     if (pool == NULL) {
         return false;
     }
-    g_auto(VolLock) lock = shelf_lock(table, vol);
     g_autoptr(VolumeRow) row = row_of(table, vol, error);
     g_autoptr(VolumeSnapRow) snap = row != NULL ? snap_row_of(table, vol, error) : NULL;
     if (snap == NULL) {

@@ -215,11 +215,11 @@ bool
 volume_create(PoolTable *table, const Vol *vol, const VolMake *make, VolFill fill, void *data,
               GError **error)
 {
+    g_auto(VolLock) lock = shelf_lock(table, vol);
     Pool *pool = shelf_pool(table, vol->pool, true, error);
     if (pool == NULL) {
         return false;
     }
-    g_auto(VolLock) lock = shelf_lock(table, vol);
     g_autoptr(VolumeRow) row = g_new0(VolumeRow, 1);
     const struct content content = {.fill = fill, .data = data};
     return make_volume(table, pool, vol, make, &content, row, error);
@@ -259,13 +259,13 @@ bool
 vol_create_from_image(PoolTable *table, const Vol *vol, const char *fingerprint, json_t *config,
                       VolFill fill, void *data, GError **error)
 {
+    const Vol image = {
+        .pool = vol->pool, .project = "default", .type = VOL_IMAGE, .name = fingerprint};
+    g_auto(VolLock) lock = shelf_lock(table, vol);
     Pool *pool = shelf_pool(table, vol->pool, true, error);
     if (pool == NULL) {
         return false;
     }
-    const Vol image = {
-        .pool = vol->pool, .project = "default", .type = VOL_IMAGE, .name = fingerprint};
-    g_auto(VolLock) lock = shelf_lock(table, vol);
     if (!need_image(table, pool, &image, fill, data, error)) {
         return false;
     }
@@ -387,7 +387,8 @@ volume_copy(PoolTable *table, const Vol *from, const Vol *to, bool with_snapshot
     const struct content content = {.from_pool = from_pool, .from = &source, .cancel = cancel};
     {
         g_auto(VolLock) lock = shelf_lock(table, to);
-        if (!make_volume(table, pool, to, &made, &content, row, error)) {
+        if (shelf_pool(table, to->pool, true, error) != pool ||
+            !make_volume(table, pool, to, &made, &content, row, error)) {
             return false;
         }
     }
@@ -455,11 +456,11 @@ take_away(PoolTable *table, Pool *pool, const Vol *vol, GError **error)
 bool
 vol_delete(PoolTable *table, const Vol *vol, GError **error)
 {
+    g_auto(VolLock) lock = shelf_lock(table, vol);
     Pool *pool = shelf_pool(table, vol->pool, true, error);
     if (pool == NULL) {
         return false;
     }
-    g_auto(VolLock) lock = shelf_lock(table, vol);
     wait_for_clones(pool, vol);
     if (shelf_held(table, vol)) {
         return haw_fail(error, HAW_BUSY, "Volume \"%s\" is in use", vol->name);
@@ -507,11 +508,11 @@ move_dirs(Pool *pool, const Vol *from, const Vol *to, GError **error)
 bool
 vol_rename(PoolTable *table, const Vol *vol, const char *new_name, GError **error)
 {
+    g_auto(VolLock) lock = shelf_lock(table, vol);
     Pool *pool = shelf_pool(table, vol->pool, true, error);
     if (pool == NULL) {
         return false;
     }
-    g_auto(VolLock) lock = shelf_lock(table, vol);
     VolumeWhich which = shelf_which(vol);
     g_autoptr(VolumeRow) row = volumes_get(table->agent->db, &which, error);
     if (row == NULL) {

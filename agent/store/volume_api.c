@@ -157,27 +157,31 @@ tell(Agent *agent, const Caller *caller, const Vol *vol, const char *action)
     event_lifecycle(agent, vol->project, caller, NULL, action, "%s", url);
 }
 
-static bool
-source_exists(PoolTable *table, const Vol *from, GError **error)
+/* The source's config, a new reference. */
+static json_t *
+source_config(PoolTable *table, const Vol *from, GError **error)
 {
     VolumeWhich which = shelf_which(from);
     g_autoptr(VolumeRow) row = NULL;
     g_autoptr(VolumeSnapRow) snap = NULL;
     if (shelf_pool(table, from->pool, true, error) == NULL) {
-        return false;
+        return NULL;
     }
     if (from->snap != NULL) {
         snap = volume_snaps_get(table->agent->db, &which, NULL);
     } else {
         row = volumes_get(table->agent->db, &which, NULL);
     }
-    return row != NULL || snap != NULL ||
-           haw_fail(error, HAW_NOT_FOUND,
-                    "Failed generating volume copy config: Storage volume \"%s%s%s\" in project "
-                    "\"%s\" of type \"custom\" does not exist on pool \"%s\": Storage volume not "
-                    "found",
-                    from->name, from->snap != NULL ? "/" : "", from->snap != NULL ? from->snap : "",
-                    from->project, from->pool);
+    if (row != NULL || snap != NULL) {
+        return json_incref(row != NULL ? row->config : snap->config);
+    }
+    haw_fail(error, HAW_NOT_FOUND,
+             "Failed generating volume copy config: Storage volume \"%s%s%s\" in project "
+             "\"%s\" of type \"custom\" does not exist on pool \"%s\": Storage volume not "
+             "found",
+             from->name, from->snap != NULL ? "/" : "", from->snap != NULL ? from->snap : "",
+             from->project, from->pool);
+    return NULL;
 }
 
 static bool
@@ -186,13 +190,18 @@ run_copy(Operation *op, void *data, GError **error)
     Copying *job = data;
     Vol from, to;
     copying_vols(job, &from, &to);
-    if (!source_exists(job->table, &from, error)) {
+    json_auto_t *config = source_config(job->table, &from, error);
+    if (config == NULL) {
         return false;
     }
     VolumeWhich which = shelf_which(&to);
     g_autoptr(VolumeRow) there =
         job->refresh ? volumes_get(job->table->agent->db, &which, NULL) : NULL;
-    const VolMake make = {.config = job->config, .description = job->description};
+    json_t *wanted = job->config != NULL ? job->config : config;
+    if (there == NULL && !project_allow_volume(job->table->agent, to.project, wanted, error)) {
+        return false;
+    }
+    const VolMake make = {.config = wanted, .description = job->description};
     bool ok =
         there != NULL
             ? voledit_refresh(job->table, &from, &to, job->with_snapshots, op_cancel(op), error)
