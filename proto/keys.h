@@ -47,5 +47,8 @@ bool keys_get_bool(json_t *config, const char *name, bool fallback);
 /* A key's default in a table; NULL when it has none. */
 const char *keys_fallback(const Key *table, const char *name);
 
+/* Keys that are for the other type of instance are unknown to this one ("container"); profiles, which
+ * may serve both, and what they add are not asked. */
+bool keys_check_instance_type(json_t *config, const char *type, GError **error);
 /* Rules between keys of an instance or profile: raw.seccomp against security.syscalls.* and so on. */
 bool keys_check_instance_rules(json_t *config, GError **error);

@@ -266,6 +266,22 @@ const Key keys_instance[] = {
     {NULL},
 };
 
+bool
+keys_check_instance_type(json_t *config, const char *type, GError **error)
+{
+    KeyFlags other = strcmp(type, "virtual-machine") == 0 ? KEY_CONTAINER : KEY_VM;
+    const char *name;
+    json_t *value;
+
+    json_object_foreach (config, name, value) {
+        const Key *key = keys_find(keys_instance, name);
+        if (key != NULL && (key->flags & other)) {
+            return haw_fail(error, HAW_INVALID, "Unknown configuration key: %s", name);
+        }
+    }
+    return true;
+}
+
 static bool
 has_any(json_t *config, const char *const *names)
 {

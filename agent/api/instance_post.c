@@ -360,7 +360,10 @@ instance_post(Request *req, GError **error)
     if (ok && at == G_N_ELEMENTS(sources)) {
         ok = haw_fail(error, HAW_INVALID, "Unknown source type %s", kind);
     }
-    ok = ok && (sources[at].parse == NULL || sources[at].parse(req, post, error)) &&
+    ok = ok &&
+         project_allow_volatile(req_agent(req), req_project(req), post->row->type, post->row->name,
+                                NULL, json_object_get(body, "config"), error) &&
+         (sources[at].parse == NULL || sources[at].parse(req, post, error)) &&
          (post->want_profiles || check_profiles(req_agent(req), post->row, error));
     if (!ok) {
         post_free(post);

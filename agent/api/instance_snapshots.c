@@ -1,6 +1,7 @@
 /* /1.0/instances/NAME/snapshots: decodes, calls inst/snapshot.c, encodes. Each request is a fiber. */
 #include "agent/api/instances.h"
 #include "agent/api/operation.h"
+#include "agent/auth/project.h"
 #include "agent/inst/show.h"
 #include "agent/inst/snapshot.h"
 #include "base/clock.h"
@@ -115,7 +116,8 @@ instance_snapshots_post(Request *req, GError **error)
     json_t *body = req_json(req);
     const char *name = json_string_value(json_object_get(body, "name"));
     gint64 expires_at;
-    if (inst == NULL || !parse_expiry(body, &expires_at, error)) {
+    if (inst == NULL || !parse_expiry(body, &expires_at, error) ||
+        !project_allow_snapshot(inst->agent, inst->project, error)) {
         return false;
     }
     if (json_object_get(body, "name") != NULL && name == NULL) {

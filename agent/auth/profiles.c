@@ -275,7 +275,8 @@ check_profile(Agent *agent, const char *project, json_t *profile, GError **error
     drop_empty(config);
     return check_config(config, error) &&
            check_devices(agent, project, json_object_get(profile, "devices"), error) &&
-           project_allow_profile(agent, project, profile, error);
+           (project_allow_profile(agent, project, profile, error) ||
+            haw_push(error, "Failed checking if profile update allowed"));
 }
 
 /* {"name","description","config","devices"} of a body; a new reference. */
@@ -483,9 +484,7 @@ post_one(Request *req, GError **error)
     if (old == NULL || !db_write(agent->db, rename_row, &job, error)) {
         return false;
     }
-    if (!inst_profile_changed(agent->instances, project, new_name, error)) {
-        return false;
-    }
+    inst_profile_renamed(agent->instances, project, name, new_name);
     g_autofree char *url = url_of(project, new_name);
     event_lifecycle(agent, project, req_caller(req), json_pack("{s:s}", "old_name", name),
                     "profile-renamed", "/1.0/profiles/%s", new_name);

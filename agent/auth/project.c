@@ -88,7 +88,7 @@ project_object_name(const char *project, const char *name)
 
 struct scope_rows {
     const char *project;
-    json_t *config, *volume_sizes, *profiles; /* new references */
+    json_t *config, *volumes, *profiles; /* new references */
     gint64 image_bytes, networks;
 };
 
@@ -104,7 +104,7 @@ load_scope_rows(DbTx *tx, void *data, GError **error)
     json_decref(project);
     rows->profiles = profile_rows_list(tx, rows->project, error);
     return rows->profiles != NULL && usage_rows_totals(tx, rows->project, &rows->image_bytes,
-                                                       &rows->networks, &rows->volume_sizes, error);
+                                                       &rows->networks, &rows->volumes, error);
 }
 
 typedef struct {
@@ -117,7 +117,7 @@ scope_done(Scope *scope)
 {
     json_decref(scope->scope.config);
     json_decref(scope->scope.instances);
-    json_decref(scope->scope.volume_sizes);
+    json_decref(scope->scope.volumes);
     json_decref(scope->profiles);
 }
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Scope, scope_done)
@@ -146,7 +146,7 @@ scope_load(Agent *agent, const char *project, Scope *scope, GError **error)
     *scope = (Scope){.scope = {.project = project,
                                .config = rows.config,
                                .instances = ok ? list_entities(agent, project) : NULL,
-                               .volume_sizes = rows.volume_sizes,
+                               .volumes = rows.volumes,
                                .image_bytes = rows.image_bytes,
                                .networks = rows.networks},
                      .profiles = rows.profiles};
@@ -190,8 +190,9 @@ project_allow_volume(Agent *agent, const char *project, json_t *volume_config, G
         return false;
     }
     const char *size = keys_get(volume_config, "size");
-    json_array_append_new(scope.scope.volume_sizes, json_string(size != NULL ? size : ""));
-    return restrict_totals(&scope.scope, false, error);
+    json_object_set_new(scope.scope.volumes, "", json_string(size != NULL ? size : ""));
+    return restrict_totals(&scope.scope, false, error) ||
+           haw_push(error, "Failed checking if volume creation allowed");
 }
 
 bool
@@ -243,6 +244,56 @@ project_allow_snapshot(Agent *agent, const char *project, GError **error)
                                "Project \"%s\" doesn't allow for snapshot creation", project);
 }
 
+static bool
+is_harmless(const char *key)
+{
+    static const char *const names[] = {"volatile.apply_template", "volatile.base_image",
+                                        "volatile.last_state.power", NULL};
+    return g_strv_contains(names, key) || g_str_has_suffix(key, ".apply_quota") ||
+           g_str_has_suffix(key, ".hwaddr");
+}
+
+bool
+project_allow_volatile(Agent *agent, const char *project, const char *type, const char *name,
+                       json_t *old, json_t *config, GError **error)
+{
+    json_t *rules = project_config(agent, project, error), *value;
+    const char *key;
+    if (rules == NULL) {
+        return false;
+    }
+    const char *level = keys_get(rules, strcmp(type, "virtual-machine") == 0
+                                            ? "restricted.virtual-machines.lowlevel"
+                                            : "restricted.containers.lowlevel");
+    bool free = !keys_get_bool(rules, "restricted", false) || g_strcmp0(level, "allow") == 0;
+    json_decref(rules);
+    json_object_foreach (config, key, value) {
+        if (!free && g_str_has_prefix(key, "volatile.") && !is_harmless(key) &&
+            g_strcmp0(keys_get(old, key), keys_get(config, key)) != 0) {
+            return haw_fail(error, HAW_INVALID,
+                            "Setting \"%s\" on %s \"%s\" in project \"%s\" is forbidden", key, type,
+                            name, project);
+        }
+    }
+    return true;
+}
+
+/* The first key below 'prefix' (in alphabetical order) in which the two differ; caller frees. */
+static char *
+changed_key(json_t *old, json_t *new, const char *prefix)
+{
+    char *first = NULL;
+    for (const Key *key = keys_project; key->name != NULL; key++) {
+        if (g_str_has_prefix(key->name, prefix) &&
+            g_strcmp0(keys_get(old, key->name), keys_get(new, key->name)) != 0 &&
+            (first == NULL || strcmp(key->name, first) < 0)) {
+            g_free(first);
+            first = g_strdup(key->name);
+        }
+    }
+    return first != NULL ? first : g_strdup(prefix);
+}
+
 static json_t *
 profile_entity(json_t *profile)
 {
@@ -251,6 +302,55 @@ profile_entity(json_t *profile)
                      json_object_get(profile, "devices"));
 }
 
+static bool
+uses_limits(json_t *config)
+{
+    const char *name;
+    json_t *value;
+    json_object_foreach (config, name, value) {
+        if (g_str_has_prefix(name, "limits.") || strcmp(name, "restricted") == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* What the instance would be with 'profile' in place of the one of its name; a new reference. Yields. */
+static json_t *
+expand_with(Agent *agent, Inst *inst, json_t *profile, GError **error)
+{
+    json_t *config = json_object(), *devices = json_object(), *item;
+    json_t *names = json_incref(inst_profiles(inst));
+    size_t i;
+    bool ok = true;
+
+    json_array_foreach (names, i, item) {
+        bool ours = json_equal(item, json_object_get(profile, "name"));
+        json_t *part =
+            ours ? json_incref(profile)
+                 : profile_load(agent, inst_project(inst), json_string_value(item), error);
+        ok = part != NULL;
+        if (!ok) {
+            break;
+        }
+        json_object_update(config, json_object_get(part, "config"));
+        json_object_update(devices, json_object_get(part, "devices"));
+        json_decref(part);
+    }
+    json_decref(names);
+    if (!ok) {
+        json_decref(config);
+        json_decref(devices);
+        return NULL;
+    }
+    json_object_update(config, inst_config(inst));
+    json_object_update(devices, inst_devices(inst));
+    return json_pack("{s:s,s:s,s:o,s:o}", "name", inst_name(inst), "type", inst_type(inst),
+                     "config", config, "devices", devices);
+}
+
+/* An instance that uses the profile is held against the rules as it would become, too: else a profile
+ * would be the way around the limits. */
 bool
 project_allow_profile(Agent *agent, const char *project, json_t *profile, GError **error)
 {
@@ -261,7 +361,19 @@ project_allow_profile(Agent *agent, const char *project, json_t *profile, GError
     json_t *entity = profile_entity(profile);
     bool ok = restrict_entity(&scope.scope, entity, error);
     json_decref(entity);
-    return ok;
+    if (!ok || !uses_limits(scope.scope.config)) {
+        return ok;
+    }
+    g_autoptr(GPtrArray) list = inst_list(agent->instances, project);
+    for (guint i = 0; ok && i < list->len; i++) {
+        json_t *follower = expand_with(agent, list->pdata[i], profile, error);
+        ok = follower != NULL && restrict_entity(&scope.scope, follower, error);
+        if (ok) {
+            put_candidate(scope.scope.instances, follower);
+        }
+        json_decref(follower);
+    }
+    return ok && restrict_totals(&scope.scope, false, error);
 }
 
 bool
@@ -274,13 +386,12 @@ project_allow_config(Agent *agent, const char *project, json_t *config, GError *
     if (!scope_load(agent, project, &scope, error)) {
         return false;
     }
+    g_autofree char *key = changed_key(scope.scope.config, config, "restricted");
     json_decref(scope.scope.config);
     scope.scope.config = json_incref(config);
     json_array_foreach (scope.scope.instances, i, entity) {
         if (!restrict_entity(&scope.scope, entity, error)) {
-            return haw_push(error,
-                            "Conflict detected when changing \"restricted\" in project "
-                            "\"%s\"",
+            return haw_push(error, "Conflict detected when changing \"%s\" in project \"%s\"", key,
                             project);
         }
     }

@@ -27,9 +27,13 @@ bool project_allow_new_network(Agent *agent, const char *project, GError **error
 bool project_allow_image(Agent *agent, const char *project, gint64 bytes, GError **error);
 /* "Project "x" doesn't allow for snapshot creation". Yields. */
 bool project_allow_snapshot(Agent *agent, const char *project, GError **error);
+/* volatile.* keys that a request would set or change: in a restricted project only harmless ones.
+ * 'old' may be NULL. Yields. */
+bool project_allow_volatile(Agent *agent, const char *project, const char *type, const char *name,
+                            json_t *old, json_t *config, GError **error);
 /* A profile as it would be stored. Yields. */
 bool project_allow_profile(Agent *agent, const char *project, json_t *profile, GError **error);
-/* Everything in the project against a config that it would get. Yields. */
+/* Everything in the project against a config that it would get. LXD's words. Yields. */
 bool project_allow_config(Agent *agent, const char *project, json_t *config, GError **error);
 /* {"instances":{"Limit","Usage"},…}, a new reference. Yields. */
 json_t *project_state(Agent *agent, const char *project, GError **error);

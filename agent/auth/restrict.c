@@ -160,10 +160,6 @@ check_config(json_t *rules, json_t *config, const char *type, const char *what, 
                             value, key, what, why);
         }
     }
-    if (strcmp(type, "container") == 0 && keys_get(config, "security.idmap.isolated") == NULL &&
-        strcmp(rule(rules, "restricted.containers.privilege"), "isolated") == 0) {
-        return haw_fail(error, HAW_INVALID, "Non-isolated containers are forbidden on %s", what);
-    }
     return true;
 }
 
@@ -394,12 +390,20 @@ sum(const RestrictScope *scope, const char *key, bool lenient, gint64 *ret, GErr
     }
     if (strcmp(key, "limits.disk") == 0) {
         total += scope->image_bytes;
-        json_array_foreach (scope->volume_sizes, i, size) {
+        const char *volume;
+        json_object_foreach (scope->volumes, volume, size) {
             gint64 bytes = 0;
             if (*json_string_value(size) == '\0' && !lenient) {
+                const char *slash = strrchr(volume, '/');
+                if (*volume == '\0') { /* the candidate */
+                    return haw_fail(error, HAW_INVALID,
+                                    "Custom volume has no \"size\" config set, which project "
+                                    "\"%s\" wants",
+                                    scope->project);
+                }
                 return haw_fail(error, HAW_INVALID,
-                                "Custom volume in project \"%s\" has no \"size\" config set",
-                                scope->project);
+                                "Custom volume \"%s\" in project \"%s\" has no \"size\" config set",
+                                slash != NULL ? slash + 1 : volume, scope->project);
             }
             grammar_parse_size(json_string_value(size), &bytes, NULL);
             total += bytes;
@@ -449,6 +453,23 @@ static const struct {
     {"limits.disk", "disk"},
 };
 
+/* "512.0MiB" of what is bytes; caller frees. */
+static char *
+show_amount(const char *key, gint64 total)
+{
+    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
+    double amount = (double) total;
+    size_t unit = 0;
+    if (strcmp(key, "limits.memory") != 0 && strcmp(key, "limits.disk") != 0) {
+        return g_strdup_printf("%" G_GINT64_FORMAT, total);
+    }
+    while (amount >= 1024 && unit + 1 < G_N_ELEMENTS(units)) {
+        amount /= 1024;
+        unit++;
+    }
+    return g_strdup_printf(unit == 0 ? "%.0f%s" : "%.1f%s", amount, units[unit]);
+}
+
 static bool
 check_counts(const RestrictScope *scope, bool is_update, GError **error)
 {
@@ -461,9 +482,11 @@ check_counts(const RestrictScope *scope, bool is_update, GError **error)
         if (is_update) {
             return haw_fail(
                 error, HAW_INVALID,
-                "\"%s\" is too low: there currently are %" G_GINT64_FORMAT " %s%s in project %s",
-                counted[i].key, n, type != NULL ? "instances of type " : "total instances",
-                type != NULL ? type : "", scope->project);
+                "Can't change \"%s\" in project \"%s\": \"%s\" is too low: there currently are "
+                "%" G_GINT64_FORMAT " %s%s in project %s",
+                counted[i].key, scope->project, counted[i].key, n,
+                type != NULL ? "instances of type " : "total instances", type != NULL ? type : "",
+                scope->project);
         }
         return type != NULL ? haw_fail(error, HAW_INVALID,
                                        "Reached maximum number of instances of type \"%s\" in "
@@ -500,10 +523,10 @@ restrict_totals(const RestrictScope *scope, bool is_update, GError **error)
         if (total <= limit) {
             continue;
         }
+        g_autofree char *shown = show_amount(summed[i].key, total);
         return is_update
-                   ? haw_fail(error, HAW_INVALID,
-                              "\"%s\" is too low: current total is \"%" G_GINT64_FORMAT "\"",
-                              summed[i].key, total)
+                   ? haw_fail(error, HAW_INVALID, "\"%s\" is too low: current total is \"%s\"",
+                              summed[i].key, shown)
                    : haw_fail(error, HAW_INVALID,
                               "Reached maximum aggregate value \"%s\" for \"%s\" in project \"%s\"",
                               keys_get(scope->config, summed[i].key), summed[i].key,

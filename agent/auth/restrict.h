@@ -7,9 +7,9 @@
 
 typedef struct {
     const char *project;
-    json_t *config;       /* of the project */
-    json_t *instances;    /* array of entities */
-    json_t *volume_sizes; /* array of texts, "" where a custom volume has no size */
+    json_t *config;    /* of the project */
+    json_t *instances; /* array of entities */
+    json_t *volumes;   /* custom ones: "pool/name" → size, "" without */
     gint64 image_bytes;
     gint64 networks;
 } RestrictScope;

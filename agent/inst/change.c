@@ -146,6 +146,8 @@ update_held(Inst *inst, const InstRow *wanted, GError **error)
 {
     json_t *x_config, *x_devices;
     if (!check_volatile(inst->config, wanted->config, error) ||
+        !project_allow_volatile(inst->agent, inst->project, inst->type, inst->name, inst->config,
+                                wanted->config, error) ||
         !create_check(inst->agent, inst->project, inst->name, inst->type, inst, wanted->profiles,
                       wanted->config, wanted->devices, error) ||
         !record_expand(inst->agent, inst->project, wanted->profiles, wanted->config,
@@ -256,6 +258,29 @@ has_profile(json_t *profiles, const char *name)
         }
     }
     return false;
+}
+
+void
+inst_profile_renamed(InstTable *table, const char *project, const char *profile,
+                     const char *new_name)
+{
+    g_autoptr(GPtrArray) all = inst_list(table, NULL);
+    for (guint i = 0; i < all->len; i++) {
+        Inst *inst = all->pdata[i];
+        if (inst->deleted || !has_profile(inst->profiles, profile) ||
+            strcmp(project_for_profiles(table->agent, inst->project), project) != 0) {
+            continue;
+        }
+        json_t *names = json_array(), *item;
+        size_t at;
+        json_array_foreach (inst->profiles, at, item) {
+            bool same = g_strcmp0(json_string_value(item), profile) == 0;
+            json_array_append_new(names, same ? json_string(new_name) : json_incref(item));
+        }
+        json_decref(inst->profiles);
+        inst->profiles = names;
+        backupfile_store(inst);
+    }
 }
 
 static bool

@@ -22,12 +22,13 @@
 /* ---- V2 ---- */
 
 static bool
-check_config(json_t *config, json_t *expanded, GError **error)
+check_config(const char *type, json_t *config, json_t *expanded, GError **error)
 {
     const char *raw_lxc = keys_get(expanded, "raw.lxc");
     const char *raw_idmap = keys_get(expanded, "raw.idmap");
     g_autoptr(GArray) map = g_array_new(FALSE, TRUE, sizeof(IdmapEntry));
     return keys_check_all(keys_instance, config, error) &&
+           keys_check_instance_type(config, type, error) &&
            keys_check_instance_rules(expanded, error) &&
            (raw_lxc == NULL || lxc_conf_check_raw(raw_lxc, error)) &&
            (raw_idmap == NULL || idmap_add_raw(map, raw_idmap, error));
@@ -38,7 +39,7 @@ check_expanded(Agent *agent, const char *project, const char *name, const char *
                json_t *config, json_t *x_config, json_t *x_devices, GError **error)
 {
     const char *root;
-    if (!check_config(config, x_config, error)) {
+    if (!check_config(type, config, x_config, error)) {
         haw_recode(error, HAW_FAILED);
         return haw_push(error, "Invalid config");
     }
@@ -50,7 +51,8 @@ check_expanded(Agent *agent, const char *project, const char *name, const char *
                               "devices", x_devices);
     bool ok = project_allow_instance(agent, project, whole, error);
     json_decref(whole);
-    return ok;
+    return ok ||
+           (inst != NULL ? haw_push(error, "Failed checking if instance update allowed") : false);
 }
 
 bool

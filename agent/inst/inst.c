@@ -248,6 +248,12 @@ inst_config(Inst *inst)
 }
 
 json_t *
+inst_profiles(Inst *inst)
+{
+    return inst->profiles;
+}
+
+json_t *
 inst_devices(Inst *inst)
 {
     return inst->devices;

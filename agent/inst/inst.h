@@ -42,6 +42,7 @@ pid_t inst_pid(Inst *inst); /* of init on the host; 0 unless running or frozen *
 /* Borrowed; replaced by each change, so take a reference across anything that yields. */
 json_t *inst_config(Inst *inst);          /* local */
 json_t *inst_devices(Inst *inst);         /* local */
+json_t *inst_profiles(Inst *inst);        /* names, in order */
 json_t *inst_expanded_config(Inst *inst); /* profiles, then local */
 json_t *inst_expanded_devices(Inst *inst);
 /* config value, expanded; NULL when absent. */
@@ -69,6 +70,9 @@ json_t *inst_used_by(InstTable *table, InstUses uses, void *data);
 /* A profile changed: re-expands and applies live to the running ones; failures are collected. Yields. */
 bool inst_profile_changed(InstTable *table, const char *project, const char *profile,
                           GError **error);
+/* A profile got another name: those that use it know it by that now. Rows go by id. Yields. */
+void inst_profile_renamed(InstTable *table, const char *project, const char *profile,
+                          const char *new_name);
 extern const Route instance_routes[];
 
 /* ---- running inside: provided by the lxc driver (inst/lxc.c) for exec, files, console ---- */

@@ -123,30 +123,32 @@ one_number(DbTx *tx, const char *sql, const char *project, gint64 *ret, GError *
 
 bool
 usage_rows_totals(DbTx *tx, const char *project, gint64 *ret_image_bytes, gint64 *ret_networks,
-                  json_t **ret_volume_sizes, GError **error)
+                  json_t **ret_volumes, GError **error)
 {
     if (!one_number(tx, "SELECT COALESCE(SUM(size), 0) FROM images" OF_PROJECT, project,
                     ret_image_bytes, error) ||
         !one_number(tx, "SELECT COUNT(*) FROM networks" OF_PROJECT, project, ret_networks, error)) {
         return false;
     }
-    g_autoptr(DbRows) rows = db_query(
-        tx, error, "SELECT volumes.config FROM volumes" OF_PROJECT " AND volumes.type = 'custom'",
-        "s", project);
+    g_autoptr(DbRows) rows =
+        db_query(tx, error,
+                 "SELECT volumes.config, pools.name || '/' || volumes.name FROM volumes"
+                 " JOIN pools ON pools.id = pool_id" OF_PROJECT " AND volumes.type = 'custom'",
+                 "s", project);
     if (rows == NULL) {
         return false;
     }
-    json_t *sizes = json_array();
+    json_t *sizes = json_object();
     while (db_next(rows)) {
         json_t *config = db_json(rows, 0);
         const char *size = json_string_value(json_object_get(config, "size"));
-        json_array_append_new(sizes, json_string(size != NULL ? size : ""));
+        json_object_set_new(sizes, db_text(rows, 1), json_string(size != NULL ? size : ""));
         json_decref(config);
     }
     if (!db_rows_ok(rows, error)) {
         json_decref(sizes);
         return false;
     }
-    *ret_volume_sizes = sizes;
+    *ret_volumes = sizes;
     return true;
 }

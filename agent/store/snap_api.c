@@ -4,6 +4,7 @@
 
 #include "agent/api/event.h"
 #include "agent/api/operation.h"
+#include "agent/auth/project.h"
 #include "agent/store/schedule.h"
 #include "agent/store/wire.h"
 #include "base/clock.h"
@@ -177,7 +178,8 @@ snap_api_create(Request *req, GError **error)
     bool given = false;
     if (row == NULL || !need_custom(&vol, error) ||
         !wire_text(req_json(req), "name", &name, error) ||
-        !wire_time(req_json(req), "expires_at", &expires_at, &given, error)) {
+        !wire_time(req_json(req), "expires_at", &expires_at, &given, error) ||
+        !project_allow_snapshot(req_agent(req), req_project(req), error)) {
         return false;
     }
     g_autofree char *snap = new_name(req, &vol, row, name, error);

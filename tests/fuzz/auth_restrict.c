@@ -1,4 +1,4 @@
-/* Any JSON as {"config":…,"instances":[…],"volume_sizes":[…]} of a project: no crash, and what is refused
+/* Any JSON as {"config":…,"instances":[…],"volumes":[…]} of a project: no crash, and what is refused
  * says why. Values that are no texts never get this far (api/body.c), so they are left out. */
 #include "agent/auth/restrict.h"
 
@@ -40,14 +40,10 @@ LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
     RestrictScope scope = {.project = "p",
                            .config = texts_of(json_object_get(root, "config")),
                            .instances = json_array(),
-                           .volume_sizes = json_array()};
+                           .volumes = texts_of(json_object_get(root, "volumes"))};
 
     json_array_foreach (json_object_get(root, "instances"), i, raw) {
         json_array_append_new(scope.instances, entity_of(raw));
-    }
-    json_array_foreach (json_object_get(root, "volume_sizes"), i, raw) {
-        json_array_append_new(scope.volume_sizes,
-                              json_string(json_is_string(raw) ? json_string_value(raw) : ""));
     }
     for (i = 0; i < json_array_size(scope.instances); i++) {
         g_autoptr(GError) error = NULL;
@@ -61,7 +57,7 @@ LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
     json_decref(restrict_state(&scope));
     json_decref(scope.config);
     json_decref(scope.instances);
-    json_decref(scope.volume_sizes);
+    json_decref(scope.volumes);
     json_decref(root);
     return 0;
 }

@@ -67,7 +67,9 @@ config_rules_hold(void)
     allowed("{" ON "}", "container", "{\"security.privileged\":\"false\"}", "{}");
     allowed("{" ON ",\"restricted.containers.privilege\":\"allow\"}", "container",
             "{\"security.privileged\":\"true\"}", "{}");
-    forbidden("{" ON ",\"restricted.containers.privilege\":\"isolated\"}", "container", "{}", "{}",
+    allowed("{" ON ",\"restricted.containers.privilege\":\"isolated\"}", "container", "{}", "{}");
+    forbidden("{" ON ",\"restricted.containers.privilege\":\"isolated\"}", "container",
+              "{\"security.idmap.isolated\":\"false\"}", "{}",
               "Non-isolated containers are forbidden");
     forbidden("{" ON "}", "container", "{\"security.nesting\":\"true\"}", "{}",
               "Container nesting is forbidden");
@@ -174,12 +176,12 @@ totals(const char *config, const char *instances, const char *sizes, gint64 imag
     RestrictScope scope = {.project = "p",
                            .config = parse(config),
                            .instances = parse(instances),
-                           .volume_sizes = parse(sizes),
+                           .volumes = parse(sizes),
                            .image_bytes = images};
     bool ok = restrict_totals(&scope, update, &error);
     json_decref(scope.config);
     json_decref(scope.instances);
-    json_decref(scope.volume_sizes);
+    json_decref(scope.volumes);
     return ok ? NULL : g_strdup(error->message);
 }
 
@@ -198,29 +200,31 @@ counts_and_sums_are_held(void)
         bool update;
         const char *words; /* NULL: fits */
     } rows[] = {
-        {"{}", "[" ONE "," BARE "]", "[]", 0, false, NULL},
-        {"{\"limits.containers\":\"2\"}", "[" ONE "," BARE "]", "[]", 0, false, NULL},
-        {"{\"limits.containers\":\"1\"}", "[" ONE "," BARE "]", "[]", 0, false,
+        {"{}", "[" ONE "," BARE "]", "{}", 0, false, NULL},
+        {"{\"limits.containers\":\"2\"}", "[" ONE "," BARE "]", "{}", 0, false, NULL},
+        {"{\"limits.containers\":\"1\"}", "[" ONE "," BARE "]", "{}", 0, false,
          "Reached maximum number of instances of type \"container\" in project \"p\""},
-        {"{\"limits.containers\":\"1\"}", "[" ONE "," BARE "]", "[]", 0, true,
-         "\"limits.containers\" is too low: there currently are 2 instances of type container in "
-         "project p"},
-        {"{\"limits.instances\":\"1\"}", "[" ONE "," BARE "]", "[]", 0, false,
+        {"{\"limits.containers\":\"1\"}", "[" ONE "," BARE "]", "{}", 0, true,
+         "Can't change \"limits.containers\" in project \"p\": \"limits.containers\" is too low: "
+         "there "
+         "currently are 2 instances of type container in project p"},
+        {"{\"limits.instances\":\"1\"}", "[" ONE "," BARE "]", "{}", 0, false,
          "Reached maximum number of instances in project \"p\""},
-        {"{\"limits.virtual-machines\":\"0\"}", "[" ONE "]", "[]", 0, false, NULL},
-        {"{\"limits.cpu\":\"4\"}", "[" ONE "," ONE "]", "[]", 0, false, NULL},
-        {"{\"limits.cpu\":\"3\"}", "[" ONE "," ONE "]", "[]", 0, false,
+        {"{\"limits.virtual-machines\":\"0\"}", "[" ONE "]", "{}", 0, false, NULL},
+        {"{\"limits.cpu\":\"4\"}", "[" ONE "," ONE "]", "{}", 0, false, NULL},
+        {"{\"limits.cpu\":\"3\"}", "[" ONE "," ONE "]", "{}", 0, false,
          "Reached maximum aggregate value \"3\" for \"limits.cpu\" in project \"p\""},
-        {"{\"limits.cpu\":\"3\"}", "[" ONE "," BARE "]", "[]", 0, false,
+        {"{\"limits.cpu\":\"3\"}", "[" ONE "," BARE "]", "{}", 0, false,
          "Instance \"b\" in project \"p\" has no \"limits.cpu\" config, either directly or via a "
          "profile"}, /* R2 */
-        {"{\"limits.memory\":\"1GiB\"}", "[" ONE "]", "[]", 0, false, NULL},
-        {"{\"limits.memory\":\"1000MB\"}", "[" ONE "]", "[]", 0, true, "is too low"},
-        {"{\"limits.disk\":\"3GiB\"}", "[" ONE "]", "[\"1GiB\"]", 1 << 30, false, NULL},
-        {"{\"limits.disk\":\"3GiB\"}", "[" ONE "]", "[\"1GiB\"]", (1 << 30) + 1, false,
+        {"{\"limits.memory\":\"1GiB\"}", "[" ONE "]", "{}", 0, false, NULL},
+        {"{\"limits.memory\":\"1000MB\"}", "[" ONE "]", "{}", 0, true, "is too low"},
+        {"{\"limits.disk\":\"3GiB\"}", "[" ONE "]", "{\"p/v\":\"1GiB\"}", 1 << 30, false, NULL},
+        {"{\"limits.disk\":\"3GiB\"}", "[" ONE "]", "{\"p/v\":\"1GiB\"}", (1 << 30) + 1, false,
          "Reached maximum aggregate value"},
-        {"{\"limits.disk\":\"3GiB\"}", "[" ONE "]", "[\"\"]", 0, false, "no \"size\" config set"},
-        {"{\"limits.disk\":\"3GiB\"}", "[" BARE "]", "[]", 0, false, "no \"size\" config set"},
+        {"{\"limits.disk\":\"3GiB\"}", "[" ONE "]", "{\"p/v\":\"\"}", 0, false,
+         "Custom volume \"v\" in project \"p\" has no \"size\" config set"},
+        {"{\"limits.disk\":\"3GiB\"}", "[" BARE "]", "{}", 0, false, "no \"size\" config set"},
     };
     for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
         g_autofree char *words = totals(rows[i].config, rows[i].instances, rows[i].sizes,
@@ -240,13 +244,13 @@ pinned_and_relative_limits_cannot_be_summed(void)
         totals("{\"limits.cpu\":\"4\"}",
                "[{\"name\":\"a\",\"type\":\"container\",\"config\":{\"limits.cpu\":\"0-1\"},"
                "\"devices\":{}}]",
-               "[]", 0, false);
+               "{}", 0, false);
     g_assert_nonnull(strstr(pinned, "CPUs can't be pinned if project limits are used"));
     g_autofree char *percent =
         totals("{\"limits.memory\":\"4GiB\"}",
                "[{\"name\":\"a\",\"type\":\"container\",\"config\":{\"limits.memory\":\"10%\"},"
                "\"devices\":{}}]",
-               "[]", 0, false);
+               "{}", 0, false);
     g_assert_nonnull(strstr(percent, "Value can't be a percentage"));
 }
 

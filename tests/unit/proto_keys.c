@@ -110,6 +110,19 @@ seccomp_keys_exclude_each_other(void)
     json_decref(config);
 }
 
+static void
+keys_of_the_other_type_are_unknown(void)
+{
+    json_t *config = json_pack("{s:s,s:s}", "raw.qemu", "x", "limits.cpu", "1");
+    g_assert_false(keys_check_instance_type(config, "container", NULL));
+    g_assert_true(keys_check_instance_type(config, "virtual-machine", NULL));
+    json_object_del(config, "raw.qemu");
+    json_object_set_new(config, "raw.lxc", json_string("x"));
+    g_assert_true(keys_check_instance_type(config, "container", NULL));
+    g_assert_false(keys_check_instance_type(config, "virtual-machine", NULL));
+    json_decref(config);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -122,6 +135,7 @@ main(int argc, char **argv)
                     unknown_keys_and_wrong_types_are_refused);
     g_test_add_func("/keys/raw-lxc-keeps-its-hands-off-ours", raw_lxc_keeps_its_hands_off_ours);
     g_test_add_func("/keys/raw-idmap-is-three-words-a-line", raw_idmap_is_three_words_a_line);
+    g_test_add_func("/keys/keys-of-the-other-type-are-unknown", keys_of_the_other_type_are_unknown);
     g_test_add_func("/keys/seccomp-keys-exclude-each-other", seccomp_keys_exclude_each_other);
     return g_test_run();
 }
