@@ -307,6 +307,25 @@ inet_proxy_del(NlSock *sock, int ifindex, const char *address, GError **error)
     return change_proxy(sock, RTM_DELNEIGH, 0, ifindex, address, error);
 }
 
+bool
+inet_forget_neighbour(NlSock *sock, int ifindex, const char *address, GError **error)
+{
+    struct prefix prefix;
+    if (!prefix_parse(address, &prefix, error)) {
+        return false;
+    }
+    struct ndmsg header = {.ndm_family = (guint8) prefix.family, .ndm_ifindex = ifindex};
+    struct nl_msg *msg = nlsock_msg(RTM_DELNEIGH, 0, &header, sizeof(header));
+    nla_put(msg, NDA_DST, family_bytes(prefix.family), prefix.bytes);
+    g_autoptr(GError) mine = NULL;
+    if (nlsock_ask(sock, &msg, &mine, "forget neighbour %s", address) ||
+        haw_code(mine) == HAW_NOT_FOUND) { /* I1 */
+        return true;
+    }
+    g_propagate_error(error, g_steal_pointer(&mine));
+    return false;
+}
+
 static void
 neighbour_row(struct nlmsghdr *row, void *data)
 {

@@ -53,4 +53,6 @@ struct inet_neighbour {
     char text[INET6_ADDRSTRLEN], mac[18];
     int ifindex;
 };
+/* Forgets what is known of an address on the interface; not there is success. */
+bool inet_forget_neighbour(NlSock *sock, int ifindex, const char *address, GError **error);
 GArray *inet_neighbours(NlSock *sock, GError **error);

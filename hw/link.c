@@ -347,9 +347,9 @@ link_set_port_isolated(NlSock *sock, const char *name, bool isolated, GError **e
 }
 
 bool
-link_set_port_learning(NlSock *sock, const char *name, bool on, GError **error)
+link_set_port_hairpin(NlSock *sock, const char *name, bool on, GError **error)
 {
-    return set_port_flag(sock, name, IFLA_BRPORT_LEARNING, on, error);
+    return set_port_flag(sock, name, IFLA_BRPORT_MODE, on, error);
 }
 
 bool

@@ -62,7 +62,8 @@ bool link_move(NlSock *sock, const char *name, int netns_fd, const char *new_nam
 bool link_set_bridge(NlSock *sock, const char *name, int attr, guint value, size_t value_bytes,
                      GError **error);
 bool link_set_port_isolated(NlSock *sock, const char *name, bool isolated, GError **error);
-bool link_set_port_learning(NlSock *sock, const char *name, bool on, GError **error);
+/* Whether a frame may leave by the port that it came in by. */
+bool link_set_port_hairpin(NlSock *sock, const char *name, bool on, GError **error);
 /* VLANs first..last of a bridge port. */
 bool link_port_vlan(NlSock *sock, const char *name, bool add, guint first, guint last, bool pvid,
                     bool untagged, GError **error);

@@ -119,6 +119,16 @@ static void
 merge_changes(json_t *changes, Inst *inst, const char *name, json_t *volatiles)
 {
     json_t *diff = record_volatile_diff(inst->config, name, volatiles);
+    g_autofree char *prefix = g_strdup_printf("volatile.%s.", name);
+    const char *key;
+    json_t *value;
+    void *next;
+    /* 'volatiles' is all of it: an earlier change that was taken back is no change. */
+    json_object_foreach_safe (changes, next, key, value) {
+        if (g_str_has_prefix(key, prefix)) {
+            json_object_del(changes, key);
+        }
+    }
     json_object_update(changes, diff);
     json_decref(diff);
 }

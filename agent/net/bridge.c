@@ -462,3 +462,33 @@ bridge_down(const char *name, GError **error)
     g_autofree char *copy = g_strdup(name);
     return netjob_run(remove_all, copy, error);
 }
+
+bool
+bridge_needs_hairpin(void)
+{
+    g_autofree char *four = netjob_sysctl_get("net/bridge/bridge-nf-call-iptables");
+    g_autofree char *six = netjob_sysctl_get("net/bridge/bridge-nf-call-ip6tables");
+    return g_strcmp0(four, "1") == 0 || g_strcmp0(six, "1") == 0;
+}
+
+static bool
+hairpin_job(NlSock *sock, void *data, GError **error)
+{
+    int bridge = link_index(sock, data);
+    g_autoptr(GArray) list = link_list(sock, error);
+    for (guint i = 0; bridge != 0 && list != NULL && i < list->len; i++) {
+        const struct link_info *info = &g_array_index(list, struct link_info, i);
+        if (info->master == bridge && strcmp(info->kind, "veth") == 0 &&
+            !link_set_port_hairpin(sock, info->name, true, error)) {
+            return false;
+        }
+    }
+    return list != NULL;
+}
+
+bool
+bridge_set_hairpin(const char *name, GError **error)
+{
+    g_autofree char *copy = g_strdup(name);
+    return netjob_run(hairpin_job, copy, error);
+}

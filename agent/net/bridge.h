@@ -8,6 +8,11 @@
 bool bridge_up(Network *net, json_t *old_config, GError **error);
 /* Removes it and its tunnels; not there is success. Yields. */
 bool bridge_down(const char *name, GError **error);
+/* With bridged traffic going through the firewall (br_netfilter), a packet that an address forward
+ * turns back to its sender never leaves the bridge: true when ports have to send back by themselves. */
+bool bridge_needs_hairpin(void);
+/* Has every port of an instance do so, from now on. Yields. */
+bool bridge_set_hairpin(const char *name, GError **error);
 /* The MTU that the config gives. */
 guint bridge_mtu(json_t *config);
 /* Tunnel names of a config ("tunnel.NAME.protocol"), sorted, NULL-terminated; caller frees. */

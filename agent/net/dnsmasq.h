@@ -48,9 +48,11 @@ struct dnsmasq_host *dnsmasq_host_parse(const char *label, const char *line);
 struct dnsmasq_lease {
     gint64 expiry_s;
     char *mac, *address, *hostname;
+    char *iaid, *duid; /* of an IPv6 lease, as written */
 };
 void dnsmasq_lease_free(struct dnsmasq_lease *lease);
 GPtrArray *dnsmasq_leases(Network *net);
 GPtrArray *dnsmasq_leases_parse(const char *text);
-/* Tells the server that a client gave its address back. Any failure is ignored: leases end. Yields. */
-void dnsmasq_release(Network *net, const char *mac, const char *address);
+/* Tells the server that the clients with this MAC (and name, for IPv6) gave their addresses back, as
+ * if they had said so. Any failure is ignored: leases end by themselves. */
+void dnsmasq_release(Network *net, const char *mac, const char *hostname);

@@ -4,7 +4,6 @@
  *     is left out. */
 #include "agent/net/dnsmasq.h"
 
-#include <arpa/inet.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -12,7 +11,6 @@
 
 #include "agent/net/subnet.h"
 #include "base/fd.h"
-#include "base/ids.h"
 
 enum { HOST_MOST = 4096, LEASES_MOST = 16 * 1024 * 1024 };
 
@@ -159,6 +157,8 @@ dnsmasq_lease_free(struct dnsmasq_lease *lease)
         g_free(lease->mac);
         g_free(lease->address);
         g_free(lease->hostname);
+        g_free(lease->iaid);
+        g_free(lease->duid);
         g_free(lease);
     }
 }
@@ -189,6 +189,10 @@ dnsmasq_leases_parse(const char *text)
         size_t id = strlen(fields[4]);
         const char *tail = id >= 17 ? fields[4] + id - 17 : "";
         lease->expiry_s = g_ascii_strtoll(fields[0], NULL, 10);
+        if (address.family == AF_INET6) {
+            lease->iaid = g_strdup(fields[1]);
+            lease->duid = g_strdup(fields[4]);
+        }
         lease->mac = g_strdup(is_mac(fields[1]) ? fields[1] : is_mac(tail) ? tail : "");
         lease->address = g_strdup(fields[2]);
         lease->hostname = g_strdup(strcmp(fields[3], "*") == 0 ? "" : fields[3]);
@@ -203,63 +207,4 @@ dnsmasq_leases(Network *net)
     g_autofree char *path = netobj_path(net, "dnsmasq.leases");
     g_autofree char *text = fd_read_file(path, LEASES_MOST, NULL, NULL);
     return dnsmasq_leases_parse(text != NULL ? text : "");
-}
-
-/* RFC 2131's DHCPRELEASE, as if the client sent it: from the host to the network's own address,
- * which the kernel hands to the server as if it came in by the bridge. */
-struct release {
-    guint8 op, htype, hlen, hops;
-    guint32 xid;
-    guint16 secs, flags;
-    guint8 ciaddr[4], yiaddr[4], siaddr[4], giaddr[4];
-    guint8 chaddr[16], sname[64], file[128];
-    guint8 cookie[4];
-    guint8 options[3 + 6 + 9 + 1];
-} __attribute__((packed));
-
-void
-dnsmasq_release(Network *net, const char *mac, const char *address)
-{
-    struct subnet server;
-    struct subnet client;
-    struct release packet = {.op = 1, .htype = 1, .hlen = 6, .cookie = {99, 130, 83, 99}};
-    guint8 *m = packet.chaddr;
-    if (!subnet_parse(netobj_address(net, 4), &server) || !subnet_parse(address, &client) ||
-        client.family != AF_INET ||
-        sscanf(mac, "%2hhx:%2hhx:%2hhx:%2hhx:%2hhx:%2hhx", &m[0], &m[1], &m[2], &m[3], &m[4],
-               &m[5]) != 6) {
-        return;
-    }
-    ids_random(&packet.xid, sizeof(packet.xid));
-    memcpy(packet.ciaddr, client.address, 4);
-    guint8 options[sizeof(packet.options)] = {53,
-                                              1,
-                                              7, /* DHCPRELEASE */
-                                              54,
-                                              4,
-                                              server.address[0],
-                                              server.address[1],
-                                              server.address[2],
-                                              server.address[3],
-                                              61,
-                                              7,
-                                              1,
-                                              m[0],
-                                              m[1],
-                                              m[2],
-                                              m[3],
-                                              m[4],
-                                              m[5],
-                                              255};
-    memcpy(packet.options, options, sizeof(options));
-
-    haw_autofd int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(67)};
-    memcpy(&to.sin_addr, server.address, 4);
-    if (fd >= 0) {
-        /* One of both identifies the client: by client id, then by MAC only. */
-        sendto(fd, &packet, sizeof(packet), 0, (struct sockaddr *) &to, sizeof(to));
-        packet.options[9] = 255;
-        sendto(fd, &packet, sizeof(packet), 0, (struct sockaddr *) &to, sizeof(to));
-    }
 }

@@ -176,7 +176,8 @@ forward_check(json_t *net_config, const char *listen, json_t *body, GError **err
     json_t *ports = json_object_get(body, "ports");
     json_t *spec;
     size_t i;
-    if (strchr(listen, '/') != NULL || !subnet_parse(listen, &address)) {
+    if (strchr(listen, '/') != NULL || !subnet_parse(listen, &address) ||
+        subnet_same_address(listen, "0.0.0.0") || subnet_same_address(listen, "::")) {
         return haw_fail(error, HAW_INVALID, "Invalid listen address");
     }
     g_autofree guint8 *seen_tcp = g_malloc0(PORTS / 8);

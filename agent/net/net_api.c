@@ -305,8 +305,16 @@ state_get(Request *req, GError **error)
     if (net == NULL && (strcmp(net_project(req), "default") != 0 || !visible(req, name))) {
         return haw_fail(error, HAW_NOT_FOUND, "Network not found");
     }
-    json_t *state = netstate_of(ifname, error);
-    return state != NULL && req_reply(req, state);
+    g_autoptr(GError) missing = NULL;
+    json_t *state = netstate_of(ifname, &missing);
+    if (state == NULL && net != NULL && haw_code(missing) == HAW_NOT_FOUND) {
+        return req_reply(req, netstate_unavailable());
+    }
+    if (state == NULL) {
+        g_propagate_error(error, g_steal_pointer(&missing));
+        return false;
+    }
+    return req_reply(req, state);
 }
 
 static bool

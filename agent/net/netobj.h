@@ -12,6 +12,7 @@ typedef struct Network {
     NetTable *table; /* borrowed */
     NetRow *row;     /* owned */
     bool up;         /* the world is as the row says */
+    bool hairpin;    /* ports send back by themselves: see bridge_needs_hairpin() */
     bool gone;       /* was deleted while somebody waited for the lock */
     FiberLock lock;
     Dnsmasq *dnsmasq;        /* owned, NULL when none runs */
@@ -34,6 +35,12 @@ void netobj_add(NetTable *table, Network *net); /* takes the reference */
 void netobj_remove(NetTable *table, Network *net);
 void netobj_renamed(NetTable *table, Network *net, const char *old_name);
 Network *netobj_new(NetTable *table, NetRow *row /* stolen */);
+
+/* Keeps the network namespace of a running instance's process alive, so that an interface that was
+ * plugged in can be fetched from it when the instance is gone; 'label' is the NIC's. */
+void netobj_keep_netns(NetTable *table, const char *label, pid_t pid);
+/* Gives the descriptor away, -1 when none was kept. */
+int netobj_take_netns(NetTable *table, const char *label);
 
 /* A value of its config, NULL when missing or empty; with the default of its type's key table. */
 const char *netobj_get(const Network *net, const char *key);

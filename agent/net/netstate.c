@@ -211,6 +211,15 @@ netstate_of(const char *ifname, GError **error)
     return netjob_run(name_job, &job, error) ? job.result : NULL;
 }
 
+json_t *
+netstate_unavailable(void)
+{
+    struct link_counters none = {0};
+    return json_pack("{s:[], s:o, s:s, s:i, s:s, s:s, s:n, s:n, s:n, s:n}", "addresses", "counters",
+                     counters_json(&none), "hwaddr", "", "mtu", 0, "state", "unavailable", "type",
+                     "unknown", "bridge", "bond", "vlan", "ovn");
+}
+
 static const char *
 interface_type(const struct link_info *info)
 {

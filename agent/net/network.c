@@ -10,6 +10,7 @@
 #include "agent/net/network.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -23,6 +24,7 @@
 #include "agent/net/forward.h"
 #include "agent/net/leases.h"
 #include "agent/net/netobj.h"
+#include "agent/net/nicuse.h"
 #include "agent/net/parent.h"
 #include "agent/net/subnet.h"
 #include "base/crash.h"
@@ -35,6 +37,7 @@ enum { RETRY_MS = 60 * 1000, READY_MS = 200 };
 struct NetTable {
     Agent *agent;         /* borrowed */
     GHashTable *by_name;  /* "project/name" → Network, referenced */
+    GHashTable *kept;     /* label of a NIC → descriptor of a network namespace + 1, owned */
     GCancellable *ending; /* owned */
 };
 
@@ -181,6 +184,34 @@ netobj_path(const Network *net, const char *file)
                         : agent_path(agent, "networks/%s", net->row->name);
 }
 
+static void
+close_kept(gpointer fd)
+{
+    close(GPOINTER_TO_INT(fd) - 1);
+}
+
+void
+netobj_keep_netns(NetTable *table, const char *label, pid_t pid)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%d/ns/net", (int) pid);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd >= 0) {
+        g_hash_table_replace(table->kept, g_strdup(label), GINT_TO_POINTER(fd + 1));
+    }
+}
+
+int
+netobj_take_netns(NetTable *table, const char *label)
+{
+    gpointer key;
+    gpointer fd;
+    if (!g_hash_table_steal_extended(table->kept, label, &key, &fd)) {
+        return -1;
+    }
+    g_free(key);
+    return GPOINTER_TO_INT(fd) - 1;
+}
+
 /* ---- up and down ---- */
 
 static void
@@ -219,7 +250,15 @@ netobj_firewall(Network *net, GError **error)
     rules.acl_rules = acl;
     rules.dnat = dnat;
     rules.snat = snat;
-    return firewall_net_set(&rules, error);
+    if (!firewall_net_set(&rules, error)) {
+        return false;
+    }
+    bool hairpin = dnat != NULL && bridge_needs_hairpin();
+    if (hairpin && !net->hairpin && !bridge_set_hairpin(net->row->name, error)) {
+        return false;
+    }
+    net->hairpin = hairpin;
+    return true;
 }
 
 static bool
@@ -368,6 +407,7 @@ retry_run(void *data)
     }
     if (!g_cancellable_is_cancelled(ending)) {
         sweep(table);
+        nicadopt_all(table);
     }
     while (fiber_sleep_ms(RETRY_MS, ending, NULL)) {
         g_autoptr(GPtrArray) list = netobj_list(table);
@@ -387,6 +427,7 @@ net_table_new(Agent *agent)
     table->agent = agent;
     table->by_name = g_hash_table_new_full(g_str_hash, g_str_equal, g_free,
                                            (GDestroyNotify) (void (*)(void)) netobj_unref);
+    table->kept = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, close_kept);
     table->ending = g_cancellable_new();
     return table;
 }
@@ -403,6 +444,7 @@ net_table_free(NetTable *table)
             dnsmasq_free(g_steal_pointer(&((Network *) net)->dnsmasq));
         }
         g_hash_table_unref(table->by_name);
+        g_hash_table_unref(table->kept);
         g_object_unref(table->ending);
         g_free(table);
     }

@@ -296,6 +296,68 @@ nicuse_limits(const NicUse *use, gint64 *ret_ingress, gint64 *ret_egress)
     *ret_egress = most != 0 ? most : bits_of(use, "limits.egress");
 }
 
+/* ---- between namespaces ---- */
+
+struct move {
+    const char *link, *name; /* borrowed */
+    pid_t pid;
+    int netns; /* borrowed */
+};
+
+static int
+netns_of(pid_t pid, GError **error)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%d/ns/net", (int) pid);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        haw_fail_errno(error, errno, "open '%s'", path);
+    }
+    return fd;
+}
+
+static bool
+move_in(NlSock *sock, void *data, GError **error)
+{
+    const struct move *move = data;
+    haw_autofd int netns = netns_of(move->pid, error);
+    if (netns < 0 || !link_move(sock, move->link, netns, move->name, error)) {
+        return false;
+    }
+    g_autoptr(NlSock) inside = nlsock_open_in(netns, error);
+    return inside != NULL && link_set_up(inside, move->name, true, error);
+}
+
+static bool
+move_out(NlSock *sock, void *data, GError **error)
+{
+    const struct move *move = data;
+    haw_autofd int home = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
+    g_autoptr(NlSock) inside = nlsock_open_in(move->netns, error);
+    if (inside == NULL) {
+        return false;
+    }
+    if (link_index(inside, move->name) == 0) {
+        return true; /* the instance removed it, or it is back already */
+    }
+    return link_move(inside, move->name, home, move->link, error);
+}
+
+/* An interface of the host comes back from the instance's namespace, which is 'pid's or was kept. */
+static bool
+fetch_back(NicUse *use, pid_t pid, GError **error)
+{
+    const char *host = nic_host_name(use->nic);
+    haw_autofd int netns = netobj_take_netns(use->table, use->label);
+    if (netns < 0 && pid > 0) {
+        netns = netns_of(pid, error);
+        if (netns < 0) {
+            return false;
+        }
+    }
+    struct move move = {.link = host, .name = nicuse_name(use), .netns = netns};
+    return host == NULL || netns < 0 || netjob_run(move_out, &move, error);
+}
+
 /* ---- steps ---- */
 
 bool
@@ -341,7 +403,7 @@ nic_stop(NetTable *table, const Nic *nic, GError **error)
         /* The network is gone or the keys are no longer understood: the veth still has to go. */
         return veth_remove(nic_host_name(nic), error);
     }
-    if (!use->driver->stop(use, error)) {
+    if ((use->driver->gives_back && !fetch_back(use, 0, error)) || !use->driver->stop(use, error)) {
         return false;
     }
     nicuse_set_volatile(use, "host_name", NULL);
@@ -358,65 +420,13 @@ nic_remove(NetTable *table, const Nic *nic, GError **error)
     g_auto(FiberHold) hold = fiber_hold(&use->net->lock);
     const char *mac = nicuse_get(use, "hwaddr");
     mac = mac != NULL ? mac : nicuse_volatile(use, "hwaddr");
-    g_autoptr(GPtrArray) leases = dnsmasq_leases(use->net);
-    for (guint i = 0; mac != NULL && i < leases->len; i++) {
-        const struct dnsmasq_lease *lease = g_ptr_array_index(leases, i);
-        if (g_ascii_strcasecmp(lease->mac, mac) == 0) {
-            dnsmasq_release(use->net, mac, lease->address);
-        }
+    if (mac != NULL) {
+        dnsmasq_release(use->net, mac, nic->inst);
     }
     return dnsmasq_drop_host(use->net, use->label, error);
 }
 
 /* ---- into and out of a running instance ---- */
-
-struct move {
-    const char *link, *name; /* borrowed */
-    pid_t pid;
-    guint mtu;
-};
-
-static int
-netns_of(pid_t pid, GError **error)
-{
-    g_autofree char *path = g_strdup_printf("/proc/%d/ns/net", (int) pid);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) {
-        haw_fail_errno(error, errno, "open '%s'", path);
-    }
-    return fd;
-}
-
-static bool
-move_in(NlSock *sock, void *data, GError **error)
-{
-    const struct move *move = data;
-    haw_autofd int netns = netns_of(move->pid, error);
-    if (netns < 0 || !link_move(sock, move->link, netns, move->name, error)) {
-        return false;
-    }
-    g_autoptr(NlSock) inside = nlsock_open_in(netns, error);
-    return inside != NULL && link_set_up(inside, move->name, true, error);
-}
-
-static bool
-move_out(NlSock *sock, void *data, GError **error)
-{
-    const struct move *move = data;
-    haw_autofd int home = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
-    haw_autofd int netns = netns_of(move->pid, error);
-    if (netns < 0) {
-        return false;
-    }
-    g_autoptr(NlSock) inside = nlsock_open_in(netns, error);
-    if (inside == NULL) {
-        return false;
-    }
-    if (link_index(inside, move->name) == 0) {
-        return true; /* the instance removed it, or it never arrived */
-    }
-    return link_move(inside, move->name, home, move->link, error);
-}
 
 bool
 nic_hotplug(NetTable *table, const Nic *nic, pid_t pid, GError **error)
@@ -433,6 +443,9 @@ nic_hotplug(NetTable *table, const Nic *nic, pid_t pid, GError **error)
         nicuse_set_volatile(use, "host_name", NULL);
         return false;
     }
+    if (use->driver->gives_back) {
+        netobj_keep_netns(table, use->label, pid);
+    }
     return true;
 }
 
@@ -440,12 +453,8 @@ bool
 nic_hotunplug(NetTable *table, const Nic *nic, pid_t pid, GError **error)
 {
     g_autoptr(NicUse) use = nicuse_new(table, nic, NULL);
-    if (use != NULL && pid > 0 && use->driver->gives_back) {
-        const char *host = nic_host_name(nic);
-        struct move move = {.link = host, .name = nicuse_name(use), .pid = pid};
-        if (host != NULL && !netjob_run(move_out, &move, error)) {
-            return false;
-        }
+    if (use != NULL && use->driver->gives_back && !fetch_back(use, pid, error)) {
+        return false;
     }
     return nic_stop(table, nic, error);
 }
@@ -494,4 +503,30 @@ const char *
 nic_host_name(const Nic *nic)
 {
     return keys_get(nic->volatiles, "host_name");
+}
+
+void
+nicadopt_all(NetTable *table)
+{
+    InstTable *instances = netobj_agent(table)->instances;
+    g_autoptr(GPtrArray) list = inst_list(instances, NULL);
+    for (guint i = 0; i < list->len; i++) {
+        Inst *inst = g_ptr_array_index(list, i);
+        json_t *devices = json_incref(inst_expanded_devices(inst));
+        const char *device;
+        json_t *config;
+        json_object_foreach (devices, device, config) {
+            Nic nic = {.project = inst_project(inst),
+                       .inst = inst_name(inst),
+                       .device = device,
+                       .config = config};
+            g_autoptr(NicUse) use = g_strcmp0(keys_get(config, "type"), "nic") == 0
+                                        ? nicuse_new(table, &nic, NULL)
+                                        : NULL;
+            if (use != NULL && use->driver->gives_back && inst_pid(inst) > 0) {
+                netobj_keep_netns(table, use->label, inst_pid(inst));
+            }
+        }
+        json_decref(devices);
+    }
 }

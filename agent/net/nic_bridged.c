@@ -7,15 +7,11 @@
  * Not here: the pair itself (veth.c), the rules' text (firewall.c). */
 #include <string.h>
 
-#include "agent/inst/inst.h"
 #include "agent/net/dnsmasq.h"
 #include "agent/net/firewall.h"
-#include "agent/net/netjob.h"
 #include "agent/net/nicuse.h"
 #include "agent/net/subnet.h"
 #include "agent/net/veth.h"
-#include "base/ids.h"
-#include "hw/link.h"
 #include "proto/grammar.h"
 #include "proto/keys.h"
 
@@ -45,26 +41,53 @@ is_taken(Network *net, const char *label, const char *address)
     return subnet_same_address(address, netobj_address(net, strchr(address, ':') ? 6 : 4));
 }
 
-/* A free address of the network's DHCP range. */
+/* Bounds of the addresses that may be given: the DHCP ranges, or the whole network but its ends. */
+static char **
+ranges_of(Network *net, int family)
+{
+    struct subnet whole;
+    const char *set = netobj_get(net, family == 4 ? "ipv4.dhcp.ranges" : "ipv6.dhcp.ranges");
+    if (set != NULL || !subnet_parse(netobj_address(net, family), &whole)) {
+        return grammar_list(set);
+    }
+    g_autofree char *first = subnet_nth(&whole, 2);
+    g_autofree char *last = subnet_nth(&whole, family == 4 ? -2 : -1);
+    g_autofree char *range = g_strdup_printf("%s-%s", first, last);
+    return grammar_list(first != NULL && last != NULL ? range : NULL);
+}
+
+static bool
+in_ranges(Network *net, int family, const char *address)
+{
+    g_auto(GStrv) ranges = ranges_of(net, family);
+    for (char **range = ranges; *range != NULL; range++) {
+        if (subnet_range_contains(*range, address)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The first free address of the ranges. */
 static char *
 pick_address(Network *net, const char *label, int family)
 {
-    struct subnet whole;
-    guint32 start;
-    if (!subnet_parse(netobj_address(net, family), &whole)) {
-        return NULL;
-    }
-    ids_random(&start, sizeof(start));
-    int bits = (family == 4 ? 32 : 128) - whole.prefix;
-    guint64 size = bits < 24 ? G_GUINT64_CONSTANT(1) << bits : G_GUINT64_CONSTANT(1) << 24;
-    for (guint64 i = 0; i < MIN(size, (guint64) PICK_TRIES); i++) {
-        guint64 n = (start + i) % size;
-        if (n < 2 || n + 1 == size) {
+    g_auto(GStrv) ranges = ranges_of(net, family);
+    for (char **range = ranges; *range != NULL; range++) {
+        struct subnet at;
+        g_auto(GStrv) ends = g_strsplit(*range, "-", 2);
+        if (!subnet_parse(g_strstrip(ends[0]), &at)) {
             continue;
         }
-        g_autofree char *address = subnet_nth(&whole, (gint64) n);
-        if (address != NULL && !is_taken(net, label, address)) {
-            return g_steal_pointer(&address);
+        at.prefix = 0;
+        for (int i = 0; i < PICK_TRIES; i++, subnet_step(&at)) {
+            g_autofree char *address = subnet_address(&at);
+            if (!subnet_range_contains(*range, address)) {
+                break;
+            }
+            if (!is_taken(net, label, address)) {
+                return g_steal_pointer(&address);
+            }
         }
     }
     return NULL;
@@ -91,19 +114,22 @@ filtered_address(NicUse *use, int family, const char *reserved)
     if (!subnet_parse(netobj_address(use->net, family), &whole)) {
         return NULL;
     }
-    if (reserved != NULL && subnet_contains(&whole, reserved)) {
+    if (reserved != NULL && subnet_contains(&whole, reserved) &&
+        (family == 6 || in_ranges(use->net, family, reserved))) {
         return g_strdup(reserved);
-    }
-    if (family == 6 && !netobj_dhcp6_stateful(use->net)) {
-        return subnet_eui64(&whole, nicuse_mac(use));
     }
     g_autoptr(GPtrArray) leases = dnsmasq_leases(use->net);
     for (guint i = 0; i < leases->len; i++) {
         const struct dnsmasq_lease *lease = g_ptr_array_index(leases, i);
         if (g_ascii_strcasecmp(lease->mac, nicuse_mac(use)) == 0 &&
-            subnet_contains(&whole, lease->address)) {
+            subnet_contains(&whole, lease->address) &&
+            in_ranges(use->net, family, lease->address)) {
             return g_strdup(lease->address);
         }
+    }
+    g_autofree char *own = family == 6 ? subnet_eui64(&whole, nicuse_mac(use)) : NULL;
+    if (own != NULL && (!netobj_dhcp6_stateful(use->net) || !is_taken(use->net, use->label, own))) {
+        return g_steal_pointer(&own);
     }
     return pick_address(use->net, use->label, family);
 }
@@ -211,6 +237,7 @@ bridged_start(NicUse *use, char **ret_link, GError **error)
                              .vlan = use->vlan,
                              .vlan_tagged = nicuse_get(use, "vlan.tagged"),
                              .isolated = nicuse_bool(use, "security.port_isolation"),
+                             .hairpin = use->net != NULL && use->net->hairpin,
                              .no_ipv6 = true};
     bool ok = veth_make(use, &spec, error);
     if (ok && !apply(use, spec.host, error)) { /* G3: the instance gets its end after this */
@@ -330,7 +357,12 @@ check_static(NicUse *use, int family, GError **error)
         return true;
     }
     if (address == NULL) {
-        return true;
+        bool served = four ? netobj_dhcp4(use->net) : netobj_address(use->net, 6) != NULL;
+        return !filter || served ||
+               haw_fail(error, HAW_INVALID,
+                        "Cannot use security.ipv%d_filtering without ipv%d.address when DHCP is "
+                        "disabled on network \"%s\"",
+                        family, family, use->net->row->name);
     }
     if (strcmp(address, "none") == 0) {
         return filter || haw_fail(error, HAW_INVALID,

@@ -2,7 +2,9 @@
  * gateway; the instance's own addresses are routed to it, and announced on the parent by proxy ARP
  * and NDP.
  * R1  What was set on the parent (proxied neighbours) goes at the stop; routes go with the pair.
- * R2  The instance can only send from addresses that are routed to it. */
+ * R2  The instance can only send from addresses that are routed to it.
+ * R3  An address that somebody on the parent's network answers for is refused (neighbor_probe). */
+#include <arpa/inet.h>
 #include <fcntl.h>
 #include <linux/rtnetlink.h>
 #include <string.h>
@@ -12,11 +14,14 @@
 #include "agent/net/netjob.h"
 #include "agent/net/nicuse.h"
 #include "agent/net/parent.h"
+#include "agent/net/subnet.h"
 #include "agent/net/veth.h"
 #include "base/fd.h"
 #include "hw/inet.h"
 #include "hw/link.h"
 #include "proto/grammar.h"
+
+enum { PROBE_MS = 600, PROBE_STEP_MS = 20, PROBE_PORT = 9 /* discard */ };
 
 static const int families[] = {4, 6};
 
@@ -27,6 +32,7 @@ struct job {
     char **addresses[2], **routes[2]; /* owned */
     const char *gateway[2];           /* the host side's addresses */
     bool parent_created;
+    guint parent_mtu;
     pid_t pid;
     const char *name;
 };
@@ -176,10 +182,79 @@ set_job(NlSock *sock, void *data, GError **error)
     return true;
 }
 
+/* Whether somebody on the parent's network answers for the address: a packet to it makes the kernel
+ * ask, and the answer shows in its neighbour table. */
+static bool
+is_answered(NlSock *sock, const struct job *job, const char *address)
+{
+    struct subnet to;
+    struct sockaddr_in to4 = {.sin_family = AF_INET, .sin_port = htons(PROBE_PORT)};
+    struct sockaddr_in6 to6 = {.sin6_family = AF_INET6, .sin6_port = htons(PROBE_PORT)};
+    if (!subnet_parse(address, &to)) {
+        return false;
+    }
+    memcpy(&to4.sin_addr, to.address, 4);
+    memcpy(&to6.sin6_addr, to.address, 16);
+    haw_autofd int fd = socket(to.family, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, job->parent,
+                             (socklen_t) strlen(job->parent)) < 0) {
+        return false;
+    }
+    int parent = link_index(sock, job->parent);
+    inet_forget_neighbour(sock, parent, address, NULL); /* it may be of a former owner */
+    sendto(fd, "", 0, 0, to.family == AF_INET ? (struct sockaddr *) &to4 : (struct sockaddr *) &to6,
+           to.family == AF_INET ? sizeof(to4) : sizeof(to6));
+    for (int waited = 0; waited < PROBE_MS; waited += PROBE_STEP_MS) {
+        g_usleep(PROBE_STEP_MS * 1000);
+        g_autoptr(GArray) list = inet_neighbours(sock, NULL);
+        for (guint i = 0; list != NULL && i < list->len; i++) {
+            const struct inet_neighbour *one = &g_array_index(list, struct inet_neighbour, i);
+            if (one->ifindex == parent && subnet_same_address(one->text, address)) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+static bool
+probe(NlSock *sock, const struct job *job, GError **error)
+{
+    for (int i = 0; job->parent != NULL && i < 2; i++) {
+        const char *set = nicuse_ip(job->use, families[i], "neighbor_probe");
+        if (set != NULL && !grammar_parse_bool(set, true)) {
+            continue;
+        }
+        for (char **address = job->addresses[i]; *address != NULL; address++) {
+            if (is_answered(sock, job, *address)) {
+                return haw_fail(error, HAW_CONFLICT,
+                                "IP address \"%s\" in use on parent network "
+                                "\"%s\"",
+                                *address, job->parent);
+            }
+        }
+    }
+    return true;
+}
+
 static bool
 check_job(NlSock *sock, void *data, GError **error)
 {
-    return check_parent(sock, data, error);
+    struct job *job = data;
+    struct link_info parent;
+    if (!check_parent(sock, job, error)) {
+        return false;
+    }
+    if (job->parent != NULL && link_get(sock, job->parent, &parent, NULL)) {
+        job->parent_mtu = parent.mtu;
+    }
+    if (probe(sock, job, error)) {
+        return true;
+    }
+    if (job->parent_created) {
+        link_del(sock, job->parent, NULL);
+    }
+    return false;
 }
 
 static bool
@@ -260,7 +335,9 @@ routed_start(NicUse *use, char **ret_link, GError **error)
 {
     struct job job = job_of(use);
     struct veth_spec spec = {0};
-    bool ok = netjob_run(check_job, &job, error) && veth_make(use, &spec, error);
+    bool ok = netjob_run(check_job, &job, error);
+    use->mtu = use->mtu != 0 ? use->mtu : job.parent_mtu;
+    ok = ok && veth_make(use, &spec, error);
     if (ok) {
         job.host = spec.host;
         nicuse_set_volatile(use, "last_state.created", job.parent_created ? "true" : "false");

@@ -65,3 +65,5 @@ const struct nic_driver *nicuse_driver(const char *nictype);
 bool nickeys_check(const NicUse *use, GError **error);
 /* Against other instances on the network: MAC, addresses, name (409). Yields. */
 bool nicclash_check(NicUse *use, GError **error);
+/* After a restart: keeps the namespaces of running instances that hold interfaces of the host. Yields. */
+void nicadopt_all(NetTable *table);

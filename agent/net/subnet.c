@@ -120,6 +120,27 @@ subnet_contains(const struct subnet *net, const char *address)
 }
 
 bool
+subnet_range_contains(const char *range, const char *address)
+{
+    struct subnet first;
+    struct subnet last;
+    struct subnet one;
+    g_auto(GStrv) ends = g_strsplit(range, "-", 2);
+    return g_strv_length(ends) == 2 && subnet_parse(g_strstrip(ends[0]), &first) &&
+           subnet_parse(g_strstrip(ends[1]), &last) && subnet_parse(address, &one) &&
+           one.family == first.family && one.family == last.family &&
+           memcmp(first.address, one.address, 16) <= 0 &&
+           memcmp(one.address, last.address, 16) <= 0;
+}
+
+void
+subnet_step(struct subnet *net)
+{
+    for (int i = width(net->family) - 1; i >= 0 && ++net->address[i] == 0; i--) {
+    }
+}
+
+bool
 subnet_overlap(const struct subnet *a, const struct subnet *b)
 {
     return a->family == b->family && same_bits(a->address, b->address, MIN(a->prefix, b->prefix));

@@ -21,6 +21,10 @@ char *subnet_address(const struct subnet *net);
  * last). NULL when the network is too small. Caller frees. */
 char *subnet_nth(const struct subnet *net, gint64 n);
 bool subnet_contains(const struct subnet *net, const char *address);
+/* Whether an address is inside "first-last". */
+bool subnet_range_contains(const char *range, const char *address);
+/* The next address. */
+void subnet_step(struct subnet *net);
 bool subnet_overlap(const struct subnet *a, const struct subnet *b);
 /* Whether two texts are the same address, however they are spelled. */
 bool subnet_same_address(const char *a, const char *b);

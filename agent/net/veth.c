@@ -84,7 +84,8 @@ join_bridge(NlSock *sock, const struct veth_spec *spec, GError **error)
     return spec->bridge == NULL ||
            (link_set_master(sock, spec->host, spec->bridge, error) &&
             set_vlans(sock, spec, error) &&
-            (!spec->isolated || link_set_port_isolated(sock, spec->host, true, error)));
+            (!spec->isolated || link_set_port_isolated(sock, spec->host, true, error)) &&
+            (!spec->hairpin || link_set_port_hairpin(sock, spec->host, true, error)));
 }
 
 static bool

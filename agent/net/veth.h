@@ -10,7 +10,7 @@ struct veth_spec {
     const char *route_dev; /* NULL: the host side */
     const char *vlan;      /* "none", a number, NULL: the bridge's default */
     const char *vlan_tagged;
-    bool isolated, no_ipv6;
+    bool isolated, hairpin, no_ipv6;
 };
 void veth_spec_done(struct veth_spec *spec);
 /* Makes the pair with the NIC's MAC, MTU, queue length and limits, and brings the host side up; notes
