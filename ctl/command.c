@@ -25,7 +25,6 @@ const Option command_global_options[] = {
     {0, "project", "<project>", "Work in this project"},
     {0, "force-local", NULL, "Use the local socket whatever the default remote is"},
     {'q', "quiet", NULL, "Show no progress"},
-    {'v', "verbose", NULL, "Say more on stderr"},
     {0, "debug", NULL, "Show each request on stderr"},
     {'h', "help", NULL, "Show help"},
     {0, "version", NULL, "Show the version"},
@@ -119,15 +118,17 @@ const char *
 command_guess(const char *group, const char *word)
 {
     const char *best = NULL;
-    guint best_distance = 3;
+    guint best_distance = 5;
     for (const Command *row = command_table; row->path != NULL; row++) {
         if (row->hidden || !command_is_below(row, group)) {
             continue;
         }
-        guint distance = word_distance(word, last_word(row->path));
+        /* People seldom miss the first letter. */
+        const char *name = last_word(row->path);
+        guint distance = 2 * word_distance(word, name) + (name[0] != word[0]);
         if (distance < best_distance) {
             best_distance = distance;
-            best = last_word(row->path);
+            best = name;
         }
     }
     return best;

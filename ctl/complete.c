@@ -165,14 +165,14 @@ offer_arg(GPtrArray *out, const Command *row, GPtrArray *args, const char *word,
     guint position = args->len - 1; /* NULL at its end */
     for (guint i = 0; i < grammar->len; i++) {
         const CommandArg *arg = &g_array_index(grammar, CommandArg, i);
-        bool bare_remote = strcmp(arg->kind, "remote") == 0;
+        bool bare_remote = strcmp(arg->kind, "remote") == 0, skipped = false;
         if (bare_remote && i == 0) {
             const char *first = args->pdata[0];
-            bool written = first != NULL && g_str_has_suffix(first, ":");
-            position += written ? 0 : 1;
+            skipped = first == NULL || !g_str_has_suffix(first, ":");
+            position += skipped ? 1 : 0;
         }
         bool here = i == position || (arg->many && i <= position);
-        if (bare_remote && (here || (i == 0 && position == 1))) {
+        if (bare_remote && (here || (skipped && position == 1))) {
             offer_kind(out, "remote", (char *const *) args->pdata, word, names, data);
         }
         if (here && !bare_remote) {
@@ -227,7 +227,7 @@ complete_words(char *const *words, CompleteNames names, void *data)
     }
     g_ptr_array_add(args, NULL);
 
-    if (row == NULL || row->run == NULL) {
+    if ((row == NULL || row->run == NULL) && args->len == 1) {
         offer_commands(out, row != NULL ? row->path : "", word);
     }
     if (!offer_option_value(out, row, before, word, names, data)) {
