@@ -93,6 +93,10 @@ static Inst *
 new_record(Operation *op, struct post *post, GError **error)
 {
     default_architecture(post->row);
+    const Key *known = keys_find(keys_server, "images.default_architecture");
+    if (!known->check(post->row->architecture, error)) {
+        return NULL;
+    }
     const char *type = text_of(post->source, "type");
     bool find_root = g_strcmp0(type, "image") != 0 && g_strcmp0(type, "none") != 0;
     Inst *inst = create_record(op_agent(op), &post->row, find_root, error);

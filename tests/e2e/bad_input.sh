@@ -31,7 +31,7 @@ raw two-lengths '4..|closed|silence|2..'
 only_lxd || raw oversize-json '4..|closed'
 only_lxd || raw oversize-chunked '4..|closed'
 raw bad-chunk '4..|5..|closed'
-raw cut-body '4..|closed'
+raw cut-body '4..|closed|silence' # until the time-out of connections
 raw deep-json '4..|5..'
 raw nul-in-json '4..|5..'
 raw not-utf8-json '4..|5..|2..'
