@@ -271,7 +271,10 @@ on_headers(Listener *listener, Request *req, struct MHD_Connection *connection, 
         /* A stranger fills the disk only with what it was given a token for. */
         const char *secret = req_header(req, "X-LXD-secret");
         if (secret == NULL || op_find_token(server->agent, "Image download token", secret) == NULL) {
-            return refuse(req, HAW_DENIED, "Forbidden");
+            /* Answered once the body has gone by, so that a client that sends first hears it. */
+            haw_fail(&error, HAW_DENIED, "Forbidden");
+            request_reply_error(req, error);
+            return MHD_YES;
         }
     }
     if (file) {
@@ -289,10 +292,10 @@ on_headers(Listener *listener, Request *req, struct MHD_Connection *connection, 
 static void
 on_body(Request *req, const char *bytes, size_t size)
 {
+    req->body_size += (gint64) size;
     if (req->response != NULL || req->body_too_large) {
         return; /* already refused; the rest is swallowed */
     }
-    req->body_size += (gint64) size;
     if (req->spool >= 0) {
         g_autoptr(GError) error = NULL;
         if (!fd_write_all(req->spool, bytes, size, "request body", &error)) {
