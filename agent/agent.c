@@ -21,6 +21,7 @@
 #include "agent/inst/exec.h"
 #include "agent/inst/files.h"
 #include "agent/inst/inst.h"
+#include "agent/inst/instbackup.h"
 #include "agent/inst/instmeta.h"
 #include "agent/inst/logs.h"
 #include "agent/net/network.h"
@@ -120,11 +121,11 @@ static bool
 start_socket(Agent *agent, GError **error)
 {
     static const Route *const tables[] = {
-        certificate_routes, console_routes,  event_routes,       exec_routes,    files_routes,
-        forward_routes,     netacl_routes,   image_alias_routes, image_routes,   info_routes,
-        instance_routes,    instmeta_routes, internal_routes,    logs_routes,    network_routes,
-        operation_routes,   pool_routes,     profile_routes,     project_routes, resource_routes,
-        volume_routes,      warning_routes,
+        certificate_routes, console_routes,     event_routes,    exec_routes,    files_routes,
+        forward_routes,     image_alias_routes, image_routes,    info_routes,    instance_routes,
+        instbackup_routes,  instmeta_routes,    internal_routes, logs_routes,    netacl_routes,
+        network_routes,     operation_routes,   pool_routes,     profile_routes, project_routes,
+        resource_routes,    volume_routes,      warning_routes,
     };
     for (size_t i = 0; i < G_N_ELEMENTS(tables); i++) {
         server_add_routes(agent->server, tables[i]);

@@ -201,5 +201,13 @@ const char *const info_extensions[] = {
     "network_bridge_acl",
     "network_forward",
     "network_txqueuelen",
+    /* Backups of instances, the guest socket, devices that come and go. */
+    "container_backup",
+    "container_backup_override_pool",
+    "backup_compression",
+    "backup_compression_algorithm",
+    "backup_override_name",
+    "devlxd_images",
+    "unix_device_hotplug",
     NULL,
 };

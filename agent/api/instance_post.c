@@ -6,6 +6,7 @@
 #include "agent/auth/project.h"
 #include "agent/image/image.h"
 #include "agent/inst/create.h"
+#include "agent/inst/instbackup.h"
 #include "agent/inst/lifecycle.h"
 #include "base/ids.h"
 #include "proto/keys.h"
@@ -346,8 +347,7 @@ instance_post(Request *req, GError **error)
 {
     json_t *body = req_json(req);
     if (req_body_fd(req) >= 0) {
-        return haw_fail(error, HAW_UNSUPPORTED,
-                        "Importing backups is not supported by this server");
+        return instbackup_import(req, error);
     }
     if (req_query(req, "target") != NULL && *req_query(req, "target") != '\0') {
         return haw_fail(error, HAW_INVALID, "Target only allowed when clustered");

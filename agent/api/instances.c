@@ -101,13 +101,6 @@ get_state(Request *req, GError **error)
     return inst != NULL && req_reply(req, show_state(inst));
 }
 
-static bool
-get_backups(Request *req, GError **error)
-{
-    g_autoptr(Inst) inst = instances_req(req, error);
-    return inst != NULL && req_reply(req, json_array());
-}
-
 /* ---- PUT and PATCH ---- */
 
 struct update {
@@ -546,30 +539,23 @@ put_all(Request *req, GError **error)
                                   .free_data = state_free});
 }
 
-#define BOTH(method, tail, fn, flags)                                                              \
-    {method, "/1.0/instances" tail, fn, flags}, {method, "/1.0/containers" tail, fn, flags},       \
-    {                                                                                              \
-        method, "/1.0/virtual-machines" tail, fn, flags                                            \
-    }
-
 const Route instance_routes[] = {
-    BOTH("GET", "", get_all, 0),
-    BOTH("POST", "", instance_post, ROUTE_BODY_JSON | ROUTE_BODY_FILE),
-    BOTH("PUT", "", put_all, ROUTE_BODY_JSON),
-    BOTH("GET", "/{name}", get_one, 0),
-    BOTH("PUT", "/{name}", put_one, ROUTE_BODY_JSON),
-    BOTH("PATCH", "/{name}", patch_one, ROUTE_BODY_JSON),
-    BOTH("POST", "/{name}", post_one, ROUTE_BODY_JSON),
-    BOTH("DELETE", "/{name}", delete_one, 0),
-    BOTH("GET", "/{name}/state", get_state, 0),
-    BOTH("PUT", "/{name}/state", put_state, ROUTE_BODY_JSON),
-    BOTH("GET", "/{name}/backups", get_backups, 0),
-    BOTH("GET", "/{name}/snapshots", instance_snapshots_get, 0),
-    BOTH("POST", "/{name}/snapshots", instance_snapshots_post, ROUTE_BODY_JSON),
-    BOTH("GET", "/{name}/snapshots/{snapshot}", instance_snapshot_get, 0),
-    BOTH("PUT", "/{name}/snapshots/{snapshot}", instance_snapshot_put, ROUTE_BODY_JSON),
-    BOTH("PATCH", "/{name}/snapshots/{snapshot}", instance_snapshot_put, ROUTE_BODY_JSON),
-    BOTH("POST", "/{name}/snapshots/{snapshot}", instance_snapshot_post, ROUTE_BODY_JSON),
-    BOTH("DELETE", "/{name}/snapshots/{snapshot}", instance_snapshot_delete, 0),
+    INST_ROUTES("GET", "", get_all, 0),
+    INST_ROUTES("POST", "", instance_post, ROUTE_BODY_JSON | ROUTE_BODY_FILE),
+    INST_ROUTES("PUT", "", put_all, ROUTE_BODY_JSON),
+    INST_ROUTES("GET", "/{name}", get_one, 0),
+    INST_ROUTES("PUT", "/{name}", put_one, ROUTE_BODY_JSON),
+    INST_ROUTES("PATCH", "/{name}", patch_one, ROUTE_BODY_JSON),
+    INST_ROUTES("POST", "/{name}", post_one, ROUTE_BODY_JSON),
+    INST_ROUTES("DELETE", "/{name}", delete_one, 0),
+    INST_ROUTES("GET", "/{name}/state", get_state, 0),
+    INST_ROUTES("PUT", "/{name}/state", put_state, ROUTE_BODY_JSON),
+    INST_ROUTES("GET", "/{name}/snapshots", instance_snapshots_get, 0),
+    INST_ROUTES("POST", "/{name}/snapshots", instance_snapshots_post, ROUTE_BODY_JSON),
+    INST_ROUTES("GET", "/{name}/snapshots/{snapshot}", instance_snapshot_get, 0),
+    INST_ROUTES("PUT", "/{name}/snapshots/{snapshot}", instance_snapshot_put, ROUTE_BODY_JSON),
+    INST_ROUTES("PATCH", "/{name}/snapshots/{snapshot}", instance_snapshot_put, ROUTE_BODY_JSON),
+    INST_ROUTES("POST", "/{name}/snapshots/{snapshot}", instance_snapshot_post, ROUTE_BODY_JSON),
+    INST_ROUTES("DELETE", "/{name}/snapshots/{snapshot}", instance_snapshot_delete, 0),
     {NULL},
 };

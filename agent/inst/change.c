@@ -8,6 +8,7 @@
 #include "agent/inst/backupfile.h"
 #include "agent/inst/create.h"
 #include "agent/inst/devlxd.h"
+#include "agent/inst/instbackup.h"
 #include "agent/inst/journal.h"
 #include "agent/inst/limits.h"
 #include "agent/inst/plug.h"
@@ -196,7 +197,7 @@ static bool
 rename_held(Inst *inst, const char *name, GError **error)
 {
     Vol vol;
-    g_autofree char *old_logs = inst_log_dir(inst);
+    g_autofree char *old_logs = inst_log_dir(inst), *old_object = g_strdup(inst->object);
     if (!inst_volume(inst, &vol, error)) {
         return false;
     }
@@ -215,6 +216,7 @@ rename_held(Inst *inst, const char *name, GError **error)
     if (ok) {
         g_autofree char *new_logs = inst_log_dir(inst), *uuid = ids_uuid();
         rename(old_logs, new_logs);
+        instbackup_follow(inst->agent, old_object, inst->object);
         ok = inst_set_config(inst,
                              json_pack("{s:s,s:s}", "volatile.apply_template", "rename",
                                        "volatile.cloud-init.instance-id", uuid),

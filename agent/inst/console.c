@@ -142,8 +142,8 @@ handle_clear(Request *req, GError **error)
 }
 
 const Route console_routes[] = {
-    {"POST", "/1.0/instances/{name}/console", handle_open, ROUTE_BODY_JSON},
-    {"GET", "/1.0/instances/{name}/console", handle_log, 0},
-    {"DELETE", "/1.0/instances/{name}/console", handle_clear, 0},
+    INST_ROUTES("POST", "/{name}/console", handle_open, ROUTE_BODY_JSON),
+    INST_ROUTES("GET", "/{name}/console", handle_log, 0),
+    INST_ROUTES("DELETE", "/{name}/console", handle_clear, 0),
     {NULL},
 };

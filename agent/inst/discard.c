@@ -4,6 +4,7 @@
  * Called by api/instances.c, lifecycle.c (ephemeral ones) and create.c (undo). Main loop. */
 #include "agent/inst/discard.h"
 #include "agent/image/image.h"
+#include "agent/inst/instbackup.h"
 #include "agent/inst/plug.h"
 #include "base/crash.h"
 #include "base/fd.h"
@@ -22,6 +23,7 @@ discard_files(Agent *agent, const char *object)
     fd_remove_tree(run, NULL);
     fd_remove_tree(devices, NULL);
     unlink(seccomp);
+    instbackup_follow(agent, object, NULL);
 }
 
 bool

@@ -540,6 +540,6 @@ handle_exec(Request *req, GError **error)
 }
 
 const Route exec_routes[] = {
-    {"POST", "/1.0/instances/{name}/exec", handle_exec, ROUTE_BODY_JSON},
+    INST_ROUTES("POST", "/{name}/exec", handle_exec, ROUTE_BODY_JSON),
     {NULL},
 };

@@ -391,9 +391,9 @@ handle_sftp(Request *req, GError **error)
 }
 
 const Route files_routes[] = {
-    {"GET", "/1.0/instances/{name}/files", handle_get, 0},
-    {"POST", "/1.0/instances/{name}/files", handle_post, ROUTE_BODY_FILE},
-    {"DELETE", "/1.0/instances/{name}/files", handle_delete, 0},
-    {"GET", "/1.0/instances/{name}/sftp", handle_sftp, 0},
+    INST_ROUTES("GET", "/{name}/files", handle_get, 0),
+    INST_ROUTES("POST", "/{name}/files", handle_post, ROUTE_BODY_FILE),
+    INST_ROUTES("DELETE", "/{name}/files", handle_delete, 0),
+    INST_ROUTES("GET", "/{name}/sftp", handle_sftp, 0),
     {NULL},
 };

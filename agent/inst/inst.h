@@ -74,6 +74,12 @@ bool inst_profile_changed(InstTable *table, const char *project, const char *pro
 void inst_profile_renamed(InstTable *table, const char *project, const char *profile,
                           const char *new_name);
 extern const Route instance_routes[];
+/* A route below all three names that LXD has for instances. */
+#define INST_ROUTES(method, tail, fn, flags)                                                       \
+    {method, "/1.0/instances" tail, fn, flags}, {method, "/1.0/containers" tail, fn, flags},       \
+    {                                                                                              \
+        method, "/1.0/virtual-machines" tail, fn, flags                                            \
+    }
 
 /* ---- running inside: provided by the lxc driver (inst/lxc.c) for exec, files, console ---- */
 /* Starts argv in the container by a helper; fds[0..2] become its stdio. *ret_pid is the command's

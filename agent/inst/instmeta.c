@@ -331,11 +331,11 @@ handle_template_delete(Request *req, GError **error)
 }
 
 const Route instmeta_routes[] = {
-    {"GET", "/1.0/instances/{name}/metadata", handle_get, 0},
-    {"PUT", "/1.0/instances/{name}/metadata", handle_put, ROUTE_BODY_JSON},
-    {"PATCH", "/1.0/instances/{name}/metadata", handle_patch, ROUTE_BODY_JSON},
-    {"GET", "/1.0/instances/{name}/metadata/templates", handle_templates, 0},
-    {"POST", "/1.0/instances/{name}/metadata/templates", handle_template_post, ROUTE_BODY_FILE},
-    {"DELETE", "/1.0/instances/{name}/metadata/templates", handle_template_delete, 0},
+    INST_ROUTES("GET", "/{name}/metadata", handle_get, 0),
+    INST_ROUTES("PUT", "/{name}/metadata", handle_put, ROUTE_BODY_JSON),
+    INST_ROUTES("PATCH", "/{name}/metadata", handle_patch, ROUTE_BODY_JSON),
+    INST_ROUTES("GET", "/{name}/metadata/templates", handle_templates, 0),
+    INST_ROUTES("POST", "/{name}/metadata/templates", handle_template_post, ROUTE_BODY_FILE),
+    INST_ROUTES("DELETE", "/{name}/metadata/templates", handle_template_delete, 0),
     {NULL},
 };

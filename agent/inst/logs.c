@@ -109,8 +109,8 @@ handle_delete(Request *req, GError **error)
 }
 
 const Route logs_routes[] = {
-    {"GET", "/1.0/instances/{name}/logs", handle_list, 0},
-    {"GET", "/1.0/instances/{name}/logs/{file}", handle_get, 0},
-    {"DELETE", "/1.0/instances/{name}/logs/{file}", handle_delete, 0},
+    INST_ROUTES("GET", "/{name}/logs", handle_list, 0),
+    INST_ROUTES("GET", "/{name}/logs/{file}", handle_get, 0),
+    INST_ROUTES("DELETE", "/{name}/logs/{file}", handle_delete, 0),
     {NULL},
 };

@@ -4,6 +4,7 @@
  * H2  A counter that can't be read is left at LXD's value for "unknown"; a state is never refused.
  * Called by api/instances.c, api/snapshots.c and backupfile.c; main loop. */
 #include "agent/inst/show.h"
+#include "agent/inst/instbackup.h"
 #include "agent/inst/limits.h"
 #include "agent/inst/plug.h"
 #include "agent/net/network.h"
@@ -192,7 +193,7 @@ show_full(Inst *inst)
     for (guint i = 0; rows != NULL && i < rows->len; i++) {
         json_array_append_new(snapshots, show_snapshot(inst, rows->pdata[i]));
     }
-    json_object_set_new(object, "backups", json_array());
+    json_object_set_new(object, "backups", instbackup_show(inst));
     json_object_set_new(object, "snapshots", snapshots);
     json_object_set_new(object, "state", show_state(inst));
     return object;

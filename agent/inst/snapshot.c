@@ -9,6 +9,7 @@
 #include "agent/inst/snapshot.h"
 #include "agent/api/event.h"
 #include "agent/inst/backupfile.h"
+#include "agent/inst/instbackup.h"
 #include "agent/inst/change.h"
 #include "agent/inst/driver.h"
 #include "agent/inst/journal.h"
@@ -510,6 +511,7 @@ minute_fiber(void *data)
 {
     expire_all(data);
     take_scheduled(data, clock_real_us());
+    instbackup_expire(data);
     minute_runs = false;
 }
 

@@ -170,6 +170,34 @@ shows 'a change is an event' '"key": ?"user.tick"' cat "$T/events"
 shows 'so is a device' '"action": ?"added"' cat "$T/events"
 must lxc config device remove c1 n
 
+# ---- backups ----
+in_c1 sh -c 'echo first >/root/kept; chown 5:6 /root/kept'
+must lxc snapshot c1 s1
+in_c1 sh -c 'echo second >/root/kept'
+claim 'a running container is exported' lxc export c1 "$T/c1.tar.gz"
+shows 'with its snapshot' 'backup/snapshots/s1/rootfs/root/kept' tar tzf "$T/c1.tar.gz"
+shows 'and ids of its own' '^[^ ]+ 5/6 .*backup/container/rootfs/root/kept' tar tzvf "$T/c1.tar.gz" --numeric-owner
+same 'the backup on the server is gone then' '[]' sh -c 'lxc query /1.0/instances/c1/backups | tr -d "\n"'
+claim 'and imported under another name' lxc import "$T/c1.tar.gz" c8
+must lxc start c8
+same 'with its files and owners' 'second 5:6' lxc exec c8 -- sh -c 'echo $(cat /root/kept) $(stat -c %u:%g /root/kept)'
+must lxc stop -f c8
+must lxc restore c8 s1
+must lxc start c8
+same 'and its snapshot' first lxc exec c8 -- cat /root/kept
+refuse 'not over one that is there' 'already exists' lxc import "$T/c1.tar.gz" c8
+must lxc delete -f c8
+head -c 5000 "$T/c1.tar.gz" >"$T/half"
+refuse 'half an archive' '' lxc import "$T/half" c8
+echo junk >"$T/junk"
+refuse 'no archive' '' lxc import "$T/junk" c8
+hides 'neither leaves anything' c8 lxc list -f csv -c n
+claim 'a named backup' sh -c "lxc query --wait -X POST -d '{\"name\":\"b1\",\"instance_only\":true}' /1.0/instances/c1/backups | grep -q Success"
+same 'is renamed' '/1.0/instances/c1/backups/b2' sh -c "lxc query --wait -X POST -d '{\"name\":\"b2\"}' /1.0/instances/c1/backups/b1 >/dev/null; lxc query /1.0/instances/c1/backups | jq -r '.[]'"
+same 'twice is refused' 409 sh -c "curl -s -o /dev/null -w '%{http_code}' --unix-socket '$LXD_DIR/unix.socket' -X POST -d '{\"name\":\"b2\"}' http://x/1.0/instances/c1/backups/b2"
+claim 'and deleted' sh -c "lxc query --wait -X DELETE /1.0/instances/c1/backups/b2 >/dev/null; test ! -e $LXD_DIR/backups/instances/c1/b2"
+must lxc delete c1/s1
+
 # ---- agent gone and back; privileged ----
 claim 'the agent is killed' daemon_kill
 claim 'and back' daemon_start

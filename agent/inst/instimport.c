@@ -1,0 +1,301 @@
+/* Import of an instance's backup: POST /1.0/instances with an archive as its body.
+ * H1  The archive comes from a client: its index is checked as any request is (create.h), its files
+ *     pass image/archive.h, and names in it are names, never paths.
+ * H2  The row is there first, marked unfinished; a failure at any line leaves nothing (create_abort).
+ * H3  What an instance was is kept: local config with its addresses and uuid, devices, profiles,
+ *     snapshots with their times. The root disk moves to the pool that is asked for, or to the only
+ *     one when its own is not here. */
+#include "agent/inst/instbackup.h"
+
+#include <fcntl.h>
+#include <string.h>
+
+#include "agent/api/operation.h"
+#include "agent/auth/project.h"
+#include "agent/image/archive.h"
+#include "agent/inst/create.h"
+#include "agent/inst/plug.h"
+#include "agent/store/shelf.h"
+#include "base/clock.h"
+#include "base/fd.h"
+#include "proto/grammar.h"
+#include "proto/keys.h"
+#include "proto/yaml.h"
+
+#define INDEX_BYTES (4 * 1024 * 1024)
+
+typedef struct {
+    Agent *agent; /* borrowed */
+    char *project, *name, *pool;
+    json_t *index;
+    int fd;
+} Import;
+
+static void
+import_free(void *data)
+{
+    Import *job = data;
+
+    g_free(job->project);
+    g_free(job->name);
+    g_free(job->pool);
+    json_decref(job->index);
+    fd_close(&job->fd);
+    g_free(job);
+}
+
+static json_t *
+read_index(int fd, GError **error)
+{
+    size_t size = 0;
+    g_autofree char *text =
+        archive_read_member(fd, "backup/index.yaml", INDEX_BYTES, &size, NULL, error);
+
+    if (text == NULL) {
+        haw_push(error, "Failed getting backup info");
+        haw_recode(error, HAW_INVALID);
+        return NULL;
+    }
+    json_auto_t *index = yaml_to_json(text, size, yaml_text_keys, error);
+    const char *type = keys_get(index, "type");
+    if (index == NULL) {
+        return NULL;
+    }
+    if (type != NULL && !g_str_equal(type, "container")) {
+        haw_fail(error, HAW_UNSUPPORTED, "Backups of type \"%s\" can't be imported", type);
+        return NULL;
+    }
+    if (json_is_true(json_object_get(index, "optimized"))) {
+        haw_fail(error, HAW_UNSUPPORTED, "Optimized backups can't be imported");
+        return NULL;
+    }
+    return json_incref(index);
+}
+
+static json_t *
+described(const Import *job)
+{
+    json_t *config = json_object_get(job->index, "config");
+    json_t *container = json_object_get(config, "container");
+
+    return json_is_object(container) ? container : json_object_get(config, "instance");
+}
+
+/* ---- rows ---- */
+
+static json_t *
+text_map(json_t *object, bool devices)
+{
+    json_t *copy = json_object(), *value;
+    const char *key;
+
+    json_object_foreach (object, key, value) {
+        if (devices ? json_is_object(value) : json_is_string(value)) {
+            json_object_set_new(copy, key, json_deep_copy(value));
+        }
+    }
+    return copy;
+}
+
+static json_t *
+import_config(json_t *shown)
+{
+    static const char *const fresh[] = {"volatile.idmap.base",       "volatile.idmap.current",
+                                        "volatile.idmap.next",       "volatile.last_state.power",
+                                        "volatile.last_state.ready", CREATE_UNFINISHED};
+    json_t *config = text_map(json_object_get(shown, "config"), false);
+
+    for (size_t i = 0; i < G_N_ELEMENTS(fresh); i++) {
+        json_object_del(config, fresh[i]);
+    }
+    return config;
+}
+
+/* H3: the root disk, on a pool that is here. */
+static bool
+place_root(Import *job, json_t *devices, json_t *shown, GError **error)
+{
+    json_t *expanded = json_object_get(shown, "expanded_devices");
+    const char *name = NULL;
+    json_t *root = plug_root(devices, &name, NULL);
+
+    root = root != NULL ? root : plug_root(expanded, &name, NULL);
+    const char *own = root != NULL ? keys_get(root, "pool") : NULL;
+    g_autofree char *only = pool_only(job->agent->pools);
+    const char *pool = job->pool != NULL                                    ? job->pool
+                       : own != NULL && pool_exists(job->agent->pools, own) ? own
+                                                                            : only;
+    if (pool == NULL || !pool_exists(job->agent->pools, pool)) {
+        return haw_fail(error, HAW_NOT_FOUND, "Storage pool not found");
+    }
+    if (g_strcmp0(pool, own) == 0 && json_object_get(devices, name) == NULL) {
+        return true; /* the profile's does */
+    }
+    json_t *placed =
+        root != NULL ? json_deep_copy(root) : json_pack("{s:s,s:s}", "type", "disk", "path", "/");
+    json_object_set_new(placed, "pool", json_string(pool));
+    json_object_set_new(devices, name != NULL ? name : "root", placed);
+    return true;
+}
+
+static gint64
+time_of(json_t *shown, const char *key)
+{
+    gint64 when = 0;
+    const char *text = keys_get(shown, key);
+
+    return text != NULL && clock_parse(text, &when) ? when : 0;
+}
+
+static InstRow *
+import_row(Import *job, GError **error)
+{
+    json_t *shown = described(job), *profiles = json_object_get(shown, "profiles");
+    const char *architecture = keys_get(shown, "architecture");
+    const char *description = keys_get(shown, "description");
+    g_autoptr(InstRow) row = g_new0(InstRow, 1);
+
+    row->project = g_strdup(job->project);
+    row->name = g_strdup(job->name);
+    row->type = g_strdup("container");
+    row->architecture = g_strdup(architecture != NULL ? architecture : "x86_64");
+    row->description = g_strdup(description != NULL ? description : "");
+    row->ephemeral = json_is_true(json_object_get(shown, "ephemeral"));
+    row->created_at = time_of(shown, "created_at");
+    row->config = import_config(shown);
+    row->devices = text_map(json_object_get(shown, "devices"), true);
+    row->profiles =
+        json_is_array(profiles) ? json_deep_copy(profiles) : json_pack("[s]", "default");
+    return place_root(job, row->devices, shown, error) ? g_steal_pointer(&row) : NULL;
+}
+
+/* ---- content ---- */
+
+typedef struct {
+    int fd;
+    const char *prefix;
+    Meter *meter;
+} Filling;
+
+static bool
+fill(const char *path, void *data, GError **error)
+{
+    Filling *filling = data;
+    const ArchiveUnpack spec = {
+        .fd = filling->fd, .dir = path, .prefix = filling->prefix, .meter = filling->meter};
+
+    return archive_unpack(&spec, error);
+}
+
+static bool
+insert_snapshot(DbTx *tx, void *data, GError **error)
+{
+    return instances_snapshot_insert(tx, data, error);
+}
+
+static bool
+import_snapshot(Import *job, Inst *inst, const Vol *vol, json_t *shown, Meter *meter,
+                GError **error)
+{
+    const char *long_name = keys_get(shown, "name");
+    const char *slash = long_name != NULL ? strrchr(long_name, '/') : NULL;
+    const char *name = slash != NULL ? slash + 1 : long_name;
+
+    if (name == NULL || !grammar_snapshot_name(name, error)) {
+        return name != NULL ? false : haw_fail(error, HAW_INVALID, "A snapshot has no name");
+    }
+    g_autofree char *prefix = g_strdup_printf("backup/snapshots/%s", name);
+    Filling filling = {.fd = job->fd, .prefix = prefix, .meter = meter};
+    json_auto_t *nothing = json_object();
+    const VolumeSnapRow volume_row = {.name = (char *) name,
+                                      .description = (char *) "",
+                                      .config = nothing,
+                                      .created_at = time_of(shown, "created_at"),
+                                      .expires_at = time_of(shown, "expires_at")};
+    if (!volume_import_snapshot(job->agent->pools, vol, &volume_row, fill, &filling, error)) {
+        return haw_push(error, "snapshot \"%s\"", name);
+    }
+    json_t *profiles = json_object_get(shown, "profiles");
+    g_autoptr(SnapRow) row = g_new0(SnapRow, 1);
+    row->instance_id = inst->id;
+    row->name = g_strdup(name);
+    row->description = g_strdup("");
+    row->architecture = g_strdup(inst->architecture);
+    row->created_at = volume_row.created_at;
+    row->expires_at = volume_row.expires_at;
+    row->config = text_map(json_object_get(shown, "config"), false);
+    row->devices = text_map(json_object_get(shown, "devices"), true);
+    row->profiles = json_is_array(profiles) ? json_deep_copy(profiles) : json_array();
+    return db_write(job->agent->db, insert_snapshot, row, error);
+}
+
+static bool
+import_content(Import *job, Operation *op, Inst *inst, GError **error)
+{
+    Vol vol;
+    g_autoptr(Meter) meter = meter_start(op, "create_instance_from_backup_progress", "Unpack");
+    Filling filling = {.fd = job->fd, .prefix = "backup/container", .meter = meter};
+    json_t *snapshots = json_object_get(json_object_get(job->index, "config"), "snapshots");
+    json_t *snap;
+    size_t i;
+
+    if (!inst_volume(inst, &vol, error) ||
+        !vol_create(job->agent->pools, &vol, NULL, fill, &filling, error)) {
+        return false;
+    }
+    json_array_foreach (snapshots, i, snap) {
+        if (!import_snapshot(job, inst, &vol, snap, meter, error)) {
+            return false;
+        }
+    }
+    return create_finish(inst, NULL, error);
+}
+
+static bool
+run_import(Operation *op, void *data, GError **error)
+{
+    Import *job = data;
+    g_autoptr(InstRow) row = import_row(job, error);
+    g_autoptr(Inst) inst = row != NULL ? create_record(job->agent, &row, true, error) : NULL;
+
+    if (inst == NULL) {
+        return false;
+    }
+    if (!import_content(job, op, inst, error)) { /* H2 */
+        create_abort(inst);
+        return haw_push(error, "Create instance from backup");
+    }
+    inst_lifecycle(inst, op_caller(op), "instance-created");
+    return true;
+}
+
+bool
+instbackup_import(Request *req, GError **error)
+{
+    const char *name = req_header(req, "X-LXD-name"), *pool = req_header(req, "X-LXD-pool");
+    json_auto_t *index = read_index(req_body_fd(req), error);
+
+    if (index == NULL) {
+        return false;
+    }
+    name = name != NULL && name[0] != '\0' ? name : keys_get(index, "name");
+    if (name == NULL || !grammar_hostname(name, error)) {
+        return name != NULL ? haw_push(error, "Invalid instance name")
+                            : haw_fail(error, HAW_INVALID, "The backup names no instance");
+    }
+    Import *job = g_new0(Import, 1);
+    job->agent = req_agent(req);
+    job->project = g_strdup(req_project(req));
+    job->name = g_strdup(name);
+    job->pool = pool != NULL && pool[0] != '\0' ? g_strdup(pool) : NULL;
+    job->index = json_incref(index);
+    job->fd = fcntl(req_body_fd(req), F_DUPFD_CLOEXEC, 3);
+    g_autofree char *url = g_strdup_printf("/1.0/instances/%s", name);
+    return op_reply(req, (OpSpec){.class = OP_TASK,
+                                  .description = "Restoring backup",
+                                  .project = req_project(req),
+                                  .resources = json_pack("{s:[s]}", "instances", url),
+                                  .fn = run_import,
+                                  .data = job,
+                                  .free_data = import_free});
+}
