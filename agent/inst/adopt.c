@@ -34,10 +34,10 @@ adopt_one(Inst *inst)
         return;
     }
     pid_t pid = inst->driver->probe(inst);
+    if (inst_volume(inst, &vol, NULL)) {
+        vol_adopt(inst->agent->pools, &vol); /* start_undo() gives it back */
+    }
     if (pid > 0) { /* A1 */
-        if (inst_volume(inst, &vol, NULL)) {
-            vol_adopt(inst->agent->pools, &vol);
-        }
         inst_move(inst, INST_STARTING);
         if (lifecycle_attach(inst, pid, &error)) {
             inst_move(inst, INST_RUNNING);

@@ -137,7 +137,7 @@ for area in $areas; do
             fi
             daemon_kill
             daemon_start
-            claim "$area on $pool, killed at $n: the world agrees again" world
+            claim "$area on $pool, killed at $n: the world agrees again" wait_for 15 world
             claim "$area on $pool, killed at $n: it works afterwards" again "$area"
             claim "$area on $pool, killed at $n: and agrees still" world
             must clean
