@@ -376,20 +376,21 @@ fail_curl(const Rest *rest, CURLcode code, const Answer *answer, GError **error)
                     os_errno != 0 ? ": " : "", os_errno != 0 ? g_strerror((int) os_errno) : "");
 }
 
-/* The code of a REST status. 409 is two of ours; the text tells which. */
-static HawCode
-code_of_status(int status, const char *text)
+/* The code of an error: of its REST status, and where that says little (500, and 409 which is two of
+ * ours) of LXD's words. */
+HawCode
+rest_code(int status, const char *text)
 {
+    bool exists = strstr(text, "already exists") != NULL || strstr(text, "already in use") != NULL;
     switch (status) {
     case 401:
         return HAW_DENIED;
     case 409:
-        return strstr(text, "already") != NULL || strstr(text, "exists") != NULL ? HAW_EXISTS
-                                                                                 : HAW_BUSY;
+        return exists || strstr(text, "already") != NULL ? HAW_EXISTS : HAW_BUSY;
     case 413:
         return HAW_LIMIT;
     case 500:
-        return HAW_FAILED;
+        return exists ? HAW_EXISTS : strstr(text, "not found") != NULL ? HAW_NOT_FOUND : HAW_FAILED;
     default:
         for (int code = 0; code < HAW_CODE_COUNT; code++) {
             if (haw_code_rest((HawCode) code) == status) {
@@ -408,10 +409,10 @@ fail_status(const Rest *rest, int status, const Answer *answer, GError **error)
         json_loadb((const char *) answer->body->data, answer->body->len, 0, NULL);
     const char *text = json_string_value(json_object_get(root, "error"));
     if (text == NULL || *text == '\0') {
-        return haw_fail(error, code_of_status(status, ""), "'%s' answered with status %d",
+        return haw_fail(error, rest_code(status, ""), "'%s' answered with status %d",
                         rest->socket != NULL ? rest->socket : rest->base, status);
     }
-    return haw_fail(error, code_of_status(status, text), "%s", text);
+    return haw_fail(error, rest_code(status, text), "%s", text);
 }
 
 static void

@@ -38,6 +38,8 @@ json_t *rest_get(Rest *rest, const char *path, GError **error);
 json_t *rest_get_etag(Rest *rest, const char *path, char **ret_etag, GError **error);
 /* When the answer only matters as yes or no. */
 bool rest_do(Rest *rest, const char *method, const char *path, json_t *body, GError **error);
+/* The code of an error that a server gave with this status and text. */
+HawCode rest_code(int status, const char *text);
 /* The Location of the last answer, "" when it had none; borrowed until the next call. */
 const char *rest_location(const Rest *rest);
 

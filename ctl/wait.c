@@ -135,14 +135,9 @@ static bool
 fail_operation(const json_t *operation, GError **error)
 {
     const char *text = out_get(operation, "err");
-    HawCode code = HAW_FAILED;
-    if (json_integer_value(json_object_get(operation, "status_code")) == STATUS_CANCELLED) {
-        code = HAW_CANCELLED;
-    } else if (strstr(text, "not found") != NULL) {
-        code = HAW_NOT_FOUND;
-    } else if (strstr(text, "already exists") != NULL) {
-        code = HAW_EXISTS;
-    }
+    bool cancelled =
+        json_integer_value(json_object_get(operation, "status_code")) == STATUS_CANCELLED;
+    HawCode code = cancelled ? HAW_CANCELLED : rest_code(500, text);
     return haw_fail(error, code, "%s", *text != '\0' ? text : "the operation failed");
 }
 
