@@ -160,6 +160,10 @@ const char *const info_extensions[] = {
     "storage_volume_project_move",
     "custom_volume_refresh",
     "storage_api_project",
+    "custom_block_volumes",
+    "custom_volume_backup",
+    "backup_override_name",
+    "storage_pool_source_wipe",
 
     /* Networks. */
     "network",

@@ -15,6 +15,7 @@
 #include "proto/keys.h"
 
 #include <string.h>
+#include <unistd.h>
 
 /* ---- validation, in LXD's words ---- */
 
@@ -64,6 +65,7 @@ make_pool(PoolTable *table, Pool *pool, GError **error)
 {
     DriverPool place = shelf_driver_pool(table, pool);
     if (!pool->driver->pool_create(&place, error)) {
+        rmdir(pool->path); /* only what is empty: nothing was there before us */
         return false;
     }
     json_object_del(pool->row->config, "source.wipe");

@@ -229,6 +229,24 @@ pool_in_use_is_not_deleted(Fixture *f, const char *dir)
 }
 
 static void
+schedule_makes_what_is_due_and_removes_what_expired(Fixture *f, const char *dir)
+{
+    g_autoptr(GError) error = NULL;
+    json_t *config =
+        json_pack("{s:s, s:s}", "snapshots.schedule", "* * * * *", "snapshots.pattern", "auto%d");
+    g_assert_true(vol_create(f->table, &v1, config, NULL, NULL, NULL));
+    json_decref(config);
+    g_assert_true(vol_snapshot(f->table, &v1s0, 1, &error)); /* expired in 1970 */
+    make(f, &v2, "x");
+    schedule_run(f->table);
+    Vol made = v1, other = v2;
+    made.snap = other.snap = "auto0";
+    g_assert_true(has_row(f, &made) && there(f, &made));
+    g_assert_false(has_row(f, &v1s0) || there(f, &v1s0));
+    g_assert_false(has_row(f, &other));
+}
+
+static void
 snapshot_names_count_up(void)
 {
     g_autoptr(GPtrArray) names = g_ptr_array_new();
@@ -266,6 +284,8 @@ main(int argc, char **argv)
         {"rename-cut-short-is-finished-at-start",
          {"dir", NULL, rename_cut_short_is_finished_at_start}},
         {"pool-in-use-is-not-deleted", {"dir", NULL, pool_in_use_is_not_deleted}},
+        {"schedule-makes-what-is-due-and-removes-what-expired",
+         {"dir", NULL, schedule_makes_what_is_due_and_removes_what_expired}},
     };
     for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
         g_autofree char *path = g_strconcat("/volume/", cases[i].name, NULL);
