@@ -228,12 +228,22 @@ put_advertised(GString *text, const char *host, const char *address)
         return;
     }
     int bytes = (net.prefix + 7) / 8;
+    guint8 last = (guint8) (0xff << (bytes * 8 - net.prefix));
     g_autoptr(GString) hex = g_string_new("0x");
+    g_autoptr(GString) mask = g_string_new("");
     for (int i = 0; i < bytes; i++) {
-        g_string_append_printf(hex, "%02x", net.address[i]);
+        bool end = i == bytes - 1;
+        g_string_append_printf(hex, "%02x", net.address[i] & (end ? last : 0xff));
+        g_string_append_printf(mask, "%02x", end ? last : 0xff);
     }
-    put(text, "        iifname \"%s\" ether type ip6 icmpv6 type 136 @nh,384,%d %s accept", host,
-        bytes * 8, hex->str);
+    if (last == 0xff) {
+        put(text, "        iifname \"%s\" ether type ip6 icmpv6 type 136 @nh,384,%d %s accept",
+            host, bytes * 8, hex->str);
+    } else {
+        put(text,
+            "        iifname \"%s\" ether type ip6 icmpv6 type 136 @nh,384,%d & 0x%s == %s accept",
+            host, bytes * 8, mask->str, hex->str);
+    }
 }
 
 static void

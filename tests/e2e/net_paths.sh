@@ -1,6 +1,8 @@
 #!/bin/bash
 # net_paths: what packets really do: isolation, filters, limits, ACLs, forwards, every kind of NIC plugged and
 # unplugged, a tunnel between two hosts; and that networks survive their dnsmasq, their agent and a crash.
+GOLDEN=${GOLDEN:-$(readlink -f "$(dirname "$0")/../golden")}
+export GOLDEN
 . "$(dirname "$0")/lib.sh"
 e2e_begin
 mkdir -p /run/netns && mount -t tmpfs tmpfs /run/netns # names of others do not meet ours
@@ -239,6 +241,37 @@ hides 'in the config, too' no-such-option lxc network show pa0
 must lxc delete -f a2 b1
 must lxc network delete pa0
 must lxc network delete pb0
+
+# ---- a member from outside; a parent that is missing ----
+ip link add ext0 type veth peer name ext1 netns far && ip -n far link set ext1 up && ip -n far addr add 10.94.33.77/24 dev ext1
+must ip link add busy0 type veth peer name busy1 && ip addr add 10.99.0.1/24 dev busy0
+claim 'an interface of the host joins a bridge' lxc network create ex0 ipv4.address=10.94.33.1/24 ipv6.address=none bridge.external_interfaces=ext0 bridge.hwaddr=00:16:3e:01:02:03
+claim 'and is reached through it' wait_for 5 ping -c1 -W1 -I ex0 10.94.33.77
+same 'the bridge has its MAC' 00:16:3e:01:02:03 cat /sys/class/net/ex0/address
+refuse 'one with an address does not' 'Only unconfigured' lxc network set ex0 bridge.external_interfaces=ext0,busy0
+shows 'the network is as before' 'state UP' ip link show ex0
+claim 'it leaves' lxc network unset ex0 bridge.external_interfaces
+hides 'it is a port no more' 'master ex0' ip link show ext0
+must lxc network delete ex0
+refuse 'a name that the host has is refused' 'already exists' lxc network create ext0
+must lxc network create phys1 --type=physical parent=busy1
+refuse 'a parent has one physical network' 'in use by another network' lxc network create phys2 --type=physical parent=busy1
+refuse 'a parent that is not there' 'not found' lxc network create phys3 --type=physical parent=nowhere0
+hides 'leaves nothing' phys3 lxc network list -f csv
+must ip link delete busy0
+daemon_restart
+shows 'a network whose parent is gone is unavailable' 'phys1.*UNAVAILABLE' lxc network list -f csv
+shows 'there is a warning' 'Network unavailable' sh -c 'lxc warning list -f csv'
+must lxc init busybox w1 -n phys1
+refuse 'NICs on it wait' 'unavailable' lxc start w1
+must lxc delete w1
+must lxc network delete phys1
+
+# ---- every golden ruleset is one that nftables takes ----
+for file in "$GOLDEN"/nft/*.nft; do
+    claim "$(basename "$file") loads" sh -c "ip link add veth1a2b3c4d type veth peer name gv1 2>/dev/null; nft -c -f $file"
+done
+ip link delete veth1a2b3c4d
 
 # ---- a tunnel between two hosts: two agents in two namespaces ----
 must lxc network create vx0 ipv4.address=10.94.40.1/24 ipv6.address=none tunnel.t.protocol=vxlan tunnel.t.local=192.0.2.1 tunnel.t.remote=192.0.2.2 tunnel.t.id=7 tunnel.t.port=4789
