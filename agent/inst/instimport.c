@@ -2,8 +2,8 @@
  * H1  The archive comes from a client: its index is checked as any request is (create.h), its files
  *     pass image/archive.h, and names in it are names, never paths.
  * H2  The row is there first, marked unfinished; a failure at any line leaves nothing (create_abort).
- * H3  What an instance was is kept: local config with its addresses and uuid, devices, profiles,
- *     snapshots with their times. The root disk moves to the pool that is asked for, or to the only
+ * H3  What an instance was is kept: local config, devices, profiles, snapshots with their times; its
+ *     MAC addresses only under its own name. The root disk moves to the pool that is asked for, or to the only
  *     one when its own is not here. */
 #include "agent/inst/instbackup.h"
 
@@ -97,8 +97,23 @@ text_map(json_t *object, bool devices)
     return copy;
 }
 
+/* Under another name it is a second instance: what must be unique is made anew. */
+static void
+drop_unique(json_t *config)
+{
+    const char *key;
+    json_t *value;
+    void *next;
+
+    json_object_foreach_safe (config, next, key, value) {
+        if (g_str_has_prefix(key, "volatile.") && g_str_has_suffix(key, ".hwaddr")) {
+            json_object_del(config, key);
+        }
+    }
+}
+
 static json_t *
-import_config(json_t *shown)
+import_config(const Import *job, json_t *shown)
 {
     static const char *const fresh[] = {"volatile.idmap.base",       "volatile.idmap.current",
                                         "volatile.idmap.next",       "volatile.last_state.power",
@@ -107,6 +122,9 @@ import_config(json_t *shown)
 
     for (size_t i = 0; i < G_N_ELEMENTS(fresh); i++) {
         json_object_del(config, fresh[i]);
+    }
+    if (g_strcmp0(keys_get(shown, "name"), job->name) != 0) {
+        drop_unique(config);
     }
     return config;
 }
@@ -162,7 +180,7 @@ import_row(Import *job, GError **error)
     row->description = g_strdup(description != NULL ? description : "");
     row->ephemeral = json_is_true(json_object_get(shown, "ephemeral"));
     row->created_at = time_of(shown, "created_at");
-    row->config = import_config(shown);
+    row->config = import_config(job, shown);
     row->devices = text_map(json_object_get(shown, "devices"), true);
     row->profiles =
         json_is_array(profiles) ? json_deep_copy(profiles) : json_pack("[s]", "default");

@@ -171,6 +171,7 @@ shows 'so is a device' '"action": ?"added"' cat "$T/events"
 must lxc config device remove c1 n
 
 # ---- backups ----
+must lxc config device remove c1 eth0
 in_c1 sh -c 'echo first >/root/kept; chown 5:6 /root/kept'
 must lxc snapshot c1 s1
 in_c1 sh -c 'echo second >/root/kept'
