@@ -61,6 +61,8 @@ get_all(Request *req, GError **error)
     }
     bool filtered = req_query(req, "filter") != NULL;
     g_autoptr(GPtrArray) all = inst_list(req_agent(req)->instances, project);
+    g_autoptr(GHashTable) with_snapshots =
+        recursion >= 2 ? show_with_snapshots(req_agent(req)) : NULL;
     json_t *list = json_array();
     for (guint i = 0; i < all->len; i++) {
         Inst *inst = all->pdata[i];
@@ -71,7 +73,7 @@ get_all(Request *req, GError **error)
         json_t *object = recursion > 0 || filtered ? show_instance(inst) : NULL;
         bool match = !filtered || filter_matches(filter, object);
         if (match && recursion >= 2) {
-            json_array_append_new(list, show_full(inst));
+            json_array_append_new(list, show_full_listed(inst, with_snapshots));
         } else if (match && recursion == 1) {
             json_array_append(list, object);
         } else if (match) {

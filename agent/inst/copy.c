@@ -149,21 +149,28 @@ bool
 create_refresh(Inst *inst, Operation *op, Inst *from, bool instance_only, GError **error)
 {
     Vol source, target;
-    g_auto(FiberHold) hold = inst_hold(inst, "refresh", error);
-    if (hold == NULL || !inst_volume(inst, &target, error)) {
+    if (inst == from) {
+        return haw_fail(error, HAW_INVALID, "An instance can't be refreshed from itself");
+    }
+    /* Two refreshes in opposite directions must not wait for each other. */
+    bool first = inst->id < from->id;
+    g_auto(FiberHold) lower = inst_hold(first ? inst : from, "refresh", error);
+    g_auto(FiberHold) upper =
+        lower != NULL ? inst_hold(first ? from : inst, "refresh", error) : NULL;
+    if (upper == NULL || !inst_volume(inst, &target, error) || !inst_volume(from, &source, error)) {
         return false;
     }
     if (inst->pid != 0) {
         return haw_fail(error, HAW_CONFLICT, "Cannot refresh a running instance");
     }
-    g_auto(FiberHold) source_hold = inst_hold(from, "copy", error);
-    if (source_hold == NULL || !inst_volume(from, &source, error)) {
-        return false;
-    }
     g_autoptr(GPtrArray) wanted = record_snapshots(from, error);
     g_autoptr(GPtrArray) have = record_snapshots(inst, error);
     if (wanted == NULL || have == NULL) {
         return false;
+    }
+    if (instance_only && have->len > 0) {
+        return haw_fail(error, HAW_UNSUPPORTED,
+                        "Refreshing without snapshots is not supported for a copy that has some");
     }
     if (instance_only) {
         g_ptr_array_set_size(wanted, 0);

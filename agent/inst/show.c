@@ -186,15 +186,40 @@ show_state(Inst *inst)
 }
 
 json_t *
-show_full(Inst *inst)
+show_full_listed(Inst *inst, GHashTable *with_snapshots)
 {
     json_t *object = show_instance(inst), *snapshots = json_array();
-    g_autoptr(GPtrArray) rows = record_snapshots(inst, NULL);
+    bool any = with_snapshots == NULL || g_hash_table_contains(with_snapshots, &inst->id);
+    g_autoptr(GPtrArray) rows = any ? record_snapshots(inst, NULL) : NULL;
     for (guint i = 0; rows != NULL && i < rows->len; i++) {
         json_array_append_new(snapshots, show_snapshot(inst, rows->pdata[i]));
     }
-    json_object_set_new(object, "backups", instbackup_show(inst));
+    json_object_set_new(object, "backups", json_array());
     json_object_set_new(object, "snapshots", snapshots);
     json_object_set_new(object, "state", show_state(inst));
     return object;
+}
+
+json_t *
+show_full(Inst *inst)
+{
+    return show_full_listed(inst, NULL);
+}
+
+static bool
+counts_tx(DbTx *tx, void *data, GError **error)
+{
+    GHashTable **counts = data;
+    *counts = instances_snapshot_counts(tx, error);
+    return *counts != NULL;
+}
+
+GHashTable *
+show_with_snapshots(Agent *agent)
+{
+    GHashTable *counts = NULL;
+    if (!db_read(agent->db, counts_tx, &counts, NULL)) {
+        return NULL;
+    }
+    return counts;
 }

@@ -5,6 +5,11 @@
 json_t *show_instance(Inst *inst);
 /* With state, snapshots and backups (recursion=2). Yields. */
 json_t *show_full(Inst *inst);
+/* As show_full(), for lists: 'with_snapshots' (may be NULL: unknown) has the ids of those that have
+ * snapshots, so that the others cost no query. Yields. */
+json_t *show_full_listed(Inst *inst, GHashTable *with_snapshots);
+/* The ids of instances that have snapshots; NULL when they can't be read; caller unrefs. Yields. */
+GHashTable *show_with_snapshots(Agent *agent);
 json_t *show_snapshot(Inst *inst, const SnapRow *snap);
 /* What an ETag is made of. */
 json_t *show_tagged(Inst *inst);
