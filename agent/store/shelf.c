@@ -242,20 +242,30 @@ shelf_mark(Pool *pool, GError **error)
     return fd_write_atomic(mark, pool->row->name, strlen(pool->row->name), 0600, error);
 }
 
+/* Containers walk to their own directory; what lies in the others (with set-user-id files that are
+ * root's on disk) is nobody's on the host but ours. */
 static bool
 make_dirs(Pool *pool, GError **error)
 {
-    static const char *const dirs[] = {"containers",       "containers-snapshots",
-                                       "virtual-machines", "virtual-machines-snapshots",
-                                       "images",           "custom",
-                                       "custom-snapshots"};
+    static const struct {
+        const char *name;
+        mode_t mode;
+    } dirs[] = {{"containers", 0711},
+                {"containers-snapshots", 0700},
+                {"virtual-machines", 0711},
+                {"virtual-machines-snapshots", 0700},
+                {"images", 0700},
+                {"custom", 0700},
+                {"custom-snapshots", 0700},
+                {".new", 0700},
+                {".gone", 0700}};
     for (size_t i = 0; i < G_N_ELEMENTS(dirs); i++) {
-        g_autofree char *path = g_build_filename(pool->path, dirs[i], NULL);
-        if (!fd_mkdir_p(path, g_str_has_suffix(dirs[i], "-snapshots") ? 0700 : 0711, error)) {
+        g_autofree char *path = g_build_filename(pool->path, dirs[i].name, NULL);
+        if (!fd_mkdir_p(path, dirs[i].mode, error)) {
             return false;
         }
     }
-    return fd_mkdir_p(pool->new_dir, 0700, error) && fd_mkdir_p(pool->gone_dir, 0700, error);
+    return true;
 }
 
 /* S1 */
