@@ -98,6 +98,17 @@ set_readonly_fd(int fd, bool on)
     return wanted == flags || ioctl(fd, BTRFS_IOC_SUBVOL_SETFLAGS, &wanted) == 0;
 }
 
+static bool
+subvol_id(int fd, guint64 *ret_id)
+{
+    struct btrfs_ioctl_ino_lookup_args args = {.objectid = BTRFS_FIRST_FREE_OBJECTID};
+    if (ioctl(fd, BTRFS_IOC_INO_LOOKUP, &args) < 0) {
+        return false;
+    }
+    *ret_id = args.treeid;
+    return true;
+}
+
 /* ---- subvolumes inside subvolumes ---- */
 
 /* How many children the subvolume has: most have none, and are then not walked. */
@@ -198,8 +209,16 @@ remove_child(int dir, int twin, const char *name, GError **error)
     if (has_children(fd) && !each_child(fd, -1, remove_child, error)) {
         return false;
     }
-    return destroy_at(dir, name) || errno == ENOENT ||
-           haw_fail_errno(error, errno, "remove the subvolume '%s'", name);
+    guint64 id = 0;
+    bool known = subvol_id(fd, &id);
+    if (!destroy_at(dir, name) && errno != ENOENT) {
+        return haw_fail_errno(error, errno, "remove the subvolume '%s'", name);
+    }
+    if (known) {
+        struct btrfs_ioctl_qgroup_create_args group = {.create = 0, .qgroupid = id};
+        ioctl(dir, BTRFS_IOC_QGROUP_CREATE, &group); /* newer kernels do it by themselves */
+    }
+    return true;
 }
 
 bool
@@ -242,17 +261,6 @@ subvol_is_readonly(const char *path)
 }
 
 /* ---- quotas: U3 ---- */
-
-static bool
-subvol_id(int fd, guint64 *ret_id)
-{
-    struct btrfs_ioctl_ino_lookup_args args = {.objectid = BTRFS_FIRST_FREE_OBJECTID};
-    if (ioctl(fd, BTRFS_IOC_INO_LOOKUP, &args) < 0) {
-        return false;
-    }
-    *ret_id = args.treeid;
-    return true;
-}
 
 /* The item of the quota tree with this type for this group; its bytes in 'ret'. */
 static bool

@@ -157,6 +157,13 @@ is_full(const GError *error)
     return haw_code(error) == HAW_LIMIT;
 }
 
+/* Whether the content can be brought a second time: a stream that was read cannot. */
+static bool
+repeatable(const Vol *vol, const struct content *content)
+{
+    return content->fill == NULL || vol->type == VOL_IMAGE;
+}
+
 /* V1, V5. Once more after the sweeper has given space back. */
 static bool
 build(PoolTable *table, Pool *pool, const Vol *vol, const VolumeRow *row,
@@ -178,7 +185,7 @@ build(PoolTable *table, Pool *pool, const Vol *vol, const VolumeRow *row,
             }
         }
         work_remove(pool->driver, &temp, NULL);
-        if (attempt == 0 && is_full(cause) && pool->sweeping) {
+        if (attempt == 0 && is_full(cause) && pool->sweeping && repeatable(vol, content)) {
             g_clear_error(&cause);
             shelf_drain(pool);
             continue;

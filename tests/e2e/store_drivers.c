@@ -4,6 +4,7 @@
 
 #include "agent/store/mnt.h"
 #include "agent/store/subvol.h"
+#include "base/proc.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -218,14 +219,14 @@ full_pool_is_told_and_leaves_nothing(Fixture *f, const char *dir)
 }
 
 static void
-quota_stops_writes_and_is_shown(Fixture *f, const char *dir)
+quota_on(Fixture *f, const Vol *vol)
 {
     g_autoptr(GError) error = NULL;
     gint64 used = 0, total = 0;
     json_t *config = json_pack("{s:s}", "size", "20MiB");
-    g_assert_true(vol_create(f->table, &v1, config, NULL, NULL, NULL));
+    g_assert_true(vol_create(f->table, vol, config, NULL, NULL, NULL));
     json_decref(config);
-    g_autofree char *file = mounted(f, &v1, "big");
+    g_autofree char *file = mounted(f, vol, "big");
     haw_autofd int fd = open(file, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
     g_autofree char *chunk = g_malloc(1 << 20);
     memset(chunk, 'x', 1 << 20);
@@ -235,14 +236,56 @@ quota_stops_writes_and_is_shown(Fixture *f, const char *dir)
     }
     g_assert_cmpint(written, <=, 21);
     g_assert_cmpint(written, >=, 15);
-    vol_usage(f->table, &v1, &used, &total, &error);
+    vol_usage(f->table, vol, &used, &total, &error);
     g_assert_no_error(error);
     g_assert_cmpint(total, ==, 20 << 20);
     g_assert_cmpint(used, >, 10 << 20);
-    g_assert_true(vol_set_quota(f->table, &v1, 0, NULL));
+    g_assert_true(vol_set_quota(f->table, vol, 0, NULL));
     g_assert_cmpint(pwrite(fd, chunk, 1 << 20, 30 << 20), ==, 1 << 20);
     g_assert_cmpint(fsync(fd), ==, 0);
-    g_assert_true(vol_unmount(f->table, &v1, NULL));
+    g_assert_true(vol_unmount(f->table, vol, NULL));
+}
+
+static void
+quota_stops_writes_and_is_shown(Fixture *f, const char *dir)
+{
+    quota_on(f, &v1);
+}
+
+/* A filesystem with project quotas, as an operator would mount it; the pool 'p2' of 'dir' on it. */
+static void
+project_quota_stops_writes(Fixture *f, const char *dir)
+{
+    g_autoptr(GError) error = NULL;
+    g_autofree char *disk = g_build_filename(dir, "ext4.img", NULL);
+    g_autofree char *host = g_build_filename(dir, "host", NULL);
+    g_autofree char *source = g_build_filename(host, "pool", NULL);
+    haw_autofd int fd = open(disk, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    haw_autofd int loop = -1;
+    if (ftruncate(fd, 200 << 20) < 0 ||
+        !proc_runv(NULL, &error, "mkfs.ext4", "-q", "-O", "quota,project", "-E",
+                   "quotatype=prjquota", disk, NULL)) {
+        g_test_skip("mkfs.ext4 makes no project quotas");
+        return;
+    }
+    g_autofree char *device = mnt_loop_attach(disk, &loop, &error);
+    g_assert_no_error(error);
+    g_assert_true(fd_mkdir_p(host, 0711, NULL));
+    if (!mnt_mount(device, host, "ext4", "prjquota", false, NULL)) {
+        g_test_skip("the kernel has no project quotas");
+        return;
+    }
+    g_assert_true(fd_mkdir_p(source, 0711, NULL));
+    json_t *config = json_pack("{s:s}", "source", source);
+    pool_create(f->table, "p2", "dir", "", config, &error);
+    g_assert_no_error(error);
+    json_decref(config);
+    Vol vol = v1;
+    vol.pool = "p2";
+    quota_on(f, &vol);
+    g_assert_true(vol_delete(f->table, &vol, NULL));
+    g_assert_true(pool_delete(f->table, "p2", NULL));
+    g_assert_true(mnt_unmount(host, true, NULL));
 }
 
 static void
@@ -442,6 +485,7 @@ main(int argc, char **argv)
     add("btrfs", POOL_BYTES, "full-pool-is-told-and-leaves-nothing",
         full_pool_is_told_and_leaves_nothing);
     add("btrfs", POOL_BYTES, "quota-stops-writes-and-is-shown", quota_stops_writes_and_is_shown);
+    add("dir", NULL, "project-quota-stops-writes", project_quota_stops_writes);
     add("btrfs", POOL_BYTES, "pool-grows-and-never-shrinks", pool_grows_and_never_shrinks);
     add("btrfs", POOL_BYTES, "inner-subvolumes-are-copied-and-removed",
         inner_subvolumes_are_copied_and_removed);
