@@ -129,7 +129,6 @@ bool cmd_image_info(Ctl *ctl, GError **error);
 bool cmd_image_show(Ctl *ctl, GError **error);
 bool cmd_image_edit(Ctl *ctl, GError **error);
 bool cmd_image_delete(Ctl *ctl, GError **error);
-bool cmd_image_copy(Ctl *ctl, GError **error);
 bool cmd_image_refresh(Ctl *ctl, GError **error);
 bool cmd_image_get_property(Ctl *ctl, GError **error);
 bool cmd_image_set_property(Ctl *ctl, GError **error);
@@ -142,7 +141,14 @@ bool cmd_image_alias_rename(Ctl *ctl, GError **error);
 json_t *cmd_image_source(Ctl *ctl, Rest *into, const char *arg, GError **error);
 /* The fingerprint of an alias or of a prefix; caller frees. */
 char *cmd_image_fingerprint(Rest *rest, const char *name, GError **error);
+/* The image of an argument as REST shows it, of any kind of server; a new reference. */
+json_t *cmd_image_load(Ctl *ctl, const char *arg, GError **error);
+/* cmd_imagecopy.c */
+bool cmd_imagecopy_run(Ctl *ctl, GError **error);
 /* cmd_transfer.c */
+/* Carries an image from one server to another through a file of ours. */
+bool cmd_transfer_relay(Ctl *ctl, Rest *from, const char *fingerprint, Rest *into,
+                        char *const *aliases, GError **error);
 bool cmd_transfer_import(Ctl *ctl, GError **error);
 bool cmd_transfer_export(Ctl *ctl, GError **error);
 bool cmd_transfer_build(Ctl *ctl, GError **error);

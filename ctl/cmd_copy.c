@@ -7,6 +7,7 @@
 
 #include "ctl/cmd.h"
 #include "ctl/entity.h"
+#include "ctl/interrupt.h"
 #include "ctl/out.h"
 #include "ctl/wait.h"
 #include "ctl/wsclient.h"
@@ -199,7 +200,7 @@ relay(Rest *from, const json_t *from_op, Rest *into, const json_t *into_op, GErr
         count += 2;
     }
     size_t open = count;
-    while (ok && open > 0 && !rest_interrupted()) {
+    while (ok && open > 0 && !interrupt_seen()) {
         wsclient_poll(sockets, count, -1, 1000, NULL);
         open = 0;
         for (size_t i = 0; i < count; i++) {
@@ -274,9 +275,9 @@ transfer_push(Ctl *ctl, Transfer *t, GError **error)
         return false;
     }
     g_autoptr(json_t) secrets = secrets_of(into_op);
-    json_object_set_new(t->migrate, "target",
-                        json_pack("{ss sO ss}", "operation", url, "websockets", secrets,
-                                  "certificate", certificate));
+    json_object_set_new(
+        t->migrate, "target",
+        json_pack("{ss sO ss}", "operation", url, "secrets", secrets, "certificate", certificate));
     if (!wait_call(ctl, t->from, "POST", t->path, t->migrate, "Copying", error)) {
         return haw_push(error, "source server");
     }

@@ -18,6 +18,7 @@
 #include "base/fd.h"
 #include "ctl/cmd.h"
 #include "ctl/entity.h"
+#include "ctl/interrupt.h"
 #include "ctl/out.h"
 #include "ctl/wait.h"
 #include "ctl/wsclient.h"
@@ -307,7 +308,7 @@ run_session(Rest *rest, const json_t *operation, Session *session, GError **erro
     pump(session);
     close_sockets(session);
     raw_done(session);
-    rest_catch_interrupt();
+    interrupt_catch();
     return true;
 }
 

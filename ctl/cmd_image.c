@@ -1,14 +1,14 @@
 /* hawser image: what images there are, their properties and aliases, and where they come from.
  * G1  An image of a private server is asked for with a secret of one use: the other server needs no
  *     trust in ours.
- * Not here: files in and out (cmd_transfer.c). */
+ * Not here: files in and out (cmd_transfer.c), copies (cmd_imagecopy.c). */
 #include <stdio.h>
 #include <string.h>
 
+#include "ctl/catalog.h"
 #include "ctl/cmd.h"
 #include "ctl/entity.h"
 #include "ctl/out.h"
-#include "ctl/catalog.h"
 #include "ctl/wait.h"
 
 static const char writable[] = "auto_update expires_at profiles properties public";
@@ -130,8 +130,8 @@ pick_image(Ctl *ctl, const char *arg, Pick *ret_pick, GError **error)
     return true;
 }
 
-static json_t *
-load_image(Ctl *ctl, const char *arg, GError **error)
+json_t *
+cmd_image_load(Ctl *ctl, const char *arg, GError **error)
 {
     g_auto(Pick) pick = {0};
     const char *name = "";
@@ -155,7 +155,7 @@ load_image(Ctl *ctl, const char *arg, GError **error)
 bool
 cmd_image_show(Ctl *ctl, GError **error)
 {
-    g_autoptr(json_t) image = load_image(ctl, ctl_arg(ctl, 0), error);
+    g_autoptr(json_t) image = cmd_image_load(ctl, ctl_arg(ctl, 0), error);
     if (image == NULL) {
         return false;
     }
@@ -185,7 +185,7 @@ print_list(const char *title, const json_t *list, const char *key)
 bool
 cmd_image_info(Ctl *ctl, GError **error)
 {
-    g_autoptr(json_t) image = load_image(ctl, ctl_arg(ctl, 0), error);
+    g_autoptr(json_t) image = cmd_image_load(ctl, ctl_arg(ctl, 0), error);
     if (image == NULL) {
         return false;
     }
@@ -224,7 +224,7 @@ cmd_image_edit(Ctl *ctl, GError **error)
 bool
 cmd_image_get_property(Ctl *ctl, GError **error)
 {
-    g_autoptr(json_t) image = load_image(ctl, ctl_arg(ctl, 0), error);
+    g_autoptr(json_t) image = cmd_image_load(ctl, ctl_arg(ctl, 0), error);
     if (image == NULL) {
         return false;
     }
@@ -280,48 +280,6 @@ cmd_image_refresh(Ctl *ctl, GError **error)
         }
     }
     return true;
-}
-
-bool
-cmd_image_copy(Ctl *ctl, GError **error)
-{
-    Rest *into = ctl_server(ctl, ctl_arg(ctl, 1), NULL, error);
-    if (into == NULL) {
-        return false;
-    }
-    if (!g_str_has_suffix(ctl_arg(ctl, 1), ":")) {
-        return haw_fail(error, HAW_INVALID, "'%s' is not a remote (it ends with ':')",
-                        ctl_arg(ctl, 1));
-    }
-    if (ctl_option(ctl, "target-project") != NULL) {
-        rest_set_project(into, ctl_option(ctl, "target-project"));
-    }
-    g_autoptr(json_t) source = cmd_image_source(ctl, into, ctl_arg(ctl, 0), error);
-    if (source == NULL) {
-        return haw_push(error, "image '%s'", ctl_arg(ctl, 0));
-    }
-    if (json_object_get(source, "server") == NULL) {
-        return haw_fail(error, HAW_INVALID, "image '%s' is on that server already",
-                        ctl_arg(ctl, 0));
-    }
-    json_object_set_new(source, "image_type",
-                        json_string(ctl_flag(ctl, "vm") ? "virtual-machine" : "container"));
-    g_autoptr(json_t) aliases = json_array();
-    for (char *const *alias = ctl_option_all(ctl, "alias"); *alias != NULL; alias++) {
-        json_array_append_new(aliases, json_pack("{ss}", "name", *alias));
-    }
-    if (ctl_flag(ctl, "copy-aliases")) {
-        g_autoptr(json_t) image = load_image(ctl, ctl_arg(ctl, 0), error);
-        if (image == NULL) {
-            return false;
-        }
-        json_array_extend(aliases, json_object_get(image, "aliases"));
-    }
-    g_autoptr(json_t) body =
-        json_pack("{sO sO sb sb}", "source", source, "aliases", aliases, "public",
-                  (int) ctl_flag(ctl, "public"), "auto_update", (int) ctl_flag(ctl, "auto-update"));
-    return wait_call(ctl, into, "POST", "/1.0/images", body, "Copying", error) ||
-           haw_push(error, "copy image '%s'", ctl_arg(ctl, 0));
 }
 
 static char *

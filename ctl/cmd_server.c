@@ -6,6 +6,7 @@
 #include "ctl/cmd.h"
 #include "ctl/edit.h"
 #include "ctl/entity.h"
+#include "ctl/interrupt.h"
 #include "ctl/out.h"
 #include "ctl/wait.h"
 #include "ctl/wsclient.h"
@@ -81,10 +82,10 @@ cmd_server_monitor(Ctl *ctl, GError **error)
     if (events == NULL) {
         return haw_push(error, "events");
     }
-    while (wsclient_is_open(events) && !rest_interrupted()) {
+    while (wsclient_is_open(events) && !interrupt_seen()) {
         wsclient_poll(&events, 1, -1, 1000, NULL);
     }
-    return rest_interrupted() || haw_fail(error, HAW_UNAVAILABLE, "the server ended the events");
+    return interrupt_seen() || haw_fail(error, HAW_UNAVAILABLE, "the server ended the events");
 }
 
 bool
@@ -168,7 +169,7 @@ cmd_server_waitready(Ctl *ctl, GError **error)
         if (rest_do(rest, "GET", "/internal/ready", NULL, &why)) {
             return true;
         }
-        if (rest_interrupted()) {
+        if (interrupt_seen()) {
             return haw_fail(error, HAW_CANCELLED, "interrupted");
         }
         if (wait_s > 0 && g_get_monotonic_time() >= until_us) {
@@ -183,10 +184,19 @@ cmd_server_waitready(Ctl *ctl, GError **error)
 bool
 cmd_server_shutdown(Ctl *ctl, GError **error)
 {
-    Rest *rest = ctl_server(ctl, NULL, NULL, error);
     const char *path =
         ctl_flag(ctl, "force") ? "/internal/shutdown?force=true" : "/internal/shutdown?force=false";
-    return rest != NULL && (rest_do(rest, "PUT", path, NULL, error) || haw_push(error, "shutdown"));
+    const char *timeout = ctl_option(ctl, "timeout");
+    gint64 wait_s = 0;
+    if (timeout != NULL && !g_ascii_string_to_signed(timeout, 10, 0, G_MAXINT32, &wait_s, NULL)) {
+        return haw_fail(error, HAW_INVALID, "--timeout takes seconds, not '%s'", timeout);
+    }
+    Rest *rest = ctl_server(ctl, NULL, NULL, error);
+    if (rest == NULL) {
+        return false;
+    }
+    rest_set_timeout(rest, wait_s);
+    return rest_do(rest, "PUT", path, NULL, error) || haw_push(error, "shutdown");
 }
 
 bool

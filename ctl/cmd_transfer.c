@@ -13,6 +13,7 @@
 #include "ctl/edit.h"
 #include "ctl/entity.h"
 #include "ctl/formdata.h"
+#include "ctl/interrupt.h"
 #include "ctl/out.h"
 #include "ctl/progress.h"
 #include "ctl/wait.h"
@@ -226,6 +227,75 @@ cmd_transfer_export(Ctl *ctl, GError **error)
     return ok || haw_push(error, "export image '%s'", name);
 }
 
+/* What was downloaded into 'part', as the files of an import. */
+static bool
+relay_files(const char *folder, const char *part, int fd, GHashTable *headers, char **ret_files,
+            GError **error)
+{
+    g_autofree char *boundary = formdata_boundary(g_hash_table_lookup(headers, "content-type"));
+    if (boundary == NULL) {
+        ret_files[0] = g_strdup(part);
+        return true;
+    }
+    g_auto(GStrv) names = NULL;
+    if (!formdata_split(fd, boundary, folder, &names, error)) {
+        return false;
+    }
+    for (int i = 0; i < 2 && names[i] != NULL; i++) {
+        ret_files[i] = g_build_filename(folder, names[i], NULL);
+    }
+    return true;
+}
+
+static bool
+relay_through(Ctl *ctl, Rest *from, const char *fingerprint, Rest *into, char *const *aliases,
+              const char *folder, GError **error)
+{
+    g_autofree char *path = rest_path("/1.0/images/%s/export", fingerprint);
+    g_autofree char *part = g_build_filename(folder, ".part", NULL);
+    g_autofree char *metadata = NULL, *rootfs = NULL, *arrived = NULL;
+    haw_autofd int fd = open(part, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    if (fd < 0) {
+        return haw_fail_errno(error, errno, "create '%s'", part);
+    }
+    g_autoptr(GHashTable) headers = NULL;
+    g_autoptr(Progress) progress = progress_new(ctl, "Fetching");
+    RestRaw raw = {.method = "GET",
+                   .path = path,
+                   .is_download = true,
+                   .fd_save = fd,
+                   .progress = progress_transfer,
+                   .progress_data = progress};
+    char *files[2] = {0};
+    if (!rest_raw(from, &raw, &headers, NULL, NULL, error) ||
+        !relay_files(folder, part, fd, headers, files, error)) {
+        return false;
+    }
+    g_clear_pointer(&progress, progress_free);
+    metadata = files[0];
+    rootfs = files[1];
+    g_autoptr(json_t) none = json_object();
+    Import import = {.files = {metadata, rootfs},
+                     .properties = none,
+                     .aliases = aliases,
+                     .is_public = ctl_flag(ctl, "public"),
+                     .is_vm = ctl_flag(ctl, "vm")};
+    return import_files(ctl, into, &import, false, &arrived, error);
+}
+
+bool
+cmd_transfer_relay(Ctl *ctl, Rest *from, const char *fingerprint, Rest *into, char *const *aliases,
+                   GError **error)
+{
+    g_autofree char *folder = g_dir_make_tmp("hawser-relay-XXXXXX", NULL);
+    if (folder == NULL) {
+        return haw_fail(error, HAW_IO, "make a temporary folder");
+    }
+    bool ok = relay_through(ctl, from, fingerprint, into, aliases, folder, error);
+    fd_remove_tree(folder, NULL);
+    return ok;
+}
+
 /* The builder of a distribution: $HAWSER_LIBEXEC, the installed one, or the source tree's. */
 static char *
 find_builder(const char *distribution, GError **error)
@@ -298,7 +368,7 @@ run_builder(Ctl *ctl, const char *builder, const char *release, const char *outp
     while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
     }
     if (!g_spawn_check_wait_status(status, &why)) {
-        haw_adopt(error, rest_interrupted() ? HAW_CANCELLED : HAW_FAILED, why);
+        haw_adopt(error, interrupt_seen() ? HAW_CANCELLED : HAW_FAILED, why);
         return haw_push(error, "'%s'", builder);
     }
     return true;

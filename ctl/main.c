@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "ctl/cmd.h"
+#include "ctl/interrupt.h"
 #include "ctl/manual.h"
 
 /* Where what was not found would be seen; NULL when we cannot tell. */
@@ -60,7 +61,7 @@ int
 main(int argc, char **argv)
 {
     g_autoptr(GError) error = NULL;
-    rest_catch_interrupt();
+    interrupt_catch();
     g_autoptr(Remotes) remotes = remotes_load(NULL, &error);
     if (remotes == NULL) {
         return fail(error);

@@ -8,13 +8,13 @@
 
 #include <curl/curl.h>
 #include <errno.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/fd.h"
 #include "ctl/identity.h"
+#include "ctl/interrupt.h"
 #include "ctl/json.h"
 
 enum { ANSWER_MAX = 256 * 1024 * 1024 };
@@ -25,6 +25,7 @@ struct Rest {
     CURL *curl;           /* owns; keeps the connection between requests */
     char *base, *socket, *pin_pem, *pin, *cert, *key;
     char *project, *target, *location;
+    gint64 wait_s;
     bool debug;
 };
 
@@ -39,37 +40,6 @@ typedef struct {
     RestProgress progress;
     void *progress_data;
 } Answer;
-
-static volatile sig_atomic_t interrupted;
-
-static void
-on_interrupt(int number)
-{
-    if (interrupted++ > 1) {
-        _exit(128 + number);
-    }
-}
-
-void
-rest_catch_interrupt(void)
-{
-    struct sigaction action = {.sa_handler = on_interrupt};
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-    signal(SIGPIPE, SIG_IGN);
-}
-
-bool
-rest_interrupted(void)
-{
-    return interrupted > 0;
-}
-
-void
-rest_clear_interrupt(void)
-{
-    interrupted = 0;
-}
 
 static char *
 default_socket(void)
@@ -162,6 +132,12 @@ rest_set_target(Rest *rest, const char *target)
 {
     g_free(rest->target);
     rest->target = g_strdup(target);
+}
+
+void
+rest_set_timeout(Rest *rest, gint64 wait_s)
+{
+    rest->wait_s = wait_s;
 }
 
 void
@@ -296,7 +272,7 @@ on_upload(char *bytes, size_t size, size_t count, void *data)
     ssize_t got;
     do {
         got = read(raw->fd_body, bytes, size * count);
-    } while (got < 0 && errno == EINTR && !rest_interrupted());
+    } while (got < 0 && errno == EINTR && !interrupt_seen());
     return got >= 0 ? (size_t) got : CURL_READFUNC_ABORT;
 }
 
@@ -308,7 +284,7 @@ on_progress(void *data, curl_off_t down_total, curl_off_t down, curl_off_t up_to
         bool is_up = up_total > 0 || up > 0;
         answer->progress(answer->progress_data, is_up ? up : down, is_up ? up_total : down_total);
     }
-    return rest_interrupted();
+    return interrupt_seen();
 }
 
 static void
@@ -319,6 +295,7 @@ set_connection(Rest *rest)
     curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(curl, CURLOPT_USERAGENT, "hawser/" HAWSER_VERSION);
     curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT, 15L);
+    curl_easy_setopt(curl, CURLOPT_TIMEOUT, (long) rest->wait_s);
     curl_easy_setopt(curl, CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_1_1);
     if (rest->socket != NULL) {
         curl_easy_setopt(curl, CURLOPT_UNIX_SOCKET_PATH, rest->socket);
@@ -344,7 +321,7 @@ fail_curl(const Rest *rest, CURLcode code, const Answer *answer, GError **error)
     const char *where = rest->socket != NULL ? rest->socket : rest->base;
     long os_errno = 0;
     curl_easy_getinfo(rest->curl, CURLINFO_OS_ERRNO, &os_errno);
-    if (rest_interrupted()) {
+    if (interrupt_seen()) {
         return haw_fail(error, HAW_CANCELLED, "interrupted");
     }
     if (answer->save_errno != 0) {

@@ -14,6 +14,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Rest, rest_free)
 /* Sent with every request from then on; NULL: not. */
 void rest_set_project(Rest *rest, const char *project);
 void rest_set_target(Rest *rest, const char *target);
+/* How long one request may take; 0: for ever. */
+void rest_set_timeout(Rest *rest, gint64 wait_s);
 void rest_set_debug(Rest *rest, bool debug);
 const char *rest_project(const Rest *rest); /* "default" when none is set */
 const Remote *rest_remote(const Rest *rest);
@@ -62,8 +64,3 @@ typedef struct {
  * unrefs), ret_json its JSON metadata, ret_body its bytes; each may be NULL. */
 bool rest_raw(Rest *rest, const RestRaw *raw, GHashTable **ret_headers, json_t **ret_json,
               GByteArray **ret_body, GError **error);
-
-/* Ctrl-C and SIGTERM: set by the handler that rest_catch_interrupt() installs. */
-void rest_catch_interrupt(void);
-bool rest_interrupted(void);
-void rest_clear_interrupt(void);

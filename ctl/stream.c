@@ -18,6 +18,7 @@
 
 #include "base/fd.h"
 #include "ctl/identity.h"
+#include "ctl/interrupt.h"
 
 enum { HEAD_MAX = 16 * 1024, WAIT_MS = 15000 };
 
@@ -119,7 +120,7 @@ wait_for_fd(const Stream *stream, short events, GError **error)
 {
     struct pollfd wait = {.fd = stream->fd, .events = events};
     int got = poll(&wait, 1, WAIT_MS);
-    if (rest_interrupted()) {
+    if (interrupt_seen()) {
         return haw_fail(error, HAW_CANCELLED, "interrupted");
     }
     if (got == 0) {

@@ -99,6 +99,7 @@
 #define OPT_RAW {0, "raw", NULL, "The whole answer"}
 #define OPT_WAIT {0, "wait", NULL, "Wait for the operation that it starts"}
 #define OPT_WAIT_TIMEOUT {'t', "timeout", "<seconds>", "Give up after this long"}
+#define OPT_SHUTDOWN_TIMEOUT {0, "timeout", "<seconds>", "Give up waiting after this long"}
 #define OPT_FORCE_SHUTDOWN {'f', "force", NULL, "Do not wait for operations"}
 #define OPTIONS(...) ((const Option[]){__VA_ARGS__, {0}})
 
@@ -676,7 +677,7 @@ const Command command_table[] = {
      .examples = "hawser image build debian/12\n"
      "hawser image build busybox --alias tiny"},
     {.path = "image copy", .alias = "cp", .args = "[<remote>:]<image> <remote>:",
-     .summary = "Copy an image to another server", .run = cmd_image_copy,
+     .summary = "Copy an image to another server", .run = cmd_imagecopy_run,
      .options = OPTIONS(OPT_ALIAS, OPT_AUTO_UPDATE, OPT_COPY_ALIASES, OPT_TRANSFER_MODE, OPT_PUBLIC, OPT_TARGET_PROJECT, OPT_VM)},
     {.path = "image delete", .alias = "rm", .args = "[<remote>:]<image>...", .summary = "Delete images",
      .run = cmd_image_delete},
@@ -774,7 +775,7 @@ const Command command_table[] = {
     {.path = "waitready", .summary = "Wait until hawserd is ready", .run = cmd_server_waitready,
      .options = OPTIONS(OPT_WAIT_TIMEOUT)},
     {.path = "shutdown", .summary = "Stop hawserd and its instances", .run = cmd_server_shutdown,
-     .options = OPTIONS(OPT_FORCE_SHUTDOWN)},
+     .options = OPTIONS(OPT_FORCE_SHUTDOWN, OPT_SHUTDOWN_TIMEOUT)},
     {.path = "completion", .args = "<shell>",
      .summary = "Print the completion script of a shell (bash, zsh or fish)", .run = complete_script,
      .examples = "hawser completion bash > /etc/bash_completion.d/hawser\n"

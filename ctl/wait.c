@@ -8,6 +8,7 @@
 
 #include <string.h>
 
+#include "ctl/interrupt.h"
 #include "ctl/json.h"
 #include "ctl/out.h"
 #include "ctl/progress.h"
@@ -97,7 +98,7 @@ watch_events(Watch *watch, Rest *rest)
     if (now != NULL) {
         watch_update(watch, now);
     }
-    while (!is_final(watch->latest) && wsclient_is_open(events) && !rest_interrupted()) {
+    while (!is_final(watch->latest) && wsclient_is_open(events) && !interrupt_seen()) {
         wsclient_poll(&events, 1, -1, 1000, NULL);
     }
     return is_final(watch->latest);
@@ -122,7 +123,7 @@ static bool
 cancel(Watch *watch, Rest *rest, GError **error)
 {
     g_autofree char *path = rest_path("/1.0/operations/%s", watch->id);
-    rest_clear_interrupt();
+    interrupt_clear();
     if (rest_do(rest, "DELETE", path, NULL, NULL)) {
         return haw_fail(error, HAW_CANCELLED, "interrupted, the operation was cancelled");
     }
@@ -149,10 +150,10 @@ wait_end(Ctl *ctl, Rest *rest, const json_t *operation, const char *label, GErro
     watch.progress = progress_new(ctl, label);
     progress_text(watch.progress, "");
     bool draws = label != NULL && ctl_draws_progress(ctl);
-    bool ok = (draws && watch_events(&watch, rest)) || rest_interrupted() ||
+    bool ok = (draws && watch_events(&watch, rest)) || interrupt_seen() ||
               watch_polls(&watch, rest, error);
     progress_free(watch.progress);
-    if (rest_interrupted()) {
+    if (interrupt_seen()) {
         g_clear_error(error);
         ok = cancel(&watch, rest, error);
     }
