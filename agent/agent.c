@@ -162,7 +162,8 @@ start_instances(Agent *agent, GError **error)
 static bool
 apply_https_address(Agent *agent, const char *key, const char *value, GError **error)
 {
-    return server_listen_https(agent->server, value, error);
+    return server_listen_https(agent->server, value, error) ||
+           haw_push(error, "Cannot listen on network HTTPS socket \"%s\"", value);
 }
 
 static bool

@@ -8,8 +8,7 @@
 #include "agent/api/event.h"
 #include "agent/api/settings.h"
 #include "agent/auth/trust.h"
-#include "agent/state/db.h"
-#include "agent/state/usage_rows.h"
+#include "agent/store/pool.h"
 #include "base/fd.h"
 #include "proto/keys.h"
 
@@ -49,7 +48,7 @@ kernel_features(void)
 }
 
 static json_t *
-lxc_features(void)
+liblxc_features(void)
 {
     static const char *const names[] = {
         "cgroup2",
@@ -145,7 +144,7 @@ environment_of(Agent *agent)
                   trust_server_fingerprint(agent->trust), "driver", "lxc", "driver_version",
                   lxc_get_version(), "firewall", "nftables", "kernel", host.sysname,
                   "kernel_architecture", host.machine, "kernel_features", kernel_features(),
-                  "kernel_version", host.release, "lxc_features", lxc_features(), "server",
+                  "kernel_version", host.release, "lxc_features", liblxc_features(), "server",
                   "hawser", "server_clustered", 0, "server_event_mode", "full-mesh", "server_name",
                   host.nodename, "server_pid", (int) getpid(), "server_version", HAWSER_VERSION,
                   "storage_supported_drivers", supported_drivers());
@@ -154,38 +153,14 @@ environment_of(Agent *agent)
     return env;
 }
 
-static bool
-load_drivers(DbTx *tx, void *data, GError **error)
-{
-    *(json_t **) data = usage_rows_pool_drivers(tx, error);
-    return *(json_t **) data != NULL;
-}
-
-/* "dir | overlay" of the pools there are. Yields. */
-static char *
-storage_text(Agent *agent)
-{
-    json_t *drivers = NULL, *name;
-    size_t i;
-    GString *text = g_string_new("");
-
-    db_read(agent->db, load_drivers, &drivers, NULL);
-    json_array_foreach (drivers, i, name) {
-        g_string_append_printf(text, "%s%s", i > 0 ? " | " : "", json_string_value(name));
-    }
-    json_decref(drivers);
-    return g_string_free(text, FALSE);
-}
-
 static json_t *
-environment(Request *req)
+environment(Request *req, const char *storage)
 {
     Agent *agent = req_agent(req);
     json_t *env = json_copy(environment_of(agent));
-    g_autofree char *storage = storage_text(agent);
     GString *versions = g_string_new("");
-    for (const char *at = storage; *at != '\0';
-         at = strstr(at, " | ") ? strstr(at, " | ") + 3 : "") {
+    g_auto(GStrv) drivers = g_strsplit(storage, " | ", -1);
+    for (char **driver = drivers; *driver != NULL; driver++) {
         g_string_append(versions, versions->len > 0 ? " | 1" : "1");
     }
     json_object_set_new(env, "addresses", server_addresses(agent->server));
@@ -209,8 +184,9 @@ extensions(void)
     return json_incref(list);
 }
 
-static bool
-get(Request *req, GError **error)
+/* What the caller may know, with its ETag in *ret_tag (NULL: none). */
+static json_t *
+describe(Request *req, const char *storage, char **ret_tag)
 {
     Agent *agent = req_agent(req);
     const Caller *caller = req_caller(req);
@@ -218,15 +194,59 @@ get(Request *req, GError **error)
     json_t *info = json_pack("{s:o,s:s,s:s,s:s,s:b,s:[s]}", "api_extensions", extensions(),
                              "api_status", "stable", "api_version", "1.0", "auth",
                              trusted ? "trusted" : "untrusted", "public", 0, "auth_methods", "tls");
+    *ret_tag = NULL;
     if (!trusted) {
-        return req_reply(req, info); /* I1 */
+        return info; /* I1 */
     }
     json_t *config = caller->restricted ? json_object() : settings_json(agent->settings);
-    json_object_set(info, "config", config);
-    json_object_set_new(info, "environment", environment(req));
+    *ret_tag = req_etag(config);
+    json_object_set_new(info, "config", config);
+    json_object_set_new(info, "environment", environment(req, storage));
     json_object_set_new(info, "auth_user_name", json_string(caller->username));
     json_object_set_new(info, "auth_user_method", json_string(caller->protocol));
-    return req_reply_etag(req, info, config);
+    return info;
+}
+
+/* Every client begins with this request, so the last answer is kept with all that it was made of. */
+static struct {
+    char *key, *text, *tag;
+} last;
+
+static char *
+key_of(Request *req, const char *storage)
+{
+    const Caller *caller = req_caller(req);
+    json_t *list = server_addresses(req_agent(req)->server);
+    char *addresses = json_dumps(list, JSON_COMPACT);
+    json_decref(list);
+    char *key =
+        g_strdup_printf("%d %s %s %d %s %s %s %" G_GUINT64_FORMAT, caller->kind, caller->username,
+                        caller->protocol, caller->restricted, req_project(req), storage, addresses,
+                        settings_generation(req_agent(req)->settings));
+    free(addresses);
+    return key;
+}
+
+static bool
+get(Request *req, GError **error)
+{
+    g_autofree char *storage = pool_drivers(req_agent(req)->pools);
+    g_autofree char *key = key_of(req, storage);
+
+    if (g_strcmp0(key, last.key) != 0) {
+        g_free(last.tag);
+        free(last.text);
+        json_t *reply = json_pack("{s:s,s:s,s:i,s:s,s:i,s:s,s:o}", "type", "sync", "status",
+                                  "Success", "status_code", 200, "operation", "", "error_code", 0,
+                                  "error", "", "metadata", describe(req, storage, &last.tag));
+        last.text = json_dumps(reply, JSON_COMPACT);
+        json_decref(reply);
+        g_free(last.key);
+        last.key = g_steal_pointer(&key);
+    }
+    const char *const headers[] = {"ETag", last.tag, NULL};
+    return req_reply_bytes(req, 200, "application/json", last.text, strlen(last.text),
+                           last.tag != NULL ? headers : NULL);
 }
 
 static bool

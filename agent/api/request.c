@@ -220,10 +220,17 @@ request_etag(json_t *tagged)
     return sum;
 }
 
+char *
+req_etag(json_t *tagged)
+{
+    g_autofree char *sum = request_etag(tagged);
+    return g_strdup_printf("\"%s\"", sum);
+}
+
 bool
 req_reply_etag(Request *req, json_t *metadata, json_t *tagged)
 {
-    g_autofree char *tag = request_etag(tagged);
+    g_autofree char *tag = req_etag(tagged);
     json_decref(tagged);
     req_reply(req, metadata);
     MHD_add_response_header(req->response, "ETag", tag);

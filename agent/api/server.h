@@ -85,6 +85,8 @@ gint64 req_body_size(Request *req);
 bool req_reply(Request *req, json_t *metadata);
 /* Sync 200 with an ETag over 'tagged' (stolen). Handlers of PUT and PATCH call req_check_etag(). */
 bool req_reply_etag(Request *req, json_t *metadata, json_t *tagged);
+/* The value of an ETag over 'tagged' (borrowed), in its quotes; caller frees. */
+char *req_etag(json_t *tagged);
 bool req_check_etag(Request *req, json_t *tagged /* stolen */, GError **error);
 /* Sync 201 with Location. */
 bool req_reply_created(Request *req, const char *location_format, ...) G_GNUC_PRINTF(2, 3);

@@ -28,6 +28,7 @@ struct Settings {
     GHashTable *values; /* key → value, both owned */
     GArray *appliers;   /* of Applier */
     FiberLock lock;     /* S2 */
+    guint64 generation;
 };
 
 static bool
@@ -96,6 +97,12 @@ settings_on_change(Settings *settings, const char *key, SettingsApply apply)
 {
     Applier applier = {key, apply};
     g_array_append_val(settings->appliers, applier);
+}
+
+guint64
+settings_generation(Settings *settings)
+{
+    return settings->generation;
 }
 
 json_t *
@@ -305,6 +312,7 @@ store_changes(Settings *settings, GPtrArray *changes, bool back, GError **error)
     if (!db_write(settings->agent->db, store_rows, &store, error)) {
         return false;
     }
+    settings->generation++;
     for (guint i = 0; i < changes->len; i++) {
         Change *change = changes->pdata[i];
         const char *value = back ? change->old : change->value;

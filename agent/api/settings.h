@@ -14,6 +14,8 @@ gint64 settings_int(Settings *settings, const char *key);
 /* Called after a change of 'key' is stored; a failure undoes the change. Yields. */
 typedef bool (*SettingsApply)(Agent *agent, const char *key, const char *value, GError **error);
 void settings_on_change(Settings *settings, const char *key, SettingsApply apply);
+/* Grows with every change. */
+guint64 settings_generation(Settings *settings);
 /* What is set, as REST shows it (secrets as true); a new reference. */
 json_t *settings_json(Settings *settings);
 /* Sets the keys of 'wanted' (null unsets); with 'replace' all others, but user.*, are unset. Yields. */

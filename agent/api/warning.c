@@ -5,7 +5,9 @@
  * Main loop, in fibers. */
 #include "agent/api/warning.h"
 
+#include "agent/api/body.h"
 #include "agent/api/event.h"
+#include "agent/auth/project.h"
 #include "agent/state/db.h"
 #include "agent/state/warning_rows.h"
 #include "base/clock.h"
@@ -249,7 +251,8 @@ put(Request *req, GError **error)
     return req_reply(req, NULL);
 }
 
-static bool delete (Request *req, GError **error)
+static bool
+delete_one(Request *req, GError **error)
 {
     json_t *row = load_one(req, error);
     struct set set = {.uuid = req_arg(req, "id")};
@@ -266,11 +269,41 @@ static bool delete (Request *req, GError **error)
     return req_reply(req, NULL);
 }
 
+/* LXD's test hook: any warning, made by hand. */
+static bool
+test_raise(Request *req, GError **error)
+{
+    json_t *body = req_json(req), *type = json_object_get(body, "type_code");
+    const char *project, *message;
+    gint64 code = json_integer_value(type);
+
+    if (!body_text(body, "warning", "project", &project, error) ||
+        !body_text(body, "warning", "message", &message, error)) {
+        return false;
+    }
+    if ((type != NULL && !json_is_integer(type)) || code < 0 ||
+        code >= (gint64) G_N_ELEMENTS(warning_types)) {
+        return haw_fail(error, HAW_INVALID, "Invalid type code");
+    }
+    if (json_object_get(body, "entity_type_code") != NULL ||
+        json_object_get(body, "entity_id") != NULL) {
+        return haw_fail(error, HAW_INVALID, "Warnings of entities can't be made by hand");
+    }
+    json_t *config = *project != '\0' ? project_config(req_agent(req), project, error) : NULL;
+    json_decref(config);
+    if (*project != '\0' && config == NULL) {
+        return false;
+    }
+    warning_raise(req_agent(req), (WarningType) code, project, "", message);
+    return req_reply(req, NULL);
+}
+
 const Route warning_routes[] = {
     {"GET", "/1.0/warnings", list_all, ROUTE_ADMIN},
     {"GET", "/1.0/warnings/{id}", get, ROUTE_ADMIN},
     {"PUT", "/1.0/warnings/{id}", put, ROUTE_BODY_JSON | ROUTE_ADMIN},
     {"PATCH", "/1.0/warnings/{id}", put, ROUTE_BODY_JSON | ROUTE_ADMIN},
-    {"DELETE", "/1.0/warnings/{id}", delete, ROUTE_ADMIN},
+    {"DELETE", "/1.0/warnings/{id}", delete_one, ROUTE_ADMIN},
+    {"POST", "/internal/testing/warnings", test_raise, ROUTE_BODY_JSON | ROUTE_SOCKET},
     {NULL},
 };

@@ -415,7 +415,8 @@ patch(Request *req, GError **error)
     return change(req, false, error);
 }
 
-static bool delete (Request *req, GError **error)
+static bool
+delete_one(Request *req, GError **error)
 {
     Agent *agent = req_agent(req);
     json_t *found = find(req, error);
@@ -437,6 +438,6 @@ const Route certificate_routes[] = {
     {"GET", "/1.0/certificates/{fingerprint}", get, 0},
     {"PUT", "/1.0/certificates/{fingerprint}", put, ROUTE_BODY_JSON},
     {"PATCH", "/1.0/certificates/{fingerprint}", patch, ROUTE_BODY_JSON},
-    {"DELETE", "/1.0/certificates/{fingerprint}", delete, 0},
+    {"DELETE", "/1.0/certificates/{fingerprint}", delete_one, 0},
     {NULL},
 };

@@ -491,7 +491,8 @@ post_one(Request *req, GError **error)
     return req_reply_created(req, "%s", url);
 }
 
-static bool delete (Request *req, GError **error)
+static bool
+delete_one(Request *req, GError **error)
 {
     Agent *agent = req_agent(req);
     const char *project = home_of(req, true, error);
@@ -528,6 +529,6 @@ const Route profile_routes[] = {
     {"PUT", "/1.0/profiles/{name}", put, ROUTE_BODY_JSON},
     {"PATCH", "/1.0/profiles/{name}", patch, ROUTE_BODY_JSON},
     {"POST", "/1.0/profiles/{name}", post_one, ROUTE_BODY_JSON},
-    {"DELETE", "/1.0/profiles/{name}", delete, 0},
+    {"DELETE", "/1.0/profiles/{name}", delete_one, 0},
     {NULL},
 };

@@ -492,7 +492,8 @@ post_one(Request *req, GError **error)
                                   .free_data = rename_free});
 }
 
-static bool delete (Request *req, GError **error)
+static bool
+delete_one(Request *req, GError **error)
 {
     Agent *agent = req_agent(req);
     const char *name = req_arg(req, "name");
@@ -526,6 +527,6 @@ const Route project_routes[] = {
     {"PUT", "/1.0/projects/{name}", put, ROUTE_BODY_JSON | ROUTE_ADMIN},
     {"PATCH", "/1.0/projects/{name}", patch, ROUTE_BODY_JSON | ROUTE_ADMIN},
     {"POST", "/1.0/projects/{name}", post_one, ROUTE_BODY_JSON | ROUTE_ADMIN},
-    {"DELETE", "/1.0/projects/{name}", delete, ROUTE_ADMIN},
+    {"DELETE", "/1.0/projects/{name}", delete_one, ROUTE_ADMIN},
     {NULL},
 };

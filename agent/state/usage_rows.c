@@ -3,25 +3,6 @@
 
 #include <string.h>
 
-json_t *
-usage_rows_pool_drivers(DbTx *tx, GError **error)
-{
-    g_autoptr(DbRows) rows =
-        db_query(tx, error, "SELECT DISTINCT driver FROM pools ORDER BY driver", "");
-    if (rows == NULL) {
-        return NULL;
-    }
-    json_t *list = json_array();
-    while (db_next(rows)) {
-        json_array_append_new(list, json_string(db_text(rows, 0)));
-    }
-    if (!db_rows_ok(rows, error)) {
-        json_decref(list);
-        return NULL;
-    }
-    return list;
-}
-
 /* Appends the URL of each row: prefix, column 0 and (when 'middle' is given) middle, column 1. */
 static bool
 append_urls(DbTx *tx, json_t *list, const char *sql, const char *prefix, const char *middle,

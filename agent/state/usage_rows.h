@@ -3,8 +3,6 @@
 #pragma once
 #include "agent/state/db.h"
 
-/* ["btrfs","dir"]: the drivers of the pools there are; a new array. */
-json_t *usage_rows_pool_drivers(DbTx *tx, GError **error);
 /* URLs of everything in a project, "?project=" added when it isn't the default; a new array. */
 json_t *usage_rows_project(DbTx *tx, const char *project, GError **error);
 /* URLs of the instances that use a profile; a new array. */

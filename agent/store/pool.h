@@ -28,6 +28,8 @@ bool pool_exists(PoolTable *table, const char *pool);
 /* "The only pool there is", or NULL. */
 char *pool_only(PoolTable *table);
 const char *pool_driver(PoolTable *table, const char *pool); /* NULL when unknown */
+/* "btrfs | dir": the drivers in use; caller frees. */
+char *pool_drivers(PoolTable *table);
 
 /* Fills a new, mounted volume: 'path' is the directory <…>/containers/NAME, in which the filler makes
  * rootfs/, metadata.yaml and templates/. Runs in the caller's fiber. */

@@ -233,6 +233,30 @@ pool_driver(PoolTable *table, const char *name)
     return pool != NULL ? pool->row->driver : NULL;
 }
 
+static int
+compare_names(const void *a, const void *b)
+{
+    return strcmp(*(char *const *) a, *(char *const *) b);
+}
+
+char *
+pool_drivers(PoolTable *table)
+{
+    g_autoptr(GPtrArray) names = g_ptr_array_new();
+    GHashTableIter iter;
+    gpointer pool;
+    g_hash_table_iter_init(&iter, table->pools);
+    while (g_hash_table_iter_next(&iter, NULL, &pool)) {
+        char *driver = ((Pool *) pool)->row->driver;
+        if (!g_ptr_array_find_with_equal_func(names, driver, g_str_equal, NULL)) {
+            g_ptr_array_add(names, driver);
+        }
+    }
+    g_ptr_array_sort(names, compare_names);
+    g_ptr_array_add(names, NULL);
+    return g_strjoinv(" | ", (char **) names->pdata);
+}
+
 /* ---- opening and closing ---- */
 
 bool
