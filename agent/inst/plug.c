@@ -455,6 +455,20 @@ drop_volatiles(Inst *inst, json_t *changes, const char *name)
     json_decref(nothing);
 }
 
+/* Volatile keys that the device now says itself: its MAC, say. */
+static void
+drop_replaced(Inst *inst, json_t *changes, const char *name, json_t *device)
+{
+    json_t *volatiles = volatiles_of(inst, changes, name);
+    const char *key;
+    json_t *value;
+    json_object_foreach (device, key, value) {
+        json_object_del(volatiles, key);
+    }
+    merge_changes(changes, inst, name, volatiles);
+    json_decref(volatiles);
+}
+
 static bool
 nic_only_live(Inst *inst, const char *name, json_t *from, json_t *to)
 {
@@ -527,6 +541,8 @@ change_one(Inst *inst, const char *name, json_t *from, json_t *to, json_t *chang
         g_strcmp0(json_string_value(json_object_get(from, "nictype")),
                   json_string_value(json_object_get(to, "nictype"))) != 0) {
         drop_volatiles(inst, changes, name);
+    } else {
+        drop_replaced(inst, changes, name, to);
     }
     return hot_add(inst, &new, changes, error);
 }

@@ -6,6 +6,7 @@
 #include "agent/api/event.h"
 #include "agent/inst/inst.h"
 #include "agent/net/forward.h"
+#include "agent/net/netcheck.h"
 #include "agent/net/subnet.h"
 #include "agent/state/forwards.h"
 #include "base/log.h"
@@ -148,6 +149,7 @@ take_body(Request *req, Network *net, ForwardRow *row, const char *kind, bool me
     }
     json_decref(ports);
     json_decref(row->config);
+    netcheck_drop_empty(config);
     row->config = config;
     return check(net, row, error);
 }

@@ -9,7 +9,10 @@
 #include "agent/auth/project.h"
 #include "agent/inst/inst.h"
 #include "agent/net/netacl.h"
+#include "agent/net/netcheck.h"
+#include "agent/net/pktlog.h"
 #include "agent/state/acls.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "proto/grammar.h"
 #include "proto/keys.h"
@@ -140,9 +143,25 @@ acl_get(Request *req, GError **error)
 static bool
 log_get(Request *req, GError **error)
 {
+    Agent *agent = req_agent(req);
     g_autoptr(AclRow) row = need(req, error);
-    /* A bridge's logged packets go to the kernel's log, which tells of no ACL. */
-    return row != NULL && req_reply_bytes(req, 200, "text/plain", "", 0, NULL);
+    if (row == NULL) {
+        return false;
+    }
+    g_autoptr(GPtrArray) on = g_ptr_array_new_with_free_func(g_free);
+    g_autoptr(GPtrArray) networks = netobj_list(agent->networks);
+    for (guint i = 0; i < networks->len; i++) {
+        const Network *net = g_ptr_array_index(networks, i);
+        if (strcmp(net->row->project, row->project) == 0 &&
+            names(netobj_get(net, "security.acls"), row->name)) {
+            g_ptr_array_add(on, g_strdup(net->row->name));
+        }
+    }
+    g_ptr_array_add(on, NULL);
+    g_autofree char *kernel = pktlog_read();
+    g_autofree char *text = pktlog_of_acl(kernel, (const char *const *) on->pdata, row->ingress,
+                                          row->egress, clock_real_us() - pktlog_uptime_us());
+    return req_reply_bytes(req, 200, "text/plain", text, strlen(text), NULL);
 }
 
 /* ---- changes ---- */
@@ -257,6 +276,7 @@ change(Request *req, bool patch, GError **error)
         json_decref(row->config);
         row->config = config;
     }
+    netcheck_drop_empty(row->config);
     if (!aclrow_update(agent->db, row, error)) {
         return false;
     }

@@ -125,6 +125,19 @@ netcheck_name(const char *name, const char *type, GError **error)
     return grammar_ifname(name, error) || haw_push(error, "Invalid network name \"%s\"", name);
 }
 
+void
+netcheck_drop_empty(json_t *config)
+{
+    const char *key;
+    json_t *value;
+    void *next;
+    json_object_foreach_safe (config, next, key, value) {
+        if (json_is_string(value) && *json_string_value(value) == '\0') {
+            json_object_del(config, key);
+        }
+    }
+}
+
 static void
 set_default(json_t *config, const char *key, const char *value)
 {

@@ -166,6 +166,7 @@ netlife_create(NetTable *table, const char *project, const char *name, const cha
                const char *description, json_t *config, GError **error)
 {
     g_auto(FiberHold) hold = fiber_hold(&create_lock);
+    netcheck_drop_empty(config);
     if (!check_new(table, project, name, type, config, error)) {
         json_decref(config);
         return false;
@@ -271,6 +272,7 @@ netlife_update(Network *net, const char *description, json_t *config, GError **e
         return false;
     }
     keep_volatile(config, net->row->config);
+    netcheck_drop_empty(config);
     bool ok = netcheck_config(net->row->name, net->row->type, config, error) &&
               check_acls(net->table, net->row->project, config, error) &&
               netcheck_resolve_auto(config, error) && apply_update(net, description, config, error);

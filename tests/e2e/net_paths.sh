@@ -252,6 +252,10 @@ refuse 'one with an address does not' 'Only unconfigured' lxc network set ex0 br
 shows 'the network is as before' 'state UP' ip link show ex0
 claim 'it leaves' lxc network unset ex0 bridge.external_interfaces
 hides 'it is a port no more' 'master ex0' ip link show ext0
+claim 'an address is unset' lxc network unset ex0 ipv4.address
+hides 'and none is chosen in its place' 'ipv4.address' lxc network show ex0
+claim 'unless asked for' lxc network set ex0 ipv4.address=auto
+shows 'then one is' 'ipv4.address: 10\.' lxc network show ex0
 must lxc network delete ex0
 refuse 'a name that the host has is refused' 'already exists' lxc network create ext0
 must lxc network create phys1 --type=physical parent=busy1

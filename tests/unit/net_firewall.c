@@ -3,6 +3,7 @@
 #include "agent/net/firewall.h"
 #include "agent/net/forward.h"
 #include "agent/net/netacl.h"
+#include "agent/net/pktlog.h"
 
 #include <string.h>
 
@@ -239,6 +240,39 @@ forward_faults_have_the_words_of_lxd(void)
     json_decref(config);
 }
 
+static void
+the_log_of_an_acl_has_its_packets_only(void)
+{
+    static const char kernel[] =
+        "<4>[   12.500000] br0-ingress-1 IN=eth0 OUT=br0 MAC= SRC=192.0.2.9 DST=10.94.7.5 LEN=60 "
+        "TOS=0x00 PROTO=TCP SPT=4000 DPT=80 WINDOW=1\n"
+        "<4>[   13.000000] br0-ingress-0 IN=eth0 SRC=192.0.2.9 DST=10.94.7.5 PROTO=UDP SPT=1 "
+        "DPT=2\n"
+        "<4>[   14.000000] br1-ingress-1 IN=eth0 SRC=192.0.2.9 DST=10.94.7.5 PROTO=UDP SPT=1 "
+        "DPT=2\n"
+        "<6>[   15.000000] eth0: link up\n"
+        "<4>[   16.000000] br0-egress-0 IN=br0 SRC=10.94.7.5 DST=192.0.2.9 PROTO=ICMP TYPE=8 "
+        "CODE=0 "
+        "ID=1\n";
+    const char *const on[] = {"br0", NULL};
+    json_t *ingress = json_loads("[{\"action\":\"allow\",\"state\":\"enabled\"},"
+                                 "{\"action\":\"drop\",\"state\":\"logged\"}]",
+                                 0, NULL);
+    json_t *egress = json_loads("[{\"action\":\"reject\",\"state\":\"logged\"}]", 0, NULL);
+    g_autofree char *text =
+        pktlog_of_acl(kernel, on, ingress, egress, G_GINT64_CONSTANT(1700000000000000));
+    g_assert_cmpstr(
+        text, ==,
+        "{\"time\":\"2023-11-14T22:13:32.500000Z\",\"proto\":\"tcp\",\"src\":\"192.0.2.9\","
+        "\"dst\":\"10.94.7.5\",\"src_port\":\"4000\",\"dst_port\":\"80\",\"icmp_type\":\"\","
+        "\"icmp_code\":\"\",\"action\":\"drop\"}\n"
+        "{\"time\":\"2023-11-14T22:13:36.000000Z\",\"proto\":\"icmp\",\"src\":\"10.94.7.5\","
+        "\"dst\":\"192.0.2.9\",\"src_port\":\"\",\"dst_port\":\"\",\"icmp_type\":\"8\","
+        "\"icmp_code\":\"0\",\"action\":\"reject\"}\n");
+    json_decref(ingress);
+    json_decref(egress);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -251,5 +285,7 @@ main(int argc, char **argv)
                     nic_filters_are_as_the_golden_files);
     g_test_add_func("/netacl/faults-have-the-words-of-lxd", acl_faults_have_the_words_of_lxd);
     g_test_add_func("/forward/faults-have-the-words-of-lxd", forward_faults_have_the_words_of_lxd);
+    g_test_add_func("/pktlog/the-log-of-an-acl-has-its-packets-only",
+                    the_log_of_an_acl_has_its_packets_only);
     return g_test_run();
 }
