@@ -32,17 +32,14 @@ const char *const info_extensions[] = {
     "resources",
     "resources_v2",
     "resources_cpu_socket",
-    "resources_gpu",
     "resources_numa",
     "resources_disk_sata",
     "resources_network_firmware",
     "resources_disk_id",
-    "resources_usb_pci",
     "resources_cpu_threads_numa",
     "resources_cpu_core_die",
     "resources_system",
     "resources_pci_iommu",
-    "resources_network_usb",
     "resources_disk_address",
 
     /* Projects and profiles. */
@@ -74,6 +71,10 @@ const char *const info_extensions[] = {
     "images_push_relay",
 
     /* Instances. */
+    "usb_devices",
+    "usb_optional_vendorid",
+    "gpu_devices",
+    "unix_hotplug_devices",
     "container_host_shutdown_timeout",
     "container_stop_priority",
     "container_syscall_filtering",
@@ -116,11 +117,8 @@ const char *const info_extensions[] = {
     "limits_hugepages",
     "container_raw_mount",
     "instance_bulk_state_change",
-    "instance_pool_move",
-    "instance_project_move",
     "instance_all_projects",
     "instance_get_full",
-    "instance_allow_inconsistent_copy",
     "instance_file_head",
     "linux_sysctl",
     "cloud_init",
@@ -166,6 +164,9 @@ const char *const info_extensions[] = {
     "storage_pool_source_wipe",
 
     /* Networks. */
+    "network_sriov",
+    "network_vlan_sriov",
+    "network_acl_log",
     "network",
     "network_firewall_filtering",
     "network_routes",
@@ -211,7 +212,6 @@ const char *const info_extensions[] = {
     "container_backup_override_pool",
     "backup_compression",
     "backup_compression_algorithm",
-    "backup_override_name",
     "devlxd_images",
     "unix_device_hotplug",
     NULL,

@@ -230,18 +230,31 @@ project_allow_new_network(Agent *agent, const char *project, GError **error)
            haw_fail(error, HAW_INVALID, "Networks limit has been reached");
 }
 
-bool
-project_allow_snapshot(Agent *agent, const char *project, GError **error)
+static bool
+allow_unless_blocked(Agent *agent, const char *project, const char *what, GError **error)
 {
     json_t *config = project_config(agent, project, error);
     if (config == NULL) {
         return false;
     }
+    g_autofree char *key = g_strdup_printf("restricted.%ss", what);
     bool allowed = !keys_get_bool(config, "restricted", false) ||
-                   g_strcmp0(keys_get(config, "restricted.snapshots"), "allow") == 0;
+                   g_strcmp0(keys_get(config, key), "allow") == 0;
     json_decref(config);
-    return allowed || haw_fail(error, HAW_INVALID,
-                               "Project \"%s\" doesn't allow for snapshot creation", project);
+    return allowed || haw_fail(error, HAW_INVALID, "Project \"%s\" doesn't allow for %s creation",
+                               project, what);
+}
+
+bool
+project_allow_snapshot(Agent *agent, const char *project, GError **error)
+{
+    return allow_unless_blocked(agent, project, "snapshot", error);
+}
+
+bool
+project_allow_backup(Agent *agent, const char *project, GError **error)
+{
+    return allow_unless_blocked(agent, project, "backup", error);
 }
 
 static bool

@@ -25,8 +25,9 @@ bool project_allow_network(Agent *agent, const char *project, const char *networ
 /* One more network, or image of so many bytes, in the project. Yield. */
 bool project_allow_new_network(Agent *agent, const char *project, GError **error);
 bool project_allow_image(Agent *agent, const char *project, gint64 bytes, GError **error);
-/* "Project "x" doesn't allow for snapshot creation". Yields. */
+/* "Project "x" doesn't allow for snapshot creation". Yield. */
 bool project_allow_snapshot(Agent *agent, const char *project, GError **error);
+bool project_allow_backup(Agent *agent, const char *project, GError **error);
 /* volatile.* keys that a request would set or change: in a restricted project only harmless ones.
  * 'old' may be NULL. Yields. */
 bool project_allow_volatile(Agent *agent, const char *project, const char *type, const char *name,

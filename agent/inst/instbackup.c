@@ -471,7 +471,8 @@ handle_post(Request *req, GError **error)
     const char *name = keys_get(body, "name"), *expires = keys_get(body, "expires_at");
     gint64 expires_at = 0;
 
-    if (inst == NULL || (name != NULL && !check_name(name, error))) {
+    if (inst == NULL || (name != NULL && !check_name(name, error)) ||
+        !project_allow_backup(inst->agent, inst->project, error)) {
         return false;
     }
     if (expires != NULL && !clock_parse(expires, &expires_at)) {

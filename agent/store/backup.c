@@ -7,6 +7,7 @@
 
 #include "agent/api/event.h"
 #include "agent/api/operation.h"
+#include "agent/auth/project.h"
 #include "agent/image/archive.h"
 #include "agent/store/disktree.h"
 #include "agent/store/wire.h"
@@ -292,7 +293,8 @@ backup_create(Request *req, GError **error)
         !wire_time(body, "expires_at", &expires_at, NULL, error) ||
         !wire_bool(body, "volume_only", &volume_only, error) ||
         !wire_bool(body, "optimized_storage", &optimized, error) ||
-        !check_backup_name(name, error)) {
+        !check_backup_name(name, error) ||
+        !project_allow_backup(req_agent(req), req_project(req), error)) {
         return false;
     }
     compression = *compression != '\0' ? compression : "gzip";

@@ -143,6 +143,7 @@ shows 'and stays in use' '^- py$' lxc config show c2 --project lim
 must lxc project unset lim limits.memory
 must lxc project set lim restricted true
 refuse 'snapshots want leave' "doesn't allow for snapshot creation" lxc snapshot c1 --project lim
+refuse 'backups, too' "doesn't allow for backup creation" lxc export c1 x.tgz --project lim
 refuse 'volatile keys are not for users' 'is forbidden' lxc config set c1 volatile.x y --project lim
 refuse 'no privileges' 'Privileged containers are forbidden' \
     lxc config set c1 security.privileged true --project lim
