@@ -104,7 +104,7 @@ world() {
     agree 'images and their files' "$(lxc image list -f csv -c F | sort)" "$(names "$LXD_DIR/images" | grep -v '\.rootfs$')"
     agree 'veths of running containers' "$(echo "$running" | grep -c .)" "$(ls /sys/class/net | grep -c '^veth')"
     agree 'mounts of instances that do not run' '' \
-        "$(awk '{print $5}' /proc/self/mountinfo | grep -E "/containers(-snapshots)?/" | grep -vE "/containers/(default_)?(${running//$'\n'/|}|)(/|\$)" | grep -v '^$')"
+        "$(awk '{print $5}' /proc/self/mountinfo | grep "^$LXD_DIR/" | grep -E "/containers(-snapshots)?/" | grep -vE "/containers/(default_)?(${running//$'\n'/|}|)(/|\$)" | grep -v '^$')"
     agree 'monitors of running containers' "$(echo "$running" | grep -c .)" "$(pgrep -fc '^\[lxc monitor\]')"
     agree 'networks and interfaces' "$(lxc network list -f csv | awk -F, '$3 == "YES" {print $1}' | sort)" \
         "$(ls /sys/class/net | grep '^walkbr' | sort)"
