@@ -4,7 +4,8 @@
  * R3  A directory without a row goes away; a row without a directory is deleted, for its volume was
  *     never finished or its deletion was under way (V1, V2). Never on a pool without its mark (S1).
  * R4  An image's directory stays, row or not, while volumes live on top of it.
- * R5  Mounts that nobody holds are undone once the instances have adopted theirs.
+ * R5  Mounts that we make (…/rootfs of instances and snapshots) and nobody holds are undone once the
+ *     instances have adopted theirs. What others mounted below a pool stays.
  * Main loop, inside fibers; the scans of directories are short and run in place. */
 #include "agent/store/shelf.h"
 
@@ -320,18 +321,25 @@ repair_pool(PoolTable *table, Pool *pool, GError **error)
 
 /* R5 */
 static bool
-is_held(PoolTable *table, Pool *pool, const char *mount)
+is_ours(Pool *pool, const char *mount)
 {
-    GHashTableIter iter;
-    gpointer path = NULL;
-    g_hash_table_iter_init(&iter, table->holds);
-    while (g_hash_table_iter_next(&iter, &path, NULL)) {
-        size_t length = strlen(path);
-        if (strncmp(mount, path, length) == 0 && (mount[length] == '/' || mount[length] == '\0')) {
-            return true;
+    static const VolType types[] = {VOL_CONTAINER, VOL_VM};
+    for (size_t i = 0; i < G_N_ELEMENTS(types); i++) {
+        g_autofree char *dir = g_strdup_printf("%s/%s/", pool->path, shelf_type_dir(types[i]));
+        g_autofree char *snaps =
+            g_strdup_printf("%s/%s/", pool->path, shelf_type_snap_dir(types[i]));
+        if (g_str_has_prefix(mount, dir) || g_str_has_prefix(mount, snaps)) {
+            return g_str_has_suffix(mount, "/rootfs");
         }
     }
-    return g_str_has_prefix(mount, pool->new_dir) || strcmp(mount, pool->path) == 0;
+    return false;
+}
+
+static bool
+is_held(PoolTable *table, const char *mount)
+{
+    g_autofree char *volume = g_path_get_dirname(mount);
+    return g_hash_table_contains(table->holds, volume);
 }
 
 void
@@ -344,7 +352,7 @@ repair_mounts(PoolTable *table)
         Pool *pool = value;
         g_auto(GStrv) mounts = mnt_list_below(pool->path);
         for (char **mount = mounts; *mount != NULL; mount++) {
-            if (!is_held(table, pool, *mount)) {
+            if (is_ours(pool, *mount) && !is_held(table, *mount)) {
                 haw_info("volume.leftover_unmounted", KS("path", *mount));
                 mnt_unmount(*mount, true, NULL);
             }

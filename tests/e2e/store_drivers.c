@@ -432,6 +432,27 @@ ids_are_mapped_and_nothing_is_shifted_on_disk(Fixture *f, const char *dir)
 }
 
 static void
+mounts_that_nobody_adopts_are_undone(Fixture *f, const char *dir)
+{
+    g_autofree char *c1_path = NULL, *c2_path = NULL;
+    launch(f, &c1);
+    launch(f, &c2);
+    g_assert_true(vol_mount(f->table, &c1, &c1_path, NULL));
+    g_assert_true(vol_mount(f->table, &c2, &c2_path, NULL));
+    g_autofree char *c1_root = g_build_filename(c1_path, "rootfs", NULL);
+    g_autofree char *c2_root = g_build_filename(c2_path, "rootfs", NULL);
+    down(f); /* as a killed agent: nobody unmounts the volumes */
+    *f = (Fixture){0};
+    up(f, dir);
+    vol_adopt(f->table, &c1);
+    repair_mounts(f->table);
+    g_assert_true(mnt_is_mounted(c1_root));
+    g_assert_false(mnt_is_mounted(c2_root));
+    g_assert_true(vol_unmount(f->table, &c1, NULL));
+    g_assert_false(mnt_is_mounted(c1_root));
+}
+
+static void
 image_stays_while_somebody_lives_on_it(Fixture *f, const char *dir)
 {
     launch(f, &c1);
@@ -492,6 +513,8 @@ main(int argc, char **argv)
     add("btrfs", POOL_BYTES, "snapshots-are-read-only", snapshots_are_read_only);
     add("overlay", NULL, "ids-are-mapped-and-nothing-is-shifted-on-disk",
         ids_are_mapped_and_nothing_is_shifted_on_disk);
+    add("overlay", NULL, "mounts-that-nobody-adopts-are-undone",
+        mounts_that_nobody_adopts_are_undone);
     add("overlay", NULL, "image-stays-while-somebody-lives-on-it",
         image_stays_while_somebody_lives_on_it);
     return g_test_run();
