@@ -1,7 +1,8 @@
 /* Images as the rest of the agent sees them: found, fetched when they are elsewhere, unpacked.
  * An image is a row in each project that has it and one or two files (intake.c: I1 to I4).
  * M1  image_files_lock() is held where files and rows change together.
- * M2  One download of a fingerprint at a time: who comes later waits and finds it done.
+ * M2  One download of a fingerprint at a time: who comes later waits and finds it done. Different
+ *     ones don't wait for each other.
  * Main loop only; the API is in image_api.c and alias_api.c, background work in upkeep.c. */
 #include "agent/image/image.h"
 
@@ -17,6 +18,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "proto/grammar.h"
+#include "proto/keys.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -29,7 +31,7 @@
 struct ImageTable {
     Agent *agent; /* borrowed */
     FiberLock files;
-    FiberLock downloads; /* M2 */
+    GHashTable *downloads; /* M2: fingerprint → struct download, both owned */
 };
 
 ImageTable *
@@ -38,14 +40,17 @@ image_table_new(Agent *agent)
     ImageTable *table = g_new0(ImageTable, 1);
     table->agent = agent;
     table->files = (FiberLock) FIBER_LOCK_INIT;
-    table->downloads = (FiberLock) FIBER_LOCK_INIT;
+    table->downloads = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     return table;
 }
 
 void
 image_table_free(ImageTable *table)
 {
-    g_free(table);
+    if (table != NULL) {
+        g_hash_table_unref(table->downloads);
+        g_free(table);
+    }
 }
 
 FiberLock *
@@ -190,10 +195,65 @@ adopt_existing(ImageTable *table, const char *project, const char *fingerprint)
     return db_read(agent->db, find_exact, &job, NULL) ? job.found : NULL;
 }
 
-static bool
-auto_update_cached(ImageTable *table)
+char *
+image_setting(Agent *agent, const char *project, const char *key)
 {
-    return settings_bool(table->agent->settings, "images.auto_update_cached");
+    json_auto_t *config = project_config(agent, project, NULL);
+    const char *own = keys_get(config, key);
+    return g_strdup(own != NULL ? own : settings_get(agent->settings, key));
+}
+
+static bool
+auto_update_cached(Agent *agent, const char *project)
+{
+    g_autofree char *value = image_setting(agent, project, "images.auto_update_cached");
+    return grammar_parse_bool(value, true);
+}
+
+/* What is remembered with a remote image: how to find its next version. */
+static void
+set_origin(Agent *agent, const char *project, json_t *image, const RemoteSource *source,
+           const char *fingerprint, bool cached)
+{
+    bool update = cached && auto_update_cached(agent, project);
+    bool named =
+        g_strcmp0(source->protocol, "direct") != 0 && strcmp(source->alias, fingerprint) != 0;
+    json_object_set_new(image, "cached", json_boolean(cached));
+    json_object_set_new(image, "auto_update", json_boolean(update));
+    if (named) {
+        json_object_set_new(image, "update_source", remote_source_json(source));
+    } else {
+        json_object_del(image, "update_source");
+    }
+}
+
+/* M2 */
+struct download {
+    FiberLock lock;
+    guint users;
+};
+
+static struct download *
+download_enter(ImageTable *table, const char *fingerprint)
+{
+    struct download *download = g_hash_table_lookup(table->downloads, fingerprint);
+    if (download == NULL) {
+        download = g_new0(struct download, 1);
+        download->lock = (FiberLock) FIBER_LOCK_INIT;
+        g_hash_table_insert(table->downloads, g_strdup(fingerprint), download);
+    }
+    download->users++;
+    fiber_lock(&download->lock);
+    return download;
+}
+
+static void
+download_leave(ImageTable *table, const char *fingerprint, struct download *download)
+{
+    fiber_unlock(&download->lock);
+    if (--download->users == 0) {
+        g_hash_table_remove(table->downloads, fingerprint);
+    }
 }
 
 struct insert_job {
@@ -211,7 +271,7 @@ insert_copy(DbTx *tx, void *data, GError **error)
 /* Another project has the very image: a row is all that is needed. NULL without error: nobody has. */
 static json_t *
 borrow_files(ImageTable *table, const char *project, const char *fingerprint,
-             const RemoteSource *source)
+             const RemoteSource *source, bool cached)
 {
     Agent *agent = table->agent;
     g_auto(FiberHold) hold = fiber_hold(&table->files);
@@ -222,10 +282,8 @@ borrow_files(ImageTable *table, const char *project, const char *fingerprint,
     json_auto_t *image = json_deep_copy(job.found);
     json_decref(job.found);
     json_object_set_new(image, "public", json_false());
-    json_object_set_new(image, "cached", json_true());
-    json_object_set_new(image, "auto_update", json_boolean(auto_update_cached(table)));
     json_object_set_new(image, "profiles", json_null());
-    json_object_set_new(image, "update_source", remote_source_json(source));
+    set_origin(agent, project, image, source, fingerprint, cached);
     struct insert_job insert = {.project = project, .image = image};
     if (!db_write(agent->db, insert_copy, &insert, NULL)) {
         return NULL;
@@ -233,21 +291,13 @@ borrow_files(ImageTable *table, const char *project, const char *fingerprint,
     return adopt_existing(table, project, fingerprint);
 }
 
-json_t *
-image_download(ImageTable *table, Operation *op, const char *project, const RemoteSource *source,
-               bool cached, GError **error)
+static json_t *
+download_locked(ImageTable *table, Operation *op, const char *project, const RemoteSource *source,
+                const char *fingerprint, bool cached, GError **error)
 {
     Agent *agent = table->agent;
-    bool direct = g_strcmp0(source->protocol, "direct") == 0;
-    g_autofree char *fingerprint =
-        direct ? g_strdup(source->alias) : remote_fingerprint(agent, source, error);
-    if (fingerprint == NULL) {
-        return NULL;
-    }
-
-    g_auto(FiberHold) hold = fiber_hold(&table->downloads); /* M2 */
     json_t *have = adopt_existing(table, project, fingerprint);
-    have = have != NULL ? have : borrow_files(table, project, fingerprint, source);
+    have = have != NULL ? have : borrow_files(table, project, fingerprint, source, cached);
     if (have != NULL) {
         return have;
     }
@@ -256,12 +306,7 @@ image_download(ImageTable *table, Operation *op, const char *project, const Remo
     if (intake == NULL) {
         return NULL;
     }
-    json_t *image = intake_image(intake);
-    json_object_set_new(image, "cached", json_boolean(cached));
-    json_object_set_new(image, "auto_update", json_boolean(cached && auto_update_cached(table)));
-    if (!direct && strcmp(source->alias, fingerprint) != 0) {
-        json_object_set_new(image, "update_source", remote_source_json(source));
-    }
+    set_origin(agent, project, intake_image(intake), source, fingerprint, cached);
     if (!intake_commit(intake, project, error)) {
         return NULL;
     }
@@ -269,11 +314,28 @@ image_download(ImageTable *table, Operation *op, const char *project, const Remo
     return db_read(agent->db, find_exact, &job, error) ? job.found : NULL;
 }
 
+json_t *
+image_download(ImageTable *table, Operation *op, const char *project, const RemoteSource *source,
+               bool cached, GError **error)
+{
+    bool direct = g_strcmp0(source->protocol, "direct") == 0;
+    g_autofree char *fingerprint =
+        direct ? g_strdup(source->alias) : remote_fingerprint(table->agent, source, error);
+    if (fingerprint == NULL) {
+        return NULL;
+    }
+    struct download *download = download_enter(table, fingerprint);
+    json_t *image = download_locked(table, op, project, source, fingerprint, cached, error);
+    download_leave(table, fingerprint, download);
+    return image;
+}
+
 /* An alias that was fetched before needs no question to its server: auto-update keeps it fresh. */
 static json_t *
 find_cached(ImageTable *table, const char *project, const RemoteSource *source)
 {
-    if (settings_int(table->agent->settings, "images.auto_update_interval") <= 0) {
+    g_autofree char *hours = image_setting(table->agent, project, "images.auto_update_interval");
+    if (hours == NULL || g_ascii_strtoll(hours, NULL, 10) <= 0) {
         return NULL;
     }
     json_auto_t *json = remote_source_json(source);

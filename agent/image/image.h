@@ -34,6 +34,8 @@ extern const Route image_routes[], image_alias_routes[];
 typedef struct RemoteSource RemoteSource; /* remote.h */
 /* Held around every change of which files belong to which rows. */
 FiberLock *image_files_lock(ImageTable *table);
+/* An images.* key: the project's own value, else the server's; caller frees, may be NULL. Yields. */
+char *image_setting(Agent *agent, const char *project, const char *key);
 /* images/FINGERPRINT and images/FINGERPRINT.rootfs; caller frees. */
 char *image_file(Agent *agent, const char *fingerprint, bool rootfs);
 /* The image of a remote source, downloaded unless it is here; a new reference. 'project' is the

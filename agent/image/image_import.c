@@ -186,7 +186,12 @@ take_remote(struct import *import, Operation *op, GError **error)
                  "must specify one of alias or fingerprint for init from image");
         return NULL;
     }
-    return image_download(import->agent->images, op, import->image_project, &remote, false, error);
+    json_t *image =
+        image_download(import->agent->images, op, import->image_project, &remote, false, error);
+    if (image != NULL) { /* One that was only cached until now stays from now on. */
+        json_object_set_new(image, "cached", json_false());
+    }
+    return image;
 }
 
 /* The URL's answer names the image and its hash; the image itself is elsewhere. */

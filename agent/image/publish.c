@@ -7,14 +7,11 @@
  * Called by image_api.c. */
 #include "agent/image/publish.h"
 
-#include "agent/api/settings.h"
-#include "agent/auth/project.h"
 #include "agent/image/archive.h"
 #include "agent/image/metadata.h"
 #include "agent/inst/inst.h"
 #include "base/clock.h"
 #include "base/fd.h"
-#include "proto/keys.h"
 
 #include <string.h>
 #include <sys/stat.h>
@@ -82,10 +79,8 @@ compression_of(Agent *agent, const char *project, json_t *request)
     if (*text_of(request, "compression_algorithm") != '\0') {
         return g_strdup(text_of(request, "compression_algorithm"));
     }
-    json_auto_t *config = project_config(agent, project, NULL);
-    const char *own = keys_get(config, "images.compression_algorithm");
-    own = own != NULL ? own : settings_get(agent->settings, "images.compression_algorithm");
-    return g_strdup(own != NULL ? own : "gzip");
+    char *own = image_setting(agent, project, "images.compression_algorithm");
+    return own != NULL ? own : g_strdup("gzip");
 }
 
 static bool

@@ -6,7 +6,6 @@
 #include "agent/image/upkeep.h"
 
 #include "agent/api/event.h"
-#include "agent/api/settings.h"
 #include "agent/image/remote.h"
 #include "agent/state/images.h"
 #include "base/clock.h"
@@ -114,7 +113,9 @@ expired(Agent *agent, json_t *image, gint64 now)
     if (!json_is_true(json_object_get(image, "cached"))) {
         return expires > 0 && expires <= now;
     }
-    gint64 days = settings_int(agent->settings, "images.remote_cache_expiry");
+    const char *project = text_of(image, "project");
+    g_autofree char *text = image_setting(agent, project, "images.remote_cache_expiry");
+    gint64 days = text != NULL ? g_ascii_strtoll(text, NULL, 10) : 0;
     gint64 used = MAX(time_of(image, "last_used_at"), time_of(image, "uploaded_at"));
     return days > 0 && used + days * 24 * 3600 * G_USEC_PER_SEC <= now;
 }
