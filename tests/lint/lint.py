@@ -38,6 +38,7 @@ EMPTY_STEMS = {"util", "utils", "common", "helper", "helpers", "misc", "manager"
 LIBRARY_PREFIX = re.compile(r"^(nl|rtnl|json|hash|raft|bpf|rte|lxc|g|MHD|curl|sqlite3|gnutls)_\w+\(")
 UNFINISHED = re.compile(r"\b(TO" r"DO|FIX" r"ME|XX" r"X)\b")
 MAX_FILE_LINES, MAX_FUNCTION_LINES = 600, 60
+PURE_DATA = {"ctl/table.c"}  # may be as long as their data
 
 
 def files(*endings):
@@ -98,7 +99,8 @@ def check_names(_):
         place = path[:-2]
         if stem in EMPTY_STEMS:
             yield f"{path}:1: '{stem}' has no idea of its own: name the idea"
-        if stem != "main" and stems.setdefault(stem, place) != place:
+        # Tests are named after what they test: unit/ and fuzz/ have the same names.
+        if stem != "main" and not path.startswith("tests/") and stems.setdefault(stem, place) != place:
             yield f"{path}:1: the stem is also that of '{stems[stem]}'"
         for number, line in enumerate(lines(path), 1):
             found = LIBRARY_PREFIX.match(line)
@@ -191,7 +193,7 @@ def check_braces(_):
 def check_shape(_):
     for path in files(".c", ".h"):
         text = lines(path)
-        if len(text) > MAX_FILE_LINES:
+        if len(text) > MAX_FILE_LINES and path not in PURE_DATA:
             yield f"{path}:1: {len(text)} lines"
         start = None
         for number, line in enumerate(text, 1):
