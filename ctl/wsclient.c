@@ -16,8 +16,8 @@ struct WsClient {
     Stream *stream;                  /* owns */
     wslay_event_context_ptr context; /* owns */
     WsClientFn fn;
-    void *data; /* borrows, for fn */
-    bool ended;
+    void *data;          /* borrows, for fn */
+    bool ended, closing; /* closing: wsclient_close() was called */
 };
 
 static ssize_t
@@ -146,6 +146,8 @@ wsclient_pump(WsClient *ws)
     if (!ws->ended && wslay_event_want_write(ws->context)) { /* pongs, our half of a close */
         ws->ended = wslay_event_send(ws->context) != 0 || ws->ended;
     }
+    /* W1: wslay says goodbye by itself after what it cannot accept, and would wait for an answer. */
+    ws->ended = ws->ended || (wslay_event_get_close_sent(ws->context) && !ws->closing);
 }
 
 bool
@@ -175,6 +177,7 @@ wsclient_queued(WsClient *ws)
 void
 wsclient_close(WsClient *ws)
 {
+    ws->closing = true;
     wslay_event_queue_close(ws->context, WSLAY_CODE_NORMAL_CLOSURE, NULL, 0);
 }
 
