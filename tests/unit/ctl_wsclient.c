@@ -115,6 +115,7 @@ bad_and_giant_frames_end_it(void)
         haw_autofd int peer = -1;
         g_autoptr(WsClient) ws = connect_pair(&got, &peer);
         feed(peer, bad[i].bytes, bad[i].size);
+        feed(peer, "x", 1); /* lengths are looked at with the first byte of a payload */
         for (int k = 0; k < 5; k++) {
             wsclient_pump(ws);
         }
