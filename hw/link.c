@@ -548,7 +548,7 @@ link_get(NlSock *sock, const char *name, struct link_info *ret_info, GError **er
 int
 link_index(NlSock *sock, const char *name)
 {
-    struct link_info info;
+    struct link_info info = {0};
     return link_get(sock, name, &info, NULL) ? info.index : 0;
 }
 

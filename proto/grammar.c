@@ -282,7 +282,7 @@ grammar_percent(const char *v, GError **error)
 bool
 grammar_memory(const char *v, GError **error)
 {
-    gint64 number;
+    gint64 number = 0;
     if (EMPTY(v)) {
         return true;
     }

@@ -123,7 +123,7 @@ take_body(Request *req, Network *net, ForwardRow *row, const char *kind, bool me
     json_t *body = req_json(req);
     const char *description;
     json_t *config;
-    json_t *ports;
+    json_t *ports = NULL;
     if (!body_object(body, kind, error) ||
         !body_text(body, kind, "description", &description, error) ||
         !take_ports(json_object_get(body, "ports"), &ports, error)) {
