@@ -4,9 +4,12 @@
  *     is left out. */
 #include "agent/net/dnsmasq.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "agent/net/subnet.h"
@@ -89,6 +92,28 @@ plain_word(const char *text)
     return *text != '\0';
 }
 
+/* Made outside the directory, as dnsmasq reads every file in it. Not flushed to the disk: after a power
+ * cut the NIC's next start writes it again, and launching does not wait for the disk. */
+static bool
+replace_host(Network *net, const char *path, const GString *line, GError **error)
+{
+    g_autofree char *temp = netobj_path(net, ".host-XXXXXX");
+    haw_autofd int fd = mkostemp(temp, O_CLOEXEC);
+    if (fd < 0) {
+        return haw_fail_errno(error, errno, "create '%s'", temp);
+    }
+    if (!fd_write_all(fd, line->str, line->len, temp, error)) {
+        unlink(temp);
+        return false;
+    }
+    if (fchmod(fd, 0644) < 0 || rename(temp, path) < 0) {
+        int err = errno;
+        unlink(temp);
+        return haw_fail_errno(error, err, "replace '%s'", path);
+    }
+    return true;
+}
+
 bool
 dnsmasq_set_host(Network *net, const char *label, const char *mac, const char *ipv4,
                  const char *ipv6, const char *hostname, GError **error)
@@ -112,8 +137,7 @@ dnsmasq_set_host(Network *net, const char *label, const char *mac, const char *i
         return true;
     }
     g_autofree char *dir = netobj_path(net, "dnsmasq.hosts");
-    if (!fd_mkdir_p(dir, 0755, error) ||
-        !fd_write_atomic(path, line->str, line->len, 0644, error)) {
+    if (!fd_mkdir_p(dir, 0755, error) || !replace_host(net, path, line, error)) {
         return false;
     }
     dnsmasq_reload(net);

@@ -85,9 +85,13 @@ take_ports(json_t *ports, json_t **ret, GError **error)
 {
     static const char *const fields[] = {"description", "protocol", "listen_port", "target_port",
                                          "target_address"};
-    json_t *list = json_array();
+    json_t *list;
     json_t *port;
     size_t i;
+    if (ports != NULL && !json_is_null(ports) && !json_is_array(ports)) {
+        return haw_fail(error, HAW_INVALID, "\"ports\" is not a list");
+    }
+    list = json_array();
     json_array_foreach (ports, i, port) {
         json_t *kept = json_object();
         for (size_t f = 0; f < G_N_ELEMENTS(fields); f++) {
