@@ -1,7 +1,8 @@
 /* Disks: host paths and custom volumes inside a container; limits and size of the root disk.
- * I1  The container's mounts are made from the source itself (bind, by liblxc at the start and by
- *     forkmount on a running one), so the host keeps no mount of ours that a crash could leave;
- *     only a block device with a file system is mounted first, under <dir>/devices/NAME/.
+ * I1  liblxc mounts as the container's root, which may not walk to the source (/root, a pool's
+ *     directories): so for a start the source is bound below <dir>/devices/NAME/ first, as LXD does,
+ *     and that mount goes with the stop. forkmount, on a running one, is the host's root and needs
+ *     none. A block device's file system is mounted there in either case.
  * I2  A custom volume is mounted (counted) from start to stop. Ids: as they are for privileged
  *     containers and with security.unmapped; else by an id-mapped mount, which changes nothing on
  *     disk, so containers with different maps share a volume.
@@ -10,6 +11,7 @@
 #include "agent/inst/devtype.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -345,10 +347,10 @@ open_custom(Agent *agent, const Device *device, Source *source, GError **error)
 static bool
 is_mount_point(const char *path)
 {
-    g_autofree char *above = g_path_get_dirname(path);
-    struct stat inner, outer;
+    struct statx stx;
 
-    return stat(path, &inner) == 0 && stat(above, &outer) == 0 && inner.st_dev != outer.st_dev;
+    return statx(AT_FDCWD, path, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, STATX_TYPE, &stx) == 0 &&
+           (stx.stx_attributes & STATX_ATTR_MOUNT_ROOT) != 0;
 }
 
 /* A block device's file system, mounted below devices/ first (I1). */
@@ -568,6 +570,49 @@ limits_path(Agent *agent, const Device *device)
 
 /* ---- steps ---- */
 
+/* A bind mount of the source where the container's own set-up process may walk to (I1). */
+static bool
+place_source(Agent *agent, const Device *device, Source *source, GError **error)
+{
+    g_autofree char *place = devtype_path(agent, device, "disk", devtype_get(device, "path"));
+    g_autofree char *dir = devtype_dir(agent, device);
+    unsigned long recursive = devtype_get_bool(device, "recursive", false) ? MS_REC : 0;
+
+    if (g_str_equal(source->path, place)) {
+        return true; /* a block device: mounted there already */
+    }
+    if (is_mount_point(place)) {
+        umount2(place, MNT_DETACH);
+    }
+    if (!fd_mkdir_p(dir, 0711, error) || (!source->file && !fd_mkdir_p(place, 0700, error))) {
+        return false;
+    }
+    haw_autofd int made = source->file ? open(place, O_CREAT | O_WRONLY | O_CLOEXEC, 0600) : -1;
+    if (mount(source->path, place, NULL, MS_BIND | recursive, NULL) < 0) {
+        return haw_fail_errno(error, errno, "mount '%s' on '%s'", source->path, place);
+    }
+    if (devtype_get(device, "propagation") == NULL) {
+        mount(NULL, place, NULL, MS_PRIVATE | recursive, NULL);
+    }
+    g_free(source->path);
+    source->path = g_steal_pointer(&place);
+    return true;
+}
+
+static bool
+remove_place(Agent *agent, const Device *device, GError **error)
+{
+    g_autofree char *place = devtype_path(agent, device, "disk", devtype_get(device, "path"));
+
+    while (is_mount_point(place)) {
+        if (umount2(place, MNT_DETACH) < 0) {
+            return haw_fail_errno(error, errno, "unmount '%s'", place);
+        }
+    }
+    return rmdir(place) == 0 || unlink(place) == 0 || errno == ENOENT ||
+           haw_fail_errno(error, errno, "remove '%s'", place);
+}
+
 static bool
 start(Agent *agent, const Device *device, json_t *lxc, GError **error)
 {
@@ -582,6 +627,10 @@ start(Agent *agent, const Device *device, json_t *lxc, GError **error)
     }
     if (source.path == NULL) {
         return true;
+    }
+    if (!place_source(agent, device, &source, error)) {
+        stop_custom(agent, device);
+        return false;
     }
     const char *path = devtype_get(device, "path");
     const char *propagation = devtype_get(device, "propagation");
@@ -599,19 +648,14 @@ start(Agent *agent, const Device *device, json_t *lxc, GError **error)
 static bool
 stop(Agent *agent, const Device *device, GError **error)
 {
-    if (device_is_root(device)) {
+    if (device_is_root(device) || devtype_get(device, "path") == NULL) {
         return true;
     }
+    bool ok = remove_place(agent, device, error);
     if (is_custom(device)) {
         stop_custom(agent, device);
-        return true;
     }
-    g_autofree char *place = devtype_path(agent, device, "disk", devtype_get(device, "path"));
-    if (is_mount_point(place) && umount2(place, MNT_DETACH) < 0) {
-        return haw_fail_errno(error, errno, "unmount '%s'", place);
-    }
-    rmdir(place);
-    return true;
+    return ok;
 }
 
 static void

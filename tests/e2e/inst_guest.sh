@@ -81,6 +81,14 @@ claim 'a tree with its mounts' put c1 rec disk source="$T/top" path=/mnt/rec rec
 same 'has them' deep in_c1 cat /mnt/rec/below/f
 must lxc config device remove c1 rec
 umount "$T/top/below"
+mkdir -p "$T/closed/in"; chmod 700 "$T/closed"; echo closed >"$T/closed/in/f"; echo one >"$T/closed/one"
+must put c1 cl disk source="$T/closed/in" path=/mnt/closed
+must put c1 cf disk source="$T/closed/one" path=/etc/onefile
+must lxc restart -f c1
+same 'a directory that only the host may walk to, from the start' closed in_c1 cat /mnt/closed/f
+same 'and a file there' one in_c1 cat /etc/onefile
+must lxc config device remove c1 cl
+must lxc config device remove c1 cf
 claim 'shifted ids' put c1 sh disk source="$T/sh" path=/mnt/sh shift=true
 same 'are the root inside' 0 in_c1 stat -c %u /mnt/sh/f
 must lxc restart -f c1
