@@ -201,19 +201,27 @@ content_clear(Content *content)
 }
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Content, content_clear)
 
+/* Not the whole directory: a driver may keep things of its own there. */
 static bool
-content_add(Content *content, const Vol *vol, char *name, json_t *idmap, GError **error)
+content_add(Content *content, const Vol *vol, const char *prefix, json_t *idmap, GError **error)
 {
-    char *path = NULL;
+    static const char *const names[] = {"backup.yaml", "metadata.yaml", "rootfs", "templates"};
+    g_autofree char *dir = NULL;
 
-    g_ptr_array_add(content->texts, name);
-    if (!vol_mount(content->pools, vol, &path, error)) {
+    if (!vol_mount(content->pools, vol, &dir, error)) {
         return false;
     }
-    ArchiveMember member = {.name = name, .path = path, .idmap = idmap};
-    g_ptr_array_add(content->texts, path);
-    g_array_append_val(content->members, member);
     g_array_append_val(content->mounted, *vol);
+    for (size_t i = 0; i < G_N_ELEMENTS(names); i++) {
+        char *path = g_build_filename(dir, names[i], NULL);
+        char *name = g_strdup_printf("%s/%s", prefix, names[i]);
+        ArchiveMember member = {.name = name, .path = path, .idmap = idmap};
+        g_ptr_array_add(content->texts, path);
+        g_ptr_array_add(content->texts, name);
+        if (access(path, F_OK) == 0) {
+            g_array_append_val(content->members, member);
+        }
+    }
     return true;
 }
 
@@ -241,12 +249,12 @@ write_archive(Job *job, int fd, Meter *meter, GError **error)
     for (guint i = 0; snaps != NULL && i < snaps->len; i++) {
         Vol snap = vol;
         snap.snap = ((SnapRow *) snaps->pdata[i])->name;
-        if (!content_add(&content, &snap, g_strdup_printf("backup/snapshots/%s", snap.snap), idmap,
-                         error)) {
+        g_autofree char *prefix = g_strdup_printf("backup/snapshots/%s", snap.snap);
+        if (!content_add(&content, &snap, prefix, idmap, error)) {
             return false;
         }
     }
-    return content_add(&content, &vol, g_strdup("backup/container"), idmap, error) &&
+    return content_add(&content, &vol, "backup/container", idmap, error) &&
            archive_pack(fd, (const ArchiveMember *) (void *) content.members->data,
                         content.members->len, job->compression, meter, error);
 }

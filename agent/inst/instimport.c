@@ -198,9 +198,13 @@ typedef struct {
 static bool
 fill(const char *path, void *data, GError **error)
 {
+    static const char *const only[] = {"backup.yaml", "metadata.yaml", "rootfs", "templates", NULL};
     Filling *filling = data;
-    const ArchiveUnpack spec = {
-        .fd = filling->fd, .dir = path, .prefix = filling->prefix, .meter = filling->meter};
+    const ArchiveUnpack spec = {.only = only,
+                                .fd = filling->fd,
+                                .dir = path,
+                                .prefix = filling->prefix,
+                                .meter = filling->meter};
 
     return archive_unpack(&spec, error);
 }
