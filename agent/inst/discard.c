@@ -1,6 +1,7 @@
 /* Deleting an instance.
  * W1  The row goes last: as long as it is there, a crash leaves an instance that can be deleted
  *     again; vol_delete() of a volume that is gone already is no error.
+ * W2  A stopped instance without a volume is a deletion that a crash cut short: the next start ends it.
  * Called by api/instances.c, lifecycle.c (ephemeral ones) and create.c (undo). Main loop. */
 #include "agent/inst/discard.h"
 #include "agent/image/image.h"
@@ -8,6 +9,7 @@
 #include "agent/inst/plug.h"
 #include "base/crash.h"
 #include "base/fd.h"
+#include "base/log.h"
 
 #include <string.h>
 #include <unistd.h>
@@ -47,4 +49,35 @@ discard_instance(Inst *inst, GError **error)
     crash_point("delete");
     inst_lifecycle(inst, NULL, "instance-deleted");
     return true;
+}
+
+/* W2. A pool that is not available keeps its rows, so its instances are not meant. */
+static bool
+has_lost_volume(Inst *inst)
+{
+    Vol vol;
+    g_autoptr(GError) error = NULL;
+    if (inst_pid(inst) != 0 || !inst_volume(inst, &vol, NULL) ||
+        !pool_exists(inst->agent->pools, vol.pool)) {
+        return false;
+    }
+    json_auto_t *config = vol_config(inst->agent->pools, &vol, &error);
+    return config == NULL && haw_code(error) == HAW_NOT_FOUND;
+}
+
+void
+discard_unfinished(InstTable *table)
+{
+    g_autoptr(GPtrArray) all = inst_list(table, NULL);
+    for (guint i = 0; i < all->len; i++) {
+        Inst *inst = all->pdata[i];
+        g_autoptr(GError) error = NULL;
+        if (!has_lost_volume(inst)) {
+            continue;
+        }
+        haw_info("inst.deletion_finished", KS("inst", inst->name), KS("project", inst->project));
+        if (!discard_instance(inst, &error)) {
+            haw_warn("inst.unfinished", KS("inst", inst->name), KS("why", error->message));
+        }
+    }
 }

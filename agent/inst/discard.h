@@ -7,3 +7,5 @@
 bool discard_instance(Inst *inst, GError **error);
 /* Files outside the volume: logs, run directory, seccomp profile, devices. Repeats safely. */
 void discard_files(Agent *agent, const char *object);
+/* At start, after journal_repair(): ends deletions that a crash cut short. Yields. */
+void discard_unfinished(InstTable *table);

@@ -18,6 +18,7 @@
 #include "agent/inst/inst.h"
 #include "agent/api/event.h"
 #include "agent/auth/project.h"
+#include "agent/inst/discard.h"
 #include "agent/inst/journal.h"
 #include "agent/inst/lifecycle.h"
 #include "agent/inst/record.h"
@@ -110,6 +111,7 @@ inst_table_start(InstTable *table, GError **error)
     }
     lifecycle_adopt_all(table);
     journal_repair(table);
+    discard_unfinished(table);
     snapshot_clear_unfinished(table);
     table->minute = g_timeout_add_seconds(60, snapshot_minute, table);
     lifecycle_autostart(table);
