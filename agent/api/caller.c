@@ -23,6 +23,7 @@ caller_clear(Caller *caller)
     g_clear_pointer(&caller->username, g_free);
     g_clear_pointer(&caller->address, g_free);
     g_clear_pointer(&caller->projects, g_strfreev);
+    g_clear_pointer(&caller->certificate, g_bytes_unref);
 }
 
 Caller *
@@ -34,6 +35,7 @@ caller_dup(const Caller *caller)
     copy->username = g_strdup(caller->username);
     copy->address = g_strdup(caller->address);
     copy->projects = g_strdupv(caller->projects);
+    copy->certificate = caller->certificate != NULL ? g_bytes_ref(caller->certificate) : NULL;
     return copy;
 }
 

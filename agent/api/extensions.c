@@ -204,7 +204,6 @@ const char *const info_extensions[] = {
     "network_gvrp",
     "network_acl",
     "network_bridge_acl",
-    "network_acl_log",
     "network_forward",
     "network_txqueuelen",
     /* Backups of instances, the guest socket, devices that come and go. */

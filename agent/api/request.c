@@ -45,7 +45,6 @@ request_free(Request *req)
     g_hash_table_unref(req->query);
     g_hash_table_unref(req->args);
     caller_clear(&req->caller);
-    g_clear_pointer(&req->caller.certificate, g_bytes_unref);
     if (req->body != NULL) {
         g_byte_array_unref(req->body);
     }
