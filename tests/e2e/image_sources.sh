@@ -181,6 +181,46 @@ same 'are found' "$direct" sh -c "curl -s --unix-socket $LXD_DIR/unix.socket htt
 same 'an alias of nothing' 404 api_code POST /1.0/images/aliases '{"name":"n","target":"0000"}'
 must lxc image delete mine
 
+# ---- hostile images: refused when they are unpacked, and nothing of them stays ----
+must lxc storage create default dir
+must lxc profile device add default root disk path=/ pool=default
+python3 - "$T" <<'END'
+import io, os, sys, tarfile
+top = sys.argv[1]
+meta = b"architecture: %s\ncreation_date: 1700000000\n" % os.uname().machine.encode()
+def make(name, *entries):
+    with tarfile.open(f"{top}/evil-{name}.tar", "w") as tar:
+        info = tarfile.TarInfo("metadata.yaml"); info.size = len(meta)
+        tar.addfile(info, io.BytesIO(meta))
+        info = tarfile.TarInfo("rootfs/etc"); info.type = tarfile.DIRTYPE; info.mode = 0o755
+        tar.addfile(info)
+        for path, kind, arg in entries:
+            info = tarfile.TarInfo(path); info.type = kind
+            if kind in (tarfile.SYMTYPE, tarfile.LNKTYPE): info.linkname = arg
+            elif kind in (tarfile.BLKTYPE, tarfile.CHRTYPE): info.devmajor, info.devminor = arg
+            data = b"owned" if kind == tarfile.REGTYPE else b""
+            info.size = len(data); tar.addfile(info, io.BytesIO(data))
+R, S, L = tarfile.REGTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE
+make("absolute", (top + "/escaped", R, None))
+make("dotdot", ("rootfs/../../../../../../../.." + top + "/escaped", R, None))
+make("symlink", ("rootfs/way", S, top), ("rootfs/way/escaped", R, None))
+make("hardlink", ("rootfs/etc/shadow", L, "/etc/shadow"))
+make("disk", ("rootfs/disk", tarfile.BLKTYPE, (8, 0)))
+make("mem", ("rootfs/etc/mem", tarfile.CHRTYPE, (1, 1)))
+END
+for kind in absolute dotdot symlink hardlink disk mem; do
+    quiet lxc image import "$T/evil-$kind.tar" --alias evil
+    refuse "$kind: no container comes of it" 'archive entry|absolute' lxc init evil victim
+    same "$kind: nothing is left" '' sh -c "ls -A $LXD_DIR/storage-pools/default/containers $LXD_DIR/storage-pools/default/images | grep -v ':$' | grep .; lxc list -f csv -c n"
+    claim "$kind: nothing is outside" test ! -e "$T/escaped"
+    quiet lxc image delete evil
+done
+head -c 300000 "$T/keep.squashfs" >"$T/cut.squashfs"
+quiet lxc image import "$W/files/20240101_0000/lxd.tar.xz" "$T/cut.squashfs" --alias evil
+refuse 'a cut squashfs gives no container' 'squashfs' lxc init evil victim
+same 'and leaves nothing' '' sh -c "ls -A $LXD_DIR/storage-pools/default/containers; lxc list -f csv -c n"
+quiet lxc image delete evil
+
 # ---- a body that ends early, a full disk ----
 python3 - "$LXD_DIR/unix.socket" "$W/files/direct.tar.xz" <<'END'
 import socket, sys
