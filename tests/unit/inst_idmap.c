@@ -64,8 +64,8 @@ isolated_ranges_take_the_first_gap(void)
     take(taken, 1065536, 65536);
     g_autoptr(GArray) third = choose(config, taken);
     g_assert_cmpint(g_array_index(third, IdmapEntry, 0).host, ==, 1065536 + 2 * 65536);
-    g_autoptr(GArray) wide = choose(
-        "{\"security.idmap.isolated\":\"true\",\"security.idmap.size\":\"200000\"}", taken);
+    g_autoptr(GArray) wide =
+        choose("{\"security.idmap.isolated\":\"true\",\"security.idmap.size\":\"200000\"}", taken);
     g_assert_cmpint(g_array_index(wide, IdmapEntry, 0).host, ==, 1065536 + 5 * 65536);
 }
 
@@ -84,16 +84,15 @@ a_full_range_is_an_error(void)
 static void
 a_fixed_base_is_taken_as_it_is(void)
 {
-    g_autoptr(GArray) map = choose(
-        "{\"security.idmap.isolated\":\"true\",\"security.idmap.base\":\"5000000\"}", NULL);
+    g_autoptr(GArray) map =
+        choose("{\"security.idmap.isolated\":\"true\",\"security.idmap.base\":\"5000000\"}", NULL);
     g_assert_cmpint(g_array_index(map, IdmapEntry, 0).host, ==, 5000000);
 }
 
 static void
 raw_lines_cut_holes(void)
 {
-    g_autoptr(GArray) map =
-        choose("{\"raw.idmap\":\"both 1000 2000\\nuid 50-59 60-69\"}", NULL);
+    g_autoptr(GArray) map = choose("{\"raw.idmap\":\"both 1000 2000\\nuid 50-59 60-69\"}", NULL);
     g_assert_cmpint(idmap_to_host(map, true, 2000), ==, 1000); /* M2 */
     g_assert_cmpint(idmap_to_host(map, false, 2000), ==, 1000);
     g_assert_cmpint(idmap_to_host(map, true, 65), ==, 55);
@@ -107,8 +106,8 @@ raw_lines_cut_holes(void)
 static void
 broken_raw_lines_are_refused(void)
 {
-    static const char *const lines[] = {"both 1000",      "all 1 2",       "both a b",
-                                        "both 1-2 5-9",   "uid 5-1 1-5",   "both -1 0",
+    static const char *const lines[] = {"both 1000",       "all 1 2",     "both a b",
+                                        "both 1-2 5-9",    "uid 5-1 1-5", "both -1 0",
                                         "both 1000 2000 x"};
     for (size_t i = 0; i < G_N_ELEMENTS(lines); i++) {
         g_autoptr(GError) error = NULL;

@@ -29,29 +29,52 @@ static const struct golden {
     bool idmapped;
     const char *items;
 } goldens[] = {
-    {"plain", "{}", layout_hybrid, {.cgroup_ns = true, .devices_v1 = true, .has = has_none}, true,
+    {"plain",
+     "{}",
+     layout_hybrid,
+     {.cgroup_ns = true, .devices_v1 = true, .has = has_none},
+     true,
      "[]"},
-    {"privileged", "{\"security.privileged\":\"true\"}", layout_v1,
-     {.cgroup_ns = true, .devices_v1 = true, .has = has_all}, false, "[]"},
+    {"privileged",
+     "{\"security.privileged\":\"true\"}",
+     layout_v1,
+     {.cgroup_ns = true, .devices_v1 = true, .has = has_all},
+     false,
+     "[]"},
     {"nesting",
      "{\"security.nesting\":\"true\",\"security.devlxd\":\"false\",\"raw.apparmor\":\"mount,\"}",
      layout_v2,
-     {.unified = true, .apparmor = true, .core_sched = true, .cgroup_ns = true, .devices_v2 = true,
-      .lxcfs = true, .has = has_none},
-     true, "[]"},
+     {.unified = true,
+      .apparmor = true,
+      .core_sched = true,
+      .cgroup_ns = true,
+      .devices_v2 = true,
+      .lxcfs = true,
+      .has = has_none},
+     true,
+     "[]"},
     {"limits_v1",
      "{\"limits.memory\":\"100MiB\",\"limits.cpu.allowance\":\"50ms/200ms\","
      "\"limits.processes\":\"50\",\"limits.hugepages.2MB\":\"4MiB\",\"limits.kernel.nofile\":"
      "\"1024:2048\"}",
-     layout_v1, {.cgroup_ns = true, .has = has_none}, true, "[]"},
+     layout_v1,
+     {.cgroup_ns = true, .has = has_none},
+     true,
+     "[]"},
     {"limits_v2",
      "{\"limits.memory\":\"100MiB\",\"limits.memory.enforce\":\"soft\",\"limits.cpu.allowance\":"
      "\"20%\",\"limits.cpu.priority\":\"5\",\"limits.processes\":\"50\"}",
-     layout_v2, {.unified = true, .cgroup_ns = true, .has = has_none}, true, "[]"},
+     layout_v2,
+     {.unified = true, .cgroup_ns = true, .has = has_none},
+     true,
+     "[]"},
     {"keys_and_raw",
-     "{\"linux.sysctl.net.ipv4.ip_forward\":\"1\",\"environment.B\":\"2\",\"environment.A\":\"x y\","
+     "{\"linux.sysctl.net.ipv4.ip_forward\":\"1\",\"environment.B\":\"2\",\"environment.A\":\"x "
+     "y\","
      "\"raw.lxc\":\"# mine\\nlxc.cap.drop = sys_boot\"}",
-     layout_hybrid, {.cgroup_ns = true, .has = has_none}, false,
+     layout_hybrid,
+     {.cgroup_ns = true, .has = has_none},
+     false,
      "[[\"lxc.net.0.type\",\"phys\"],[\"lxc.net.0.link\",\"veth1\"],[\"lxc.mount.entry\",\"/srv srv"
      " none bind,create=dir 0 0\"]]"},
 };
@@ -205,8 +228,7 @@ main(int argc, char **argv)
                     a_value_cannot_bring_a_line_of_its_own);
     g_test_add_func("/lxc_conf/raw-lxc-may-not-touch-what-is-ours",
                     raw_lxc_may_not_touch_what_is_ours);
-    g_test_add_func("/lxc_conf/seccomp-profiles-follow-the-keys",
-                    seccomp_profiles_follow_the_keys);
+    g_test_add_func("/lxc_conf/seccomp-profiles-follow-the-keys", seccomp_profiles_follow_the_keys);
     g_test_add_func("/limits/cpu-counts-go-to-the-least-used-cpus",
                     cpu_counts_go_to_the_least_used_cpus);
     g_test_add_func("/limits/memory-is-a-size-or-a-share-of-the-host",

@@ -7,9 +7,9 @@
 static char *
 render(const char *text, GError **error)
 {
-    json_t *scope = json_pack("{s:{s:s,s:b},s:{s:s,s:s},s:{s:s}}", "container", "name", "c1",
-                              "privileged", 0, "config", "user.a", "x", "user.b", "y",
-                              "properties", "mode", "fast");
+    json_t *scope =
+        json_pack("{s:{s:s,s:b},s:{s:s,s:s},s:{s:s}}", "container", "name", "c1", "privileged", 0,
+                  "config", "user.a", "x", "user.b", "y", "properties", "mode", "fast");
     json_object_set(scope, "instance", json_object_get(scope, "container"));
     char *result = template_render(text, scope, error);
     json_decref(scope);
@@ -50,9 +50,16 @@ static void
 broken_templates_are_errors(void)
 {
     static const char *const cases[] = {
-        "{{ a",           "{% if a %}",        "{% endif %}",   "{% for x in y %}{% endfor %}",
-        "{{ system(1) }}", "{{ a|unknown }}",  "{{ 'open }}",   "{% if %}1{% endif %}",
-        "{{ }}",           "{% if a b %}{% endif %}",
+        "{{ a",
+        "{% if a %}",
+        "{% endif %}",
+        "{% for x in y %}{% endfor %}",
+        "{{ system(1) }}",
+        "{{ a|unknown }}",
+        "{{ 'open }}",
+        "{% if %}1{% endif %}",
+        "{{ }}",
+        "{% if a b %}{% endif %}",
     };
     for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
         g_autoptr(GError) error = NULL;
@@ -69,8 +76,11 @@ snapshot_names_follow_the_pattern(void)
     static const struct {
         const char *pattern, *want;
     } cases[] = {
-        {"snap%d", "snap8"},   {"other%d", "other0"}, {"daily", "daily-4"},
-        {"weekly", "weekly"},  {"%d-end", "0-end"},
+        {"snap%d", "snap8"},
+        {"other%d", "other0"},
+        {"daily", "daily-4"},
+        {"weekly", "weekly"},
+        {"%d-end", "0-end"},
         {"{{ creation_date|date:'2006-01-02_15-04-05' }}", "2021-05-06_07-08-09"},
     };
     for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {

@@ -1,4 +1,4 @@
-/* instances.h: rows of instances, their profiles and their snapshots.
+/* inst_rows.h: rows of instances, their profiles and their snapshots.
  * Threads: functions that take a DbTx run on the database thread, inside a transaction. */
 #pragma once
 #include "agent/state/db.h"

@@ -3,7 +3,7 @@
  *     neither vanish nor lose its users by a rename; those of a snapshot are names as they were.
  * I2  Lists come in one query each: a thousand instances are three statements, not three thousand.
  * Called by inst/record.c and inst/snapshot.c, on the database thread. */
-#include "agent/state/instances.h"
+#include "agent/state/inst_rows.h"
 
 #include <string.h>
 
