@@ -586,18 +586,3 @@ shelf_link(PoolTable *table, Pool *pool, const Vol *vol)
     g_autofree char *snaps = shelf_snaps_path(pool, vol);
     point_at(snap_link, snaps);
 }
-
-/* ---- drivers ---- */
-
-const Driver *const driver_table[] = {&btrfs_driver, &dir_driver, &overlay_driver, NULL};
-
-const Driver *
-pooldriver_find(const char *name)
-{
-    for (const Driver *const *driver = driver_table; *driver != NULL; driver++) {
-        if (strcmp((*driver)->name, name) == 0) {
-            return *driver;
-        }
-    }
-    return NULL;
-}
