@@ -194,6 +194,11 @@ inst_hold(Inst *inst, const char *doing, GError **error)
         haw_fail(error, HAW_NOT_FOUND, "Instance not found");
         return NULL;
     }
+    if (inst->unfinished && strcmp(doing, "create") != 0) {
+        fiber_unlock(&inst->queue);
+        haw_fail(error, HAW_BUSY, "Instance is busy running a \"create\" operation");
+        return NULL;
+    }
     inst->doing = doing;
     return &inst->queue;
 }
