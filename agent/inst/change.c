@@ -20,18 +20,36 @@
 #include <stdio.h>
 #include <string.h>
 
-/* G2 */
+/* G2. A client that leaves out what it can't know (the refresh of a copy does) keeps what is there;
+ * only volatile.idmap.next has to come back, which shows that it was read. */
 static bool
 check_volatile(json_t *from, json_t *to, GError **error)
 {
-    static const char *const fixed[] = {"volatile.idmap.base", "volatile.idmap.current",
-                                        "volatile.idmap.next", "volatile.last_state.idmap"};
-    for (size_t i = 0; i < G_N_ELEMENTS(fixed); i++) {
-        const char *old = keys_get(from, fixed[i]), *new = keys_get(to, fixed[i]);
+    static const struct {
+        const char *name;
+        bool fixed;
+    } keys[] = {
+        {"volatile.idmap.base", true},
+        {"volatile.idmap.current", true},
+        {"volatile.last_state.idmap", true},
+        {"volatile.last_state.power", false},
+        {"volatile.uuid", false},
+        {"volatile.uuid.generation", false},
+        {"volatile.apply_template", false},
+        {"volatile.cloud-init.instance-id", false},
+    };
+    const char *next = keys_get(from, "volatile.idmap.next");
+    if (next != NULL && keys_get(to, "volatile.idmap.next") == NULL) {
+        return haw_fail(error, HAW_FAILED, "Volatile idmap keys can't be deleted by the user");
+    }
+    if (g_strcmp0(next, keys_get(to, "volatile.idmap.next")) != 0) {
+        return haw_fail(error, HAW_FAILED, "Volatile idmap keys can't be changed by the user");
+    }
+    for (size_t i = 0; i < G_N_ELEMENTS(keys); i++) {
+        const char *old = keys_get(from, keys[i].name), *new = keys_get(to, keys[i].name);
         if (old != NULL && new == NULL) {
-            return haw_fail(error, HAW_FAILED, "Volatile idmap keys can't be deleted by the user");
-        }
-        if (g_strcmp0(old, new) != 0) {
+            json_object_set_new(to, keys[i].name, json_string(old));
+        } else if (keys[i].fixed && g_strcmp0(old, new) != 0) {
             return haw_fail(error, HAW_FAILED, "Volatile idmap keys can't be changed by the user");
         }
     }
