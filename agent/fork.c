@@ -2,7 +2,7 @@
  * stop its threads: its check is off there, or it would turn a good exit status into a failure. */
 #include "agent/fork.h"
 
-#include "agent/inst/driver.h"
+#include "agent/inst/instdriver.h"
 #include "agent/inst/forkfile.h"
 #include "agent/inst/forkmount.h"
 #include "agent/inst/forkproxy.h"

@@ -10,7 +10,7 @@
 #include "agent/api/warning.h"
 #include "agent/inst/create.h"
 #include "agent/inst/discard.h"
-#include "agent/inst/driver.h"
+#include "agent/inst/instdriver.h"
 #include "agent/inst/lifecycle.h"
 #include "agent/inst/plug.h"
 #include "agent/inst/start.h"

@@ -4,7 +4,7 @@
  * Called by api/instances.c in an operation's fiber. */
 #include "agent/inst/backupfile.h"
 #include "agent/inst/create.h"
-#include "agent/inst/driver.h"
+#include "agent/inst/instdriver.h"
 #include "agent/inst/journal.h"
 #include "base/crash.h"
 #include "base/log.h"
@@ -44,7 +44,7 @@ insert_tx(DbTx *tx, void *data, GError **error)
 {
     GPtrArray *rows = data;
     for (guint i = 0; i < rows->len; i++) {
-        if (!instances_snapshot_insert(tx, rows->pdata[i], error)) {
+        if (!inst_rows_snapshot_insert(tx, rows->pdata[i], error)) {
             return false;
         }
     }
@@ -108,7 +108,7 @@ has_name(GPtrArray *rows, const char *name)
 static bool
 delete_tx(DbTx *tx, void *data, GError **error)
 {
-    return instances_snapshot_delete(tx, *(gint64 *) data, error);
+    return inst_rows_snapshot_delete(tx, *(gint64 *) data, error);
 }
 
 /* The target's snapshots that the source does not have. */

@@ -8,8 +8,8 @@
 #include "agent/image/image.h"
 #include "agent/inst/backupfile.h"
 #include "agent/inst/discard.h"
-#include "agent/inst/driver.h"
-#include "agent/inst/lxc_conf.h"
+#include "agent/inst/instdriver.h"
+#include "agent/inst/lxcconf.h"
 #include "agent/inst/plug.h"
 #include "base/clock.h"
 #include "base/crash.h"
@@ -30,7 +30,7 @@ check_config(const char *type, json_t *config, json_t *expanded, GError **error)
     return keys_check_all(keys_instance, config, error) &&
            keys_check_instance_type(config, type, error) &&
            keys_check_instance_rules(expanded, error) &&
-           (raw_lxc == NULL || lxc_conf_check_raw(raw_lxc, error)) &&
+           (raw_lxc == NULL || lxcconf_check_raw(raw_lxc, error)) &&
            (raw_idmap == NULL || idmap_add_raw(map, raw_idmap, error));
 }
 

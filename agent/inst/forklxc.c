@@ -6,7 +6,7 @@
  * Called by fork.c of hawserd for 'forkstart NAME LXCPATH CONF', 'forkexec NAME LXCPATH CONF' and
  * 'forkcgroup NAME LXCPATH CONF ITEM VALUE' (device rules of cgroup v2: inject.c),
  * see lxc.c for the descriptors that forkexec expects. */
-#include "agent/inst/driver.h"
+#include "agent/inst/instdriver.h"
 
 #include <errno.h>
 #include <fcntl.h>

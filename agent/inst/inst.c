@@ -349,7 +349,7 @@ static bool
 profiles_tx(DbTx *tx, void *data, GError **error)
 {
     GPtrArray **list = data;
-    *list = instances_load_profiles(tx, error);
+    *list = inst_rows_load_profiles(tx, error);
     return *list != NULL;
 }
 

@@ -212,7 +212,7 @@ fill(const char *path, void *data, GError **error)
 static bool
 insert_snapshot(DbTx *tx, void *data, GError **error)
 {
-    return instances_snapshot_insert(tx, data, error);
+    return inst_rows_snapshot_insert(tx, data, error);
 }
 
 static bool

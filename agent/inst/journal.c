@@ -20,13 +20,13 @@ static bool
 add_tx(DbTx *tx, void *data, GError **error)
 {
     struct note *note = data;
-    return instances_journal_add(tx, note->id, note->kind, note->project, note->undo, error);
+    return inst_rows_journal_add(tx, note->id, note->kind, note->project, note->undo, error);
 }
 
 static bool
 remove_tx(DbTx *tx, void *data, GError **error)
 {
-    return instances_journal_remove(tx, data, error);
+    return inst_rows_journal_remove(tx, data, error);
 }
 
 char *
@@ -56,7 +56,7 @@ static bool
 read_tx(DbTx *tx, void *data, GError **error)
 {
     json_t **list = data;
-    *list = instances_journal(tx, error);
+    *list = inst_rows_journal(tx, error);
     return *list != NULL;
 }
 

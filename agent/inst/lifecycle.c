@@ -2,12 +2,12 @@
  * E1  The end of the monitor process is the end of the container: only then is it cleaned up, once,
  *     by whoever holds the queue first: the stop that asked for it, or the exit fiber.
  * E2  A clean stop asks and waits without holding the queue, so that a forced stop can overtake it.
- * E3  A reboot from inside leaves run/NAME/reboot behind (lxc_conf.c): we start it again.
+ * E3  A reboot from inside leaves run/NAME/reboot behind (lxcconf.c): we start it again.
  * E4  While the whole server stops, the power state stays RUNNING: the next start brings it back.
  * Called by api/instances.c, adopt.c and snapshot.c; main loop, inside fibers. */
 #include "agent/inst/lifecycle.h"
 #include "agent/inst/discard.h"
-#include "agent/inst/driver.h"
+#include "agent/inst/instdriver.h"
 #include "agent/inst/limits.h"
 #include "agent/inst/start.h"
 #include "base/clock.h"

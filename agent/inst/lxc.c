@@ -4,7 +4,7 @@
  *     through its command socket, and see its end on a pidfd of the monitor.
  * X3  Signals go through the pidfd of init: never to a pid that may have become somebody else's.
  * Called by start.c and lifecycle.c, and by exec, console and files through inst.h. Main loop. */
-#include "agent/inst/driver.h"
+#include "agent/inst/instdriver.h"
 #include "agent/inst/idmap.h"
 #include "agent/inst/record.h"
 #include "base/fd.h"
@@ -31,7 +31,7 @@ struct InstExec {
 };
 
 static char *
-lxc_path(Inst *inst)
+container_path(Inst *inst)
 {
     return agent_path(inst->agent, "containers");
 }
@@ -65,9 +65,9 @@ log_reason(Inst *inst)
 }
 
 static bool
-lxc_driver_start(Inst *inst, const char *conf, pid_t *ret_pid, GError **error)
+driver_start(Inst *inst, const char *conf, pid_t *ret_pid, GError **error)
 {
-    g_autofree char *path = lxc_path(inst), *out = NULL;
+    g_autofree char *path = container_path(inst), *out = NULL;
     g_autoptr(GError) local = NULL;
     if (!proc_runv(&out, &local, inst->agent->exe, "forkstart", inst->object, path, conf, NULL)) {
         g_autofree char *reason = log_reason(inst);
@@ -108,13 +108,13 @@ send_signal(Inst *inst, int number, GError **error)
 }
 
 static bool
-lxc_driver_halt(Inst *inst, GError **error)
+driver_halt(Inst *inst, GError **error)
 {
     return send_signal(inst, halt_signal(inst), error);
 }
 
 static bool
-lxc_driver_kill(Inst *inst, GError **error)
+driver_kill(Inst *inst, GError **error)
 {
     if (!send_signal(inst, SIGKILL, error)) {
         return false;
@@ -127,7 +127,7 @@ lxc_driver_kill(Inst *inst, GError **error)
 }
 
 static bool
-lxc_driver_freeze(Inst *inst, bool frozen, GError **error)
+driver_freeze(Inst *inst, bool frozen, GError **error)
 {
     return cgroup_freeze(inst->cgroup, frozen, error);
 }
@@ -149,9 +149,9 @@ probe_run(void *data)
 }
 
 static pid_t
-lxc_driver_probe(Inst *inst)
+driver_probe(Inst *inst)
 {
-    struct probe probe = {g_strdup(inst->object), lxc_path(inst), 0};
+    struct probe probe = {g_strdup(inst->object), container_path(inst), 0};
     fiber_run(probe_run, &probe);
     g_free(probe.name);
     g_free(probe.path);
@@ -160,11 +160,11 @@ lxc_driver_probe(Inst *inst)
 
 const Driver driver_lxc = {
     .type = "container",
-    .start = lxc_driver_start,
-    .halt = lxc_driver_halt,
-    .kill = lxc_driver_kill,
-    .freeze = lxc_driver_freeze,
-    .probe = lxc_driver_probe,
+    .start = driver_start,
+    .halt = driver_halt,
+    .kill = driver_kill,
+    .freeze = driver_freeze,
+    .probe = driver_probe,
 };
 
 const Driver *
@@ -230,7 +230,7 @@ inst_exec_start(Inst *inst, const InstExecSpec *spec, GError **error)
     }
     haw_autofd int pid_in = pipe_fds[0];
     haw_autofd int pid_out = pipe_fds[1];
-    g_autofree char *path = lxc_path(inst), *conf = conf_path(inst);
+    g_autofree char *path = container_path(inst), *conf = conf_path(inst);
     const char *argv[] = {inst->agent->exe, "forkexec", inst->object, path, conf, NULL};
     int fds[] = {spec->fds[0], spec->fds[1], spec->fds[2], pid_out, fd_spec};
     pid_t helper = proc_spawn(argv, NULL, NULL, fds, G_N_ELEMENTS(fds), error);
@@ -321,7 +321,7 @@ inst_console_open(Inst *inst, int *ret_token, GError **error)
         haw_fail(error, HAW_CONFLICT, "Instance is not running");
         return -1;
     }
-    struct console job = {.name = g_strdup(inst->object), .path = lxc_path(inst)};
+    struct console job = {.name = g_strdup(inst->object), .path = container_path(inst)};
     fiber_run(console_open_run, &job);
     g_free(job.name);
     g_free(job.path);
@@ -356,7 +356,8 @@ console_log_run(void *data)
 static bool
 console_ring(Inst *inst, bool clear, char **ret_log, size_t *ret_size, GError **error)
 {
-    struct console job = {.name = g_strdup(inst->object), .path = lxc_path(inst), .clear = clear};
+    struct console job = {
+        .name = g_strdup(inst->object), .path = container_path(inst), .clear = clear};
     fiber_run(console_log_run, &job);
     g_free(job.name);
     g_free(job.path);

@@ -204,11 +204,11 @@ static bool
 load_tx(DbTx *tx, void *data, GError **error)
 {
     struct load *load = data;
-    load->instances = instances_load(tx, error);
+    load->instances = inst_rows_load(tx, error);
     if (load->instances == NULL) {
         return false;
     }
-    load->profiles = instances_load_profiles(tx, error);
+    load->profiles = inst_rows_load_profiles(tx, error);
     return load->profiles != NULL;
 }
 
@@ -292,7 +292,7 @@ static bool
 create_tx(DbTx *tx, void *data, GError **error)
 {
     struct change *change = data;
-    return instances_insert(tx, change->row, change->profile_project, error);
+    return inst_rows_insert(tx, change->row, change->profile_project, error);
 }
 
 Inst *
@@ -322,7 +322,7 @@ static bool
 update_tx(DbTx *tx, void *data, GError **error)
 {
     struct change *change = data;
-    return instances_update(tx, change->update, change->profile_project, error);
+    return inst_rows_update(tx, change->update, change->profile_project, error);
 }
 
 bool
@@ -367,9 +367,9 @@ config_tx(DbTx *tx, void *data, GError **error)
 {
     struct change *change = data;
     if (change->used_at != 0) {
-        return instances_set_used(tx, change->id, change->config, change->used_at, error);
+        return inst_rows_set_used(tx, change->id, change->config, change->used_at, error);
     }
-    return instances_set_config(tx, change->id, change->config, error);
+    return inst_rows_set_config(tx, change->id, change->config, error);
 }
 
 bool
@@ -406,7 +406,7 @@ static bool
 rename_tx(DbTx *tx, void *data, GError **error)
 {
     struct change *change = data;
-    return instances_rename(tx, change->id, change->name, error);
+    return inst_rows_rename(tx, change->id, change->name, error);
 }
 
 bool
@@ -432,7 +432,7 @@ static bool
 delete_tx(DbTx *tx, void *data, GError **error)
 {
     struct change *change = data;
-    return instances_delete(tx, change->id, error);
+    return inst_rows_delete(tx, change->id, error);
 }
 
 bool
@@ -459,7 +459,7 @@ static bool
 snapshots_tx(DbTx *tx, void *data, GError **error)
 {
     struct snapshots *query = data;
-    query->list = instances_snapshots(tx, query->id, error);
+    query->list = inst_rows_snapshots(tx, query->id, error);
     return query->list != NULL;
 }
 

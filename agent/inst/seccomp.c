@@ -2,7 +2,7 @@
  * S1  raw.seccomp is taken as it is; an allow list denies what it does not name.
  * S2  The default list denies what can hurt the host from a user namespace, as LXD's does.
  * Called by start.c. */
-#include "agent/inst/lxc_conf.h"
+#include "agent/inst/lxcconf.h"
 #include "proto/keys.h"
 
 #include <string.h>
@@ -67,7 +67,7 @@ either_bool(json_t *config, const char *name, const char *old, bool fallback)
 }
 
 char *
-lxc_conf_seccomp(json_t *config, const char *architecture)
+lxcconf_seccomp(json_t *config, const char *architecture)
 {
     const char *raw = keys_get(config, "raw.seccomp");
     if (raw != NULL) { /* S1 */

@@ -210,7 +210,7 @@ static bool
 counts_tx(DbTx *tx, void *data, GError **error)
 {
     GHashTable **counts = data;
-    *counts = instances_snapshot_counts(tx, error);
+    *counts = inst_rows_snapshot_counts(tx, error);
     return *counts != NULL;
 }
 

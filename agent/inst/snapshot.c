@@ -11,7 +11,7 @@
 #include "agent/inst/backupfile.h"
 #include "agent/inst/instbackup.h"
 #include "agent/inst/change.h"
-#include "agent/inst/driver.h"
+#include "agent/inst/instdriver.h"
 #include "agent/inst/journal.h"
 #include "agent/inst/lifecycle.h"
 #include "agent/inst/template.h"
@@ -36,28 +36,28 @@ static bool
 insert_tx(DbTx *tx, void *data, GError **error)
 {
     struct change *change = data;
-    return instances_snapshot_insert(tx, change->row, error);
+    return inst_rows_snapshot_insert(tx, change->row, error);
 }
 
 static bool
 expires_tx(DbTx *tx, void *data, GError **error)
 {
     struct change *change = data;
-    return instances_snapshot_expires(tx, change->id, change->expires_at, error);
+    return inst_rows_snapshot_expires(tx, change->id, change->expires_at, error);
 }
 
 static bool
 rename_tx(DbTx *tx, void *data, GError **error)
 {
     struct change *change = data;
-    return instances_snapshot_rename(tx, change->id, change->name, error);
+    return inst_rows_snapshot_rename(tx, change->id, change->name, error);
 }
 
 static bool
 delete_tx(DbTx *tx, void *data, GError **error)
 {
     struct change *change = data;
-    return instances_snapshot_delete(tx, change->id, error);
+    return inst_rows_snapshot_delete(tx, change->id, error);
 }
 
 static bool
@@ -434,7 +434,7 @@ static bool
 expired_tx(DbTx *tx, void *data, GError **error)
 {
     GPtrArray **list = data;
-    *list = instances_snapshots_expired(tx, clock_real_us(), error);
+    *list = inst_rows_snapshots_expired(tx, clock_real_us(), error);
     return *list != NULL;
 }
 

@@ -5,13 +5,13 @@
  *     crash before that leaves a stopped instance, a crash behind it one that is started again.
  * T3  Ids on disk change before the key that says so; shifting can be repeated (idmap.c, M3).
  * T4  start_undo() takes back any prefix of the steps.
- * Called by lifecycle.c; main loop. The configuration's text is lxc_conf.c's. */
+ * Called by lifecycle.c; main loop. The configuration's text is lxcconf.c's. */
 #include "agent/inst/start.h"
-#include "agent/inst/driver.h"
+#include "agent/inst/instdriver.h"
 #include "agent/inst/idmap.h"
 #include "agent/inst/lifecycle.h"
 #include "agent/inst/limits.h"
-#include "agent/inst/lxc_conf.h"
+#include "agent/inst/lxcconf.h"
 #include "agent/inst/plug.h"
 #include "agent/inst/template.h"
 #include "base/clock.h"
@@ -213,7 +213,7 @@ write_plain(const char *path, const char *text, GError **error)
 static bool
 write_seccomp(struct start *s, GError **error)
 {
-    g_autofree char *text = lxc_conf_seccomp(s->inst->expanded_config, s->inst->architecture);
+    g_autofree char *text = lxcconf_seccomp(s->inst->expanded_config, s->inst->architecture);
     if (text == NULL) {
         return true;
     }
@@ -244,9 +244,9 @@ write_conf(struct start *s, GError **error)
         .config = inst->expanded_config,
         .map = s->map,
         .items = s->items,
-        .host = lxc_conf_host(),
+        .host = lxcconf_host(),
     };
-    g_autofree char *text = lxc_conf_text(&conf, error);
+    g_autofree char *text = lxcconf_text(&conf, error);
     return text != NULL && write_plain(s->conf_path, text, error);
 }
 

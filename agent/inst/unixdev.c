@@ -103,7 +103,7 @@ unixdev_add(Agent *agent, const Device *device, const UnixdevNode *node, json_t 
     return true;
 }
 
-/* What every container may use (lxc_conf.c's list), and what another node of the instance still
+/* What every container may use (lxcconf.c's list), and what another node of the instance still
  * stands for, stays allowed. */
 static bool
 still_needed(Agent *agent, const Device *device, const struct stat *gone)

@@ -102,7 +102,7 @@ load_profile_names(DbTx *tx, GHashTable *by_id, GError **error)
 }
 
 GPtrArray *
-instances_load(DbTx *tx, GError **error)
+inst_rows_load(DbTx *tx, GError **error)
 {
     g_autoptr(GPtrArray) list = g_ptr_array_new_with_free_func((GDestroyNotify) inst_row_free);
     g_autoptr(GHashTable) by_id = g_hash_table_new(g_int64_hash, g_int64_equal);
@@ -126,7 +126,7 @@ instances_load(DbTx *tx, GError **error)
 }
 
 GPtrArray *
-instances_load_profiles(DbTx *tx, GError **error)
+inst_rows_load_profiles(DbTx *tx, GError **error)
 {
     g_autoptr(GPtrArray) list = g_ptr_array_new_with_free_func((GDestroyNotify) profile_row_free);
     g_autoptr(DbRows) rows =
@@ -174,7 +174,7 @@ insert_profiles(DbTx *tx, gint64 id, json_t *profiles, const char *project, GErr
 }
 
 bool
-instances_insert(DbTx *tx, InstRow *row, const char *profile_project, GError **error)
+inst_rows_insert(DbTx *tx, InstRow *row, const char *profile_project, GError **error)
 {
     g_autoptr(GError) local = NULL;
     if (!db_exec(tx, &local,
@@ -198,7 +198,7 @@ instances_insert(DbTx *tx, InstRow *row, const char *profile_project, GError **e
 }
 
 bool
-instances_update(DbTx *tx, const InstRow *row, const char *profile_project, GError **error)
+inst_rows_update(DbTx *tx, const InstRow *row, const char *profile_project, GError **error)
 {
     return db_exec(tx, error,
                    "UPDATE instances SET architecture = ?, description = ?, ephemeral = ?,"
@@ -211,26 +211,26 @@ instances_update(DbTx *tx, const InstRow *row, const char *profile_project, GErr
 }
 
 bool
-instances_set_config(DbTx *tx, gint64 id, json_t *config, GError **error)
+inst_rows_set_config(DbTx *tx, gint64 id, json_t *config, GError **error)
 {
     return db_exec(tx, error, "UPDATE instances SET config = ? WHERE id = ?", "ji", config, id);
 }
 
 bool
-instances_set_used(DbTx *tx, gint64 id, json_t *config, gint64 used_at, GError **error)
+inst_rows_set_used(DbTx *tx, gint64 id, json_t *config, gint64 used_at, GError **error)
 {
     return db_exec(tx, error, "UPDATE instances SET config = ?, last_used_at = ? WHERE id = ?",
                    "jii", config, used_at, id);
 }
 
 bool
-instances_rename(DbTx *tx, gint64 id, const char *name, GError **error)
+inst_rows_rename(DbTx *tx, gint64 id, const char *name, GError **error)
 {
     return db_exec(tx, error, "UPDATE instances SET name = ? WHERE id = ?", "si", name, id);
 }
 
 bool
-instances_delete(DbTx *tx, gint64 id, GError **error)
+inst_rows_delete(DbTx *tx, gint64 id, GError **error)
 {
     return db_exec(tx, error, "DELETE FROM instances WHERE id = ?", "i", id);
 }
@@ -266,7 +266,7 @@ read_snapshots(DbRows *rows, GError **error)
 }
 
 GPtrArray *
-instances_snapshots(DbTx *tx, gint64 instance_id, GError **error)
+inst_rows_snapshots(DbTx *tx, gint64 instance_id, GError **error)
 {
     g_autoptr(DbRows) rows = db_query(tx, error,
                                       "SELECT " SNAP_COLUMNS " FROM instance_snapshots"
@@ -276,7 +276,7 @@ instances_snapshots(DbTx *tx, gint64 instance_id, GError **error)
 }
 
 GPtrArray *
-instances_snapshots_expired(DbTx *tx, gint64 now, GError **error)
+inst_rows_snapshots_expired(DbTx *tx, gint64 now, GError **error)
 {
     g_autoptr(DbRows) rows = db_query(tx, error,
                                       "SELECT " SNAP_COLUMNS " FROM instance_snapshots"
@@ -286,7 +286,7 @@ instances_snapshots_expired(DbTx *tx, gint64 now, GError **error)
 }
 
 bool
-instances_snapshot_insert(DbTx *tx, SnapRow *row, GError **error)
+inst_rows_snapshot_insert(DbTx *tx, SnapRow *row, GError **error)
 {
     if (!db_exec(tx, error,
                  "INSERT INTO instance_snapshots (instance_id, name, description, architecture,"
@@ -302,27 +302,27 @@ instances_snapshot_insert(DbTx *tx, SnapRow *row, GError **error)
 }
 
 bool
-instances_snapshot_rename(DbTx *tx, gint64 id, const char *name, GError **error)
+inst_rows_snapshot_rename(DbTx *tx, gint64 id, const char *name, GError **error)
 {
     return db_exec(tx, error, "UPDATE instance_snapshots SET name = ? WHERE id = ?", "si", name,
                    id);
 }
 
 bool
-instances_snapshot_expires(DbTx *tx, gint64 id, gint64 expires_at, GError **error)
+inst_rows_snapshot_expires(DbTx *tx, gint64 id, gint64 expires_at, GError **error)
 {
     return db_exec(tx, error, "UPDATE instance_snapshots SET expires_at = ? WHERE id = ?", "ii",
                    expires_at, id);
 }
 
 bool
-instances_snapshot_delete(DbTx *tx, gint64 id, GError **error)
+inst_rows_snapshot_delete(DbTx *tx, gint64 id, GError **error)
 {
     return db_exec(tx, error, "DELETE FROM instance_snapshots WHERE id = ?", "i", id);
 }
 
 GHashTable *
-instances_snapshot_counts(DbTx *tx, GError **error)
+inst_rows_snapshot_counts(DbTx *tx, GError **error)
 {
     g_autoptr(GHashTable) counts = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
     g_autoptr(DbRows) rows = db_query(
@@ -342,7 +342,7 @@ instances_snapshot_counts(DbTx *tx, GError **error)
 }
 
 bool
-instances_journal_add(DbTx *tx, const char *id, const char *kind, const char *project, json_t *undo,
+inst_rows_journal_add(DbTx *tx, const char *id, const char *kind, const char *project, json_t *undo,
                       GError **error)
 {
     return db_exec(tx, error,
@@ -352,13 +352,13 @@ instances_journal_add(DbTx *tx, const char *id, const char *kind, const char *pr
 }
 
 bool
-instances_journal_remove(DbTx *tx, const char *id, GError **error)
+inst_rows_journal_remove(DbTx *tx, const char *id, GError **error)
 {
     return db_exec(tx, error, "DELETE FROM operations WHERE id = ?", "s", id);
 }
 
 json_t *
-instances_journal(DbTx *tx, GError **error)
+inst_rows_journal(DbTx *tx, GError **error)
 {
     g_autoptr(DbRows) rows = db_query(
         tx, error, "SELECT id, kind, undo FROM operations WHERE kind LIKE 'instance-%'", "");

@@ -34,34 +34,34 @@ void profile_row_free(ProfileRow *row);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(ProfileRow, profile_row_free)
 
 /* All of them, sorted by project and name; elements are InstRow, ProfileRow. */
-GPtrArray *instances_load(DbTx *tx, GError **error);
-GPtrArray *instances_load_profiles(DbTx *tx, GError **error);
+GPtrArray *inst_rows_load(DbTx *tx, GError **error);
+GPtrArray *inst_rows_load_profiles(DbTx *tx, GError **error);
 
 /* Fills row->id. 'profile_project' is where the names of row->profiles live. EXISTS when the name is
  * taken, NOT_FOUND "Requested profile "p" doesn't exist". */
-bool instances_insert(DbTx *tx, InstRow *row, const char *profile_project, GError **error);
+bool inst_rows_insert(DbTx *tx, InstRow *row, const char *profile_project, GError **error);
 /* Everything but id, project, type and times. */
-bool instances_update(DbTx *tx, const InstRow *row, const char *profile_project, GError **error);
-bool instances_set_config(DbTx *tx, gint64 id, json_t *config, GError **error);
+bool inst_rows_update(DbTx *tx, const InstRow *row, const char *profile_project, GError **error);
+bool inst_rows_set_config(DbTx *tx, gint64 id, json_t *config, GError **error);
 /* The same, and last_used_at. */
-bool instances_set_used(DbTx *tx, gint64 id, json_t *config, gint64 used_at, GError **error);
-bool instances_rename(DbTx *tx, gint64 id, const char *name, GError **error);
-bool instances_delete(DbTx *tx, gint64 id, GError **error);
+bool inst_rows_set_used(DbTx *tx, gint64 id, json_t *config, gint64 used_at, GError **error);
+bool inst_rows_rename(DbTx *tx, gint64 id, const char *name, GError **error);
+bool inst_rows_delete(DbTx *tx, gint64 id, GError **error);
 
 /* Snapshots of an instance in order of creation; elements are SnapRow. */
-GPtrArray *instances_snapshots(DbTx *tx, gint64 instance_id, GError **error);
+GPtrArray *inst_rows_snapshots(DbTx *tx, gint64 instance_id, GError **error);
 /* Those of every instance that expire at or before 'now', 0 < expires_at. */
-GPtrArray *instances_snapshots_expired(DbTx *tx, gint64 now, GError **error);
-bool instances_snapshot_insert(DbTx *tx, SnapRow *row, GError **error);
-bool instances_snapshot_rename(DbTx *tx, gint64 id, const char *name, GError **error);
-bool instances_snapshot_expires(DbTx *tx, gint64 id, gint64 expires_at, GError **error);
-bool instances_snapshot_delete(DbTx *tx, gint64 id, GError **error);
+GPtrArray *inst_rows_snapshots_expired(DbTx *tx, gint64 now, GError **error);
+bool inst_rows_snapshot_insert(DbTx *tx, SnapRow *row, GError **error);
+bool inst_rows_snapshot_rename(DbTx *tx, gint64 id, const char *name, GError **error);
+bool inst_rows_snapshot_expires(DbTx *tx, gint64 id, gint64 expires_at, GError **error);
+bool inst_rows_snapshot_delete(DbTx *tx, gint64 id, GError **error);
 /* instance id → number of snapshots (gint64 keys), for lists. */
-GHashTable *instances_snapshot_counts(DbTx *tx, GError **error);
+GHashTable *inst_rows_snapshot_counts(DbTx *tx, GError **error);
 
 /* A step that a crash must not leave half done: a row of 'operations' until it is. */
-bool instances_journal_add(DbTx *tx, const char *id, const char *kind, const char *project,
+bool inst_rows_journal_add(DbTx *tx, const char *id, const char *kind, const char *project,
                            json_t *undo, GError **error);
-bool instances_journal_remove(DbTx *tx, const char *id, GError **error);
+bool inst_rows_journal_remove(DbTx *tx, const char *id, GError **error);
 /* [{"id","kind","undo"}…] of kinds that start with "instance-"; a new reference. */
-json_t *instances_journal(DbTx *tx, GError **error);
+json_t *inst_rows_journal(DbTx *tx, GError **error);

@@ -1,8 +1,8 @@
-/* inst/lxc_conf.c, inst/seccomp.c, inst/limits.c: the text that liblxc gets, held against golden files;
+/* inst/lxcconf.c, inst/seccomp.c, inst/limits.c: the text that liblxc gets, held against golden files;
  * HAWSER_GOLDEN_WRITE=1 rewrites them, and a person reads the diff. */
 #include "agent/inst/cgroup.h"
 #include "agent/inst/limits.h"
-#include "agent/inst/lxc_conf.h"
+#include "agent/inst/lxcconf.h"
 
 #include <string.h>
 
@@ -100,7 +100,7 @@ generate(const struct golden *golden, GError **error)
                     .map = map,
                     .items = items,
                     .host = golden->host};
-    char *text = lxc_conf_text(&conf, error);
+    char *text = lxcconf_text(&conf, error);
     json_decref(config);
     json_decref(items);
     return text;
@@ -114,7 +114,7 @@ configuration_is_as_the_golden_file_says(const void *data)
     g_autofree char *text = generate(golden, &error), *want = NULL;
     g_assert_no_error(error);
     g_autofree char *path =
-        g_strdup_printf("%s/lxc_conf/%s.conf", g_getenv("HAWSER_GOLDEN"), golden->name);
+        g_strdup_printf("%s/lxcconf/%s.conf", g_getenv("HAWSER_GOLDEN"), golden->name);
     if (g_getenv("HAWSER_GOLDEN_WRITE") != NULL) {
         g_assert_true(g_file_set_contents(path, text, -1, NULL));
     }
@@ -156,7 +156,7 @@ raw_lxc_may_not_touch_what_is_ours(void)
     };
     for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
         g_autoptr(GError) error = NULL;
-        g_assert_cmpint(lxc_conf_check_raw(cases[i].text, &error), ==, cases[i].ok); /* F2 */
+        g_assert_cmpint(lxcconf_check_raw(cases[i].text, &error), ==, cases[i].ok); /* F2 */
     }
 }
 
@@ -164,7 +164,7 @@ static char *
 profile_of(const char *text)
 {
     json_t *config = json_loads(text, 0, NULL);
-    char *profile = lxc_conf_seccomp(config, "x86_64");
+    char *profile = lxcconf_seccomp(config, "x86_64");
     json_decref(config);
     return profile;
 }
@@ -221,14 +221,14 @@ main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     for (size_t i = 0; i < G_N_ELEMENTS(goldens); i++) {
-        g_autofree char *path = g_strdup_printf("/lxc_conf/golden/%s", goldens[i].name);
+        g_autofree char *path = g_strdup_printf("/lxcconf/golden/%s", goldens[i].name);
         g_test_add_data_func(path, &goldens[i], configuration_is_as_the_golden_file_says);
     }
-    g_test_add_func("/lxc_conf/a-value-cannot-bring-a-line-of-its-own",
+    g_test_add_func("/lxcconf/a-value-cannot-bring-a-line-of-its-own",
                     a_value_cannot_bring_a_line_of_its_own);
-    g_test_add_func("/lxc_conf/raw-lxc-may-not-touch-what-is-ours",
+    g_test_add_func("/lxcconf/raw-lxc-may-not-touch-what-is-ours",
                     raw_lxc_may_not_touch_what_is_ours);
-    g_test_add_func("/lxc_conf/seccomp-profiles-follow-the-keys", seccomp_profiles_follow_the_keys);
+    g_test_add_func("/lxcconf/seccomp-profiles-follow-the-keys", seccomp_profiles_follow_the_keys);
     g_test_add_func("/limits/cpu-counts-go-to-the-least-used-cpus",
                     cpu_counts_go_to_the_least_used_cpus);
     g_test_add_func("/limits/memory-is-a-size-or-a-share-of-the-host",

@@ -2,8 +2,8 @@
  * is written, then what keys, devices and limits add, raw.lxc last so that it has the last word.
  * F1  No value can smuggle in a line: a newline in one is refused.
  * F2  raw.lxc may not touch what the daemon lives by (log, ephemeral, prlimit, most of the network).
- * Called by start.c; golden files in tests/golden/lxc_conf. */
-#include "agent/inst/lxc_conf.h"
+ * Called by start.c; golden files in tests/golden/lxcconf. */
+#include "agent/inst/lxcconf.h"
 #include "agent/inst/cgroup.h"
 #include "base/fd.h"
 #include "proto/grammar.h"
@@ -102,7 +102,7 @@ host_has(const char *path)
 }
 
 LxcConfHost
-lxc_conf_host(void)
+lxcconf_host(void)
 {
     static LxcConfHost host;
     static gsize once;
@@ -254,7 +254,7 @@ add_apparmor(GString *out, const LxcConf *conf, GError **error)
 }
 
 static const char *
-lxc_arch(const char *architecture)
+arch_of(const char *architecture)
 {
     for (size_t i = 0; i < G_N_ELEMENTS(architectures); i++) {
         if (g_strcmp0(architectures[i].lxd, architecture) == 0) {
@@ -281,7 +281,7 @@ add_own(GString *out, const LxcConf *conf, GError **error)
             : NULL;
     bool ok =
         add(out, "lxc.log.file", log, error) && add(out, "lxc.console.logfile", console, error) &&
-        add(out, "lxc.arch", lxc_arch(conf->architecture), error) &&
+        add(out, "lxc.arch", arch_of(conf->architecture), error) &&
         add(out, "lxc.uts.name", conf->hostname, error) &&
         add(out, "lxc.hook.post-stop", hook, error) && add(out, "lxc.rootfs.path", rootfs, error);
     if (ok && conf->rootfs_idmapped) {
@@ -294,7 +294,7 @@ add_own(GString *out, const LxcConf *conf, GError **error)
 }
 
 char *
-lxc_conf_text(const LxcConf *conf, GError **error)
+lxcconf_text(const LxcConf *conf, GError **error)
 {
     g_autoptr(GString) out = g_string_new(NULL);
     if (!add_own(out, conf, error) || !add_fixed(out, conditions(conf), conf->host.has, error) ||
@@ -318,7 +318,7 @@ lxc_conf_text(const LxcConf *conf, GError **error)
     }
     const char *raw = keys_get(conf->config, "raw.lxc");
     if (raw != NULL) {
-        if (!lxc_conf_check_raw(raw, error)) {
+        if (!lxcconf_check_raw(raw, error)) {
             return NULL;
         }
         g_string_append_printf(out, "%s\n", raw);
@@ -343,7 +343,7 @@ net_key_allowed(const char *key)
 }
 
 bool
-lxc_conf_check_raw(const char *raw, GError **error)
+lxcconf_check_raw(const char *raw, GError **error)
 {
     g_auto(GStrv) lines = g_strsplit(raw, "\n", -1);
     for (char **line = lines; *line != NULL; line++) {

@@ -1,4 +1,4 @@
-/* driver.h: what starts and stops a kind of instance. lxc.c is one; qemu comes beside it.
+/* instdriver.h: what starts and stops a kind of instance. lxc.c is one; qemu comes beside it.
  * Threads: main loop, inside fibers. */
 #pragma once
 #include "agent/inst/inst.h"

@@ -1,10 +1,10 @@
-/* lxc_conf.h: the text of a container's liblxc configuration. A pure function of what it is given.
+/* lxcconf.h: the text of a container's liblxc configuration. A pure function of what it is given.
  * Threads: any. */
 #pragma once
 #include "agent/inst/idmap.h"
 #include <jansson.h>
 
-/* What the host can do; found once by lxc_conf_host(). */
+/* What the host can do; found once by lxcconf_host(). */
 typedef struct {
     bool unified;    /* cgroup v2 only */
     bool apparmor;   /* the LSM is active */
@@ -15,7 +15,7 @@ typedef struct {
     bool lxcfs;                    /* its hook and its filesystem are there */
     bool (*has)(const char *path); /* whether a source of a mount is on this host */
 } LxcConfHost;
-LxcConfHost lxc_conf_host(void);
+LxcConfHost lxcconf_host(void);
 
 typedef struct {
     const char *name; /* of the container for liblxc */
@@ -32,9 +32,9 @@ typedef struct {
     LxcConfHost host;
 } LxcConf;
 /* Caller frees. INVALID when raw.lxc has a forbidden or broken line. */
-char *lxc_conf_text(const LxcConf *conf, GError **error);
+char *lxcconf_text(const LxcConf *conf, GError **error);
 
 /* raw.lxc: LXD's forbidden keys, and lines that are no "key = value". */
-bool lxc_conf_check_raw(const char *raw, GError **error);
+bool lxcconf_check_raw(const char *raw, GError **error);
 /* The seccomp profile that the keys ask for; NULL (without error) for none. Caller frees. */
-char *lxc_conf_seccomp(json_t *config, const char *architecture);
+char *lxcconf_seccomp(json_t *config, const char *architecture);
