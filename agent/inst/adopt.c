@@ -3,8 +3,8 @@
  *     socket says which init it has.
  * A2  What a crash left of one that does not run is undone with start_undo(), which is the same as
  *     after a stop.
- * A3  Instances whose creation did not end (volatile.apply_template "unfinished" mark in their row)
- *     are deleted with what there is of their volume.
+ * A3  Instances whose creation or deletion did not end (CREATE_UNFINISHED in their row) are deleted
+ *     with what there is of their volume.
  * A4  Then, in the background: autostart by priority, highest first, each after the one before.
  * Called by inst.c; main loop, inside fibers. */
 #include "agent/api/warning.h"

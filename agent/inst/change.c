@@ -49,6 +49,8 @@ check_volatile(json_t *from, json_t *to, GError **error)
         const char *old = keys_get(from, keys[i].name), *new = keys_get(to, keys[i].name);
         if (old != NULL && new == NULL) {
             json_object_set_new(to, keys[i].name, json_string(old));
+        } else if (keys[i].fixed && old == NULL) {
+            json_object_del(to, keys[i].name);
         } else if (keys[i].fixed && g_strcmp0(old, new) != 0) {
             return haw_fail(error, HAW_FAILED, "Volatile idmap keys can't be changed by the user");
         }
