@@ -45,6 +45,14 @@ check_volatile(json_t *from, json_t *to, GError **error)
     if (g_strcmp0(next, keys_get(to, "volatile.idmap.next")) != 0) {
         return haw_fail(error, HAW_FAILED, "Volatile idmap keys can't be changed by the user");
     }
+    /* The refresh of a copy sends the addresses of the source. */
+    const char *key;
+    json_t *value;
+    json_object_foreach (from, key, value) {
+        if (g_str_has_prefix(key, "volatile.") && g_str_has_suffix(key, ".hwaddr")) {
+            json_object_set(to, key, value);
+        }
+    }
     for (size_t i = 0; i < G_N_ELEMENTS(keys); i++) {
         const char *old = keys_get(from, keys[i].name), *new = keys_get(to, keys[i].name);
         if (old != NULL && new == NULL) {
