@@ -119,6 +119,7 @@ const char *const info_extensions[] = {
     "instance_bulk_state_change",
     "instance_all_projects",
     "instance_get_full",
+    "instance_allow_inconsistent_copy", /* a running source is frozen, what vanishes is skipped */
     "instance_file_head",
     "linux_sysctl",
     "cloud_init",
