@@ -123,7 +123,7 @@ for area in $areas; do
             daemon_start
             must before "$area"
             daemon_kill
-            DAEMON_ENV="HAWSER_CRASH=$area:$n" daemon_start
+            DAEMON_ENV="HAWSER_CRASH=$area:$n" DAEMON_MAY_DIE=1 daemon_start
             quiet operation "$area"
             if kill -0 "${e2e_pid[main]}" 2>/dev/null && [ "$(api_code GET /1.0 2>/dev/null)" = 200 ]; then
                 result=$e2e_status
