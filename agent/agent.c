@@ -285,6 +285,10 @@ agent_settle(Agent *agent)
             g_usleep(1000);
         }
     }
+    if (fiber_count() > 0) {
+        g_autofree char *names = fiber_names();
+        haw_debug("agent.unsettled", KS("fibers", names));
+    }
     return fiber_count() == 0 && server_busy(agent->server) == 0;
 }
 

@@ -39,7 +39,7 @@ struct Fiber {
 
 static ucontext_t loop_context;
 static Fiber *running;
-static guint live_count;
+static GQueue live = G_QUEUE_INIT; /* Fibers that have not ended */
 static GPtrArray *stack_pool;
 #ifdef __SANITIZE_ADDRESS__
 static const void *loop_stack;
@@ -122,8 +122,8 @@ fiber_resume(gpointer data)
             g_source_remove(fiber->source);
         }
         stack_give(fiber->stack);
+        g_queue_remove(&live, fiber);
         g_free(fiber);
-        live_count--;
     }
     return G_SOURCE_REMOVE;
 }
@@ -140,7 +140,7 @@ fiber_start(const char *name, FiberFn fn, void *data)
     fiber->context.uc_stack.ss_sp = fiber->stack + FIBER_GUARD_BYTES;
     fiber->context.uc_stack.ss_size = FIBER_STACK_BYTES;
     makecontext(&fiber->context, fiber_entry, 0);
-    live_count++;
+    g_queue_push_tail(&live, fiber);
     fiber_wake(fiber);
 }
 
@@ -153,7 +153,18 @@ fiber_self(void)
 guint
 fiber_count(void)
 {
-    return live_count;
+    return live.length;
+}
+
+char *
+fiber_names(void)
+{
+    GString *names = g_string_new(NULL);
+    for (GList *at = live.head; at != NULL; at = at->next) {
+        const Fiber *fiber = at->data;
+        g_string_append_printf(names, "%s%s", names->len > 0 ? ", " : "", fiber->name);
+    }
+    return g_string_free(names, FALSE);
 }
 
 void

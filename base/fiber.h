@@ -18,6 +18,8 @@ void fiber_start(const char *name, FiberFn fn, void *data);
 Fiber *fiber_self(void);
 /* Number of fibers that have not ended. */
 guint fiber_count(void);
+/* Their names, "a, b", for logs; caller frees. */
+char *fiber_names(void);
 
 /* The two primitives beneath all waiting. A wake before the suspend is not lost; wakes do not add
  * up. fiber_suspend() may return spuriously, so callers loop on their condition. Yields. */

@@ -292,6 +292,14 @@ dnsmasq_new(pid_t pid, int *pidfd, guint64 started, char **argv /* stolen */)
 }
 
 void
+dnsmasq_unwatch(Dnsmasq *dnsmasq)
+{
+    if (dnsmasq != NULL) {
+        g_cancellable_cancel(dnsmasq->stop);
+    }
+}
+
+void
 dnsmasq_free(Dnsmasq *dnsmasq)
 {
     if (dnsmasq != NULL) {

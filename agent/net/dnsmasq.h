@@ -26,6 +26,8 @@ void dnsmasq_down(Network *net);
 void dnsmasq_end_stray(const char *dir);
 /* Stops watching, leaves it running (the agent ends). */
 void dnsmasq_free(Dnsmasq *dnsmasq);
+/* Nobody restarts it any more (may be NULL); it goes on. */
+void dnsmasq_unwatch(Dnsmasq *dnsmasq);
 
 /* The file of a NIC in dnsmasq.hosts/; label: "[project_]instance.device". Addresses may be NULL. The
  * server learns of a change at once. Yields. */

@@ -39,6 +39,7 @@ struct NetTable {
     GHashTable *by_name;  /* "project/name" → Network, referenced */
     GHashTable *kept;     /* label of a NIC → descriptor of a network namespace + 1, owned */
     GCancellable *ending; /* owned */
+    gulong on_stopping;   /* of the agent's cancellable */
 };
 
 /* ---- objects ---- */
@@ -420,6 +421,20 @@ retry_run(void *data)
     }
 }
 
+/* The agent ends and the networks live on: only who watches them goes. */
+static void
+on_stopping(GCancellable *stopping, gpointer data)
+{
+    NetTable *table = data;
+    GHashTableIter iter;
+    gpointer net;
+    g_cancellable_cancel(table->ending);
+    g_hash_table_iter_init(&iter, table->by_name);
+    while (g_hash_table_iter_next(&iter, NULL, &net)) {
+        dnsmasq_unwatch(((Network *) net)->dnsmasq);
+    }
+}
+
 NetTable *
 net_table_new(Agent *agent)
 {
@@ -429,6 +444,8 @@ net_table_new(Agent *agent)
                                            (GDestroyNotify) (void (*)(void)) netobj_unref);
     table->kept = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, close_kept);
     table->ending = g_cancellable_new();
+    table->on_stopping =
+        g_cancellable_connect(agent->stopping, G_CALLBACK(on_stopping), table, NULL);
     return table;
 }
 
@@ -436,6 +453,7 @@ void
 net_table_free(NetTable *table)
 {
     if (table != NULL) {
+        g_cancellable_disconnect(table->agent->stopping, table->on_stopping);
         g_cancellable_cancel(table->ending);
         GHashTableIter iter;
         gpointer net;
