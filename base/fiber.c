@@ -1,5 +1,5 @@
 /* Fibers: stackful coroutines over ucontext, driven by the main loop.
- * F1  A fiber runs only when the loop dispatches its idle source; at most one runs at a time.
+ * F1  A fiber runs only from the loop's stack (its idle source, or its start); at most one at a time.
  * F2  fiber_wake() never switches stacks: it queues the source. A wake that comes first is kept.
  * F3  A fiber that ended is freed on the loop's stack, never on its own.
  * F4  Stacks are mapped with a guard page below and pooled: an overflow is a fault, not corruption.
@@ -128,8 +128,8 @@ fiber_resume(gpointer data)
     return G_SOURCE_REMOVE;
 }
 
-void
-fiber_start(const char *name, FiberFn fn, void *data)
+static Fiber *
+fiber_new(const char *name, FiberFn fn, void *data)
 {
     Fiber *fiber = g_new0(Fiber, 1);
     fiber->name = name;
@@ -141,7 +141,19 @@ fiber_start(const char *name, FiberFn fn, void *data)
     fiber->context.uc_stack.ss_size = FIBER_STACK_BYTES;
     makecontext(&fiber->context, fiber_entry, 0);
     g_queue_push_tail(&live, fiber);
-    fiber_wake(fiber);
+    return fiber;
+}
+
+void
+fiber_start(const char *name, FiberFn fn, void *data)
+{
+    fiber_wake(fiber_new(name, fn, data));
+}
+
+void
+fiber_start_now(const char *name, FiberFn fn, void *data)
+{
+    fiber_resume(fiber_new(name, fn, data));
 }
 
 Fiber *

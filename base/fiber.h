@@ -14,6 +14,8 @@ typedef void (*FiberFn)(void *data);
 
 /* Runs fn(data) on a stack of its own, from the next turn of the loop. 'name' is a literal. */
 void fiber_start(const char *name, FiberFn fn, void *data);
+/* The same, but at once, until it first waits: for callers on the loop's own stack. */
+void fiber_start_now(const char *name, FiberFn fn, void *data);
 /* The running fiber, NULL on the loop's own stack. */
 Fiber *fiber_self(void);
 /* Number of fibers that have not ended. */

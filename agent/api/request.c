@@ -579,5 +579,5 @@ request_start(Request *req, RequestRespond respond)
     run->req = req;
     run->respond = respond;
     req->started = true;
-    fiber_start("request", request_run, run);
+    fiber_start_now("request", request_run, run);
 }

@@ -26,12 +26,14 @@ struct Request {
     int status;                    /* of the reply */
     struct MHD_Response *response; /* owns until it is queued */
     bool started, finished;        /* its fiber */
+    bool suspended;                /* its connection: the fiber had to wait */
 };
 
 /* NULL and a reply with 400 later when the target is malformed. Takes nothing. */
 Request *request_new(Server *server, Agent *agent, const char *raw_uri);
 void request_free(Request *req);
-/* Runs the handler in a fiber; *respond is called on the loop when req->response is there. */
+/* Runs the handler in a fiber. Either it is finished when this returns, or *respond is called when
+ * req->response is there. */
 void request_start(Request *req, RequestRespond respond);
 /* Sets an error reply. */
 void request_reply_error(Request *req, const GError *error);

@@ -3,7 +3,8 @@
  *     a body is taken only where the route expects one, and only from who may use the route.
  * S2  While a handler's fiber runs its connection is suspended: MHD touches neither.
  * S3  A reply is queued exactly once; the Request is freed by MHD's completion callback only.
- * S4  Changing the HTTPS address opens the new listener before the old one closes.
+ * S4  Changing the HTTPS address opens the new listener before the old one closes; that one lives on
+ *     until its last connection has gone.
  * Not here: what a route does (handlers), who a certificate is (auth/trust.c). */
 #include "agent/api/server.h"
 
@@ -43,12 +44,14 @@ typedef struct {
     GSource *source;
     bool tls;
     char *host, *port; /* of HTTPS, as bound */
+    guint retiring;    /* timer that looks whether it may go, 0 while in use */
 } Listener;
 
 struct Server {
     Agent *agent;
     RouteTable *routes;
     Listener *unix_socket, *https;
+    GPtrArray *retired; /* former Listeners with connections left */
     guint busy;
 };
 
@@ -91,6 +94,9 @@ listener_free(Listener *listener)
     if (listener == NULL) {
         return;
     }
+    if (listener->retiring != 0) {
+        g_source_remove(listener->retiring);
+    }
     if (listener->source != NULL) {
         g_source_destroy(listener->source);
         g_source_unref(listener->source);
@@ -101,6 +107,31 @@ listener_free(Listener *listener)
     g_free(listener->host);
     g_free(listener->port);
     g_free(listener);
+}
+
+/* MHD can't stop a daemon under connections whose handlers run, and the very request that moves the
+ * address may have come over it: it takes no more, and goes once its last connection has. */
+static gboolean
+retired_try(gpointer data)
+{
+    Listener *listener = data;
+    if (MHD_get_daemon_info(listener->daemon, MHD_DAEMON_INFO_CURRENT_CONNECTIONS)
+            ->num_connections > 0) {
+        return G_SOURCE_CONTINUE;
+    }
+    g_ptr_array_remove_fast(listener->server->retired, listener); /* frees it */
+    return G_SOURCE_REMOVE;
+}
+
+static void
+listener_retire(Listener *listener)
+{
+    if (listener != NULL) {
+        int fd = MHD_quiesce_daemon(listener->daemon);
+        fd_close(&fd);
+        g_ptr_array_add(listener->server->retired, listener);
+        listener->retiring = g_timeout_add_seconds(1, retired_try, listener);
+    }
 }
 
 /* ---- who is there ---- */
@@ -213,8 +244,10 @@ refuse(Request *req, HawCode code, const char *text)
 static void
 on_handler_done(Request *req)
 {
-    MHD_resume_connection(req->connection);
-    g_source_set_ready_time(req->listener_source, 0);
+    if (req->suspended) {
+        MHD_resume_connection(req->connection);
+        g_source_set_ready_time(req->listener_source, 0);
+    }
 }
 
 static bool
@@ -344,8 +377,12 @@ on_access(void *data, struct MHD_Connection *connection, const char *url, const 
         if (req->spool >= 0) {
             lseek(req->spool, 0, SEEK_SET);
         }
-        MHD_suspend_connection(connection); /* S2 */
         request_start(req, on_handler_done);
+        if (req->finished) {
+            return queue_reply(req);
+        }
+        req->suspended = true;
+        MHD_suspend_connection(connection); /* S2 */
     }
     return MHD_YES;
 }
@@ -418,6 +455,7 @@ server_new(Agent *agent)
     Server *server = g_new0(Server, 1);
     server->agent = agent;
     server->routes = route_table_new();
+    server->retired = g_ptr_array_new_with_free_func((GDestroyNotify) listener_free);
     return server;
 }
 
@@ -427,6 +465,7 @@ server_free(Server *server)
     if (server == NULL) {
         return;
     }
+    g_ptr_array_unref(server->retired);
     listener_free(server->https);
     listener_free(server->unix_socket);
     route_table_free(server->routes);
@@ -473,7 +512,7 @@ bool
 server_listen_https(Server *server, const char *address, GError **error)
 {
     if (address == NULL || *address == '\0') {
-        listener_free(g_steal_pointer(&server->https));
+        listener_retire(g_steal_pointer(&server->https));
         return true;
     }
     g_autofree char *host = NULL;
@@ -493,7 +532,7 @@ server_listen_https(Server *server, const char *address, GError **error)
     }
     fresh->host = g_steal_pointer(&host);
     fresh->port = g_steal_pointer(&port);
-    listener_free(g_steal_pointer(&server->https)); /* S4 */
+    listener_retire(g_steal_pointer(&server->https)); /* S4 */
     server->https = fresh;
     haw_info("api.listening", KS("address", address));
     return true;
