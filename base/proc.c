@@ -46,12 +46,25 @@ sink_drain(struct sink *sink)
     }
 }
 
+/* A child begins with no signal blocked, and with SIGPIPE as it was before we ignored it. */
+static void
+attr_init(posix_spawnattr_t *attr, short flags)
+{
+    sigset_t none, defaults;
+    sigemptyset(&none);
+    sigemptyset(&defaults);
+    sigaddset(&defaults, SIGPIPE);
+    posix_spawnattr_init(attr);
+    posix_spawnattr_setsigmask(attr, &none);
+    posix_spawnattr_setsigdefault(attr, &defaults);
+    posix_spawnattr_setflags(attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | flags);
+}
+
 static pid_t
 spawn(const ProcSpec *spec, int fd_out, int fd_err, GError **error)
 {
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attr;
-    sigset_t none, defaults;
     pid_t pid = -1;
 
     posix_spawn_file_actions_init(&actions);
@@ -65,13 +78,7 @@ spawn(const ProcSpec *spec, int fd_out, int fd_err, GError **error)
     if (spec->cwd != NULL) {
         posix_spawn_file_actions_addchdir_np(&actions, spec->cwd);
     }
-    posix_spawnattr_init(&attr);
-    sigemptyset(&none);
-    sigemptyset(&defaults);
-    sigaddset(&defaults, SIGPIPE);
-    posix_spawnattr_setsigmask(&attr, &none);
-    posix_spawnattr_setsigdefault(&attr, &defaults);
-    posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+    attr_init(&attr, 0);
 
     int err = posix_spawnp(&pid, spec->argv[0], &actions, &attr, (char *const *) spec->argv,
                            spec->env != NULL ? (char *const *) spec->env : environ);
@@ -200,7 +207,6 @@ proc_spawn(const char *const *argv, const char *const *env, const char *log_path
 {
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attr;
-    sigset_t none, defaults;
     pid_t pid = -1;
 
     /* dup2 must not run over a source that is still needed: lift them above the targets first. */
@@ -217,14 +223,7 @@ proc_spawn(const char *const *argv, const char *const *env, const char *log_path
     for (size_t i = 0; i < fd_count; i++) {
         posix_spawn_file_actions_adddup2(&actions, high[i], 3 + (int) i);
     }
-    posix_spawnattr_init(&attr);
-    sigemptyset(&none);
-    sigemptyset(&defaults);
-    sigaddset(&defaults, SIGPIPE);
-    posix_spawnattr_setsigmask(&attr, &none);
-    posix_spawnattr_setsigdefault(&attr, &defaults);
-    posix_spawnattr_setflags(&attr,
-                             POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSID);
+    attr_init(&attr, POSIX_SPAWN_SETSID);
     int err = posix_spawnp(&pid, argv[0], &actions, &attr, (char *const *) argv,
                            env != NULL ? (char *const *) env : environ);
     posix_spawn_file_actions_destroy(&actions);
