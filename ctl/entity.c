@@ -172,17 +172,28 @@ entity_list(Ctl *ctl, GError **error)
     return out_print(table, json_is_array(body) ? body : NULL, ctl_option(ctl, "format"), error);
 }
 
+/* The object that the arguments name; a new reference. */
+static json_t *
+fetch(Ctl *ctl, const Entity *entity, EntityPick *ret_pick, GError **error)
+{
+    if (!entity_pick(ctl, entity, ret_pick, error)) {
+        return NULL;
+    }
+    json_t *object = rest_get(ret_pick->rest, ret_pick->path, error);
+    if (object == NULL) {
+        fail_named(entity, ret_pick, error);
+    }
+    return object;
+}
+
 bool
 entity_show(Ctl *ctl, GError **error)
 {
     const Entity *entity = ctl_row(ctl)->entity;
     g_auto(EntityPick) pick = {0};
-    if (!entity_pick(ctl, entity, &pick, error)) {
-        return false;
-    }
-    g_autoptr(json_t) object = rest_get(pick.rest, pick.path, error);
+    g_autoptr(json_t) object = fetch(ctl, entity, &pick, error);
     if (object == NULL) {
-        return fail_named(entity, &pick, error);
+        return false;
     }
     g_autoptr(json_t) shown = entity_fields(object, entity->shown);
     out_yaml(shown);
@@ -204,12 +215,9 @@ entity_get(Ctl *ctl, GError **error)
 {
     const Entity *entity = ctl_row(ctl)->entity;
     g_auto(EntityPick) pick = {0};
-    if (!entity_pick(ctl, entity, &pick, error)) {
-        return false;
-    }
-    g_autoptr(json_t) object = rest_get(pick.rest, pick.path, error);
+    g_autoptr(json_t) object = fetch(ctl, entity, &pick, error);
     if (object == NULL) {
-        return fail_named(entity, &pick, error);
+        return false;
     }
     const char *map = settings_map(ctl);
     const json_t *from = map != NULL ? json_object_get(object, map) : object;

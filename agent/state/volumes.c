@@ -103,6 +103,17 @@ load_all(Db *db, const VolumeWhich *which, DbFn fn, GDestroyNotify free_row, GEr
     return g_steal_pointer(&rows);
 }
 
+/* The first of the rows (taken; NULL: the error is set). */
+static gpointer
+only(GPtrArray *rows, const char *missing, GError **error)
+{
+    g_autoptr(GPtrArray) all = rows;
+    if (all != NULL && all->len == 0) {
+        haw_fail(error, HAW_NOT_FOUND, "%s", missing);
+    }
+    return all != NULL && all->len > 0 ? g_ptr_array_steal_index(all, 0) : NULL;
+}
+
 GPtrArray *
 volumes_load(Db *db, const VolumeWhich *which, GError **error)
 {
@@ -112,15 +123,7 @@ volumes_load(Db *db, const VolumeWhich *which, GError **error)
 VolumeRow *
 volumes_get(Db *db, const VolumeWhich *which, GError **error)
 {
-    g_autoptr(GPtrArray) rows = volumes_load(db, which, error);
-    if (rows == NULL) {
-        return NULL;
-    }
-    if (rows->len == 0) {
-        haw_fail(error, HAW_NOT_FOUND, "Storage volume not found");
-        return NULL;
-    }
-    return g_ptr_array_steal_index(rows, 0);
+    return only(volumes_load(db, which, error), "Storage volume not found", error);
 }
 
 static bool
@@ -254,15 +257,7 @@ volume_snaps_load(Db *db, const VolumeWhich *which, GError **error)
 VolumeSnapRow *
 volume_snaps_get(Db *db, const VolumeWhich *which, GError **error)
 {
-    g_autoptr(GPtrArray) rows = volume_snaps_load(db, which, error);
-    if (rows == NULL) {
-        return NULL;
-    }
-    if (rows->len == 0) {
-        haw_fail(error, HAW_NOT_FOUND, "Storage volume snapshot not found");
-        return NULL;
-    }
-    return g_ptr_array_steal_index(rows, 0);
+    return only(volume_snaps_load(db, which, error), "Storage volume snapshot not found", error);
 }
 
 static bool
