@@ -67,23 +67,37 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(OvnNetInput, ovn_rows_input_free)
 OvnNic *ovn_rows_nic_new(void);
 void ovn_rows_nic_free(OvnNic *nic);
 
-/* The rows of one network while they are put together. Owners of sets are written last: whoever adds
- * a row that lives in one of these sets appends {"ref": key} to it. */
+/* The rows of one network while they are put together. Keys of rows are LXD's names; of rows without a
+ * name, the parent's name, a slash and what tells them apart: "lxd-net3-lr/route/0.0.0.0/0". */
 typedef struct {
     OvnPlan *plan;         /* borrowed */
     const OvnNetInput *in; /* borrowed */
-    char *scope;           /* "net3" */
-    /* Sets of the router, of the internal switch, of the network's port group. Owned arrays. */
-    json_t *router_ports, *router_routes, *router_policies, *router_nats, *router_balancers;
-    json_t *switch_ports, *switch_acls, *switch_dns, *switch_balancers;
-    json_t *group_ports, *group_acls;
+    char scope[32];        /* "net3" */
 } OvnNetRows;
 
 /* The whole network: scope "net<id>" of the plan. */
 void ovn_rows_build(OvnPlan *plan, const OvnNetInput *input);
-/* Adds a row of the network's scope; 'columns' is stolen; 'set' (NULL: none) gets the reference. */
+/* Where a row of a table that is not "root" lives: a set of the router, the internal switch or the
+ * network's port group. */
+typedef enum {
+    OVN_IN_NONE,
+    OVN_IN_ROUTER_PORTS,
+    OVN_IN_ROUTER_ROUTES,
+    OVN_IN_ROUTER_POLICIES,
+    OVN_IN_ROUTER_NAT,
+    OVN_IN_ROUTER_BALANCERS,
+    OVN_IN_SWITCH_PORTS,
+    OVN_IN_SWITCH_ACLS,
+    OVN_IN_SWITCH_DNS,
+    OVN_IN_SWITCH_BALANCERS,
+    OVN_IN_GROUP_PORTS,
+    OVN_IN_GROUP_ACLS,
+} OvnSet;
+/* Adds a row of the network's scope to the plan and to a set; 'columns' is stolen. */
 void ovn_rows_add(OvnNetRows *rows, const char *table, const char *key, json_t *columns,
-                  json_t *set);
+                  OvnSet set);
+/* Puts a row (of this scope or another) into one more set. */
+void ovn_rows_into(OvnNetRows *rows, const char *table, const char *key, OvnSet set);
 /* A static route of the router. */
 void ovn_rows_route(OvnNetRows *rows, const char *prefix, const char *nexthop,
                     const char *output_port);
