@@ -14,6 +14,7 @@ typedef struct Trust Trust;           /* auth/trust.h */
 typedef struct PoolTable PoolTable;   /* store/pool.h */
 typedef struct ImageTable ImageTable; /* image/image.h */
 typedef struct NetTable NetTable;     /* net/network.h */
+typedef struct Ovn Ovn;               /* ovn/ovn.h */
 typedef struct InstTable InstTable;   /* inst/inst.h */
 
 typedef struct Agent {
@@ -35,6 +36,7 @@ typedef struct Agent {
     Trust *trust;
     PoolTable *pools;
     ImageTable *images;
+    Ovn *ovn;
     NetTable *networks;
     InstTable *instances;
     Server *server;
