@@ -55,6 +55,12 @@ nat_order(const char *v, GError **error)
 }
 
 static bool
+ingress_mode(const char *v, GError **error)
+{
+    return one_of(v, "l2proxy routed", error);
+}
+
+static bool
 acl_action(const char *v, GError **error)
 {
     return one_of(v, "allow drop reject", error);
@@ -194,6 +200,8 @@ const Key keys_network_physical[] = {
     N("ipv4.routes.anycast", "bool", grammar_bool, "false", "Whether those may overlap."),
     N("ipv6.routes.anycast", "bool", grammar_bool, "false", "Whether those may overlap."),
     N("dns.nameservers", "ips", grammar_ip_list, NULL, "DNS servers for children."),
+    N("ovn.ingress_mode", "l2proxy|routed", ingress_mode, "l2proxy",
+      "How packets for children's external addresses get here."),
     {"volatile.", "any", NULL, NULL, KEY_PREFIX | KEY_INTERNAL, "The agent's notes."},
     USER_KEYS,
 };
@@ -213,6 +221,46 @@ const Key keys_network_sriov[] = {
     USER_KEYS,
 };
 
+/* An uplink's name, or that there is none. */
+static bool
+uplink(const char *v, GError **error)
+{
+    return strcmp(v, "none") == 0 || grammar_url_segment(v, error);
+}
+
+static bool
+ovn_mtu(const char *v, GError **error)
+{
+    enum { LEAST = 1280, MOST = 16384 };
+    gint64 mtu;
+    return grammar_parse_int64(v, &mtu, NULL) && mtu >= LEAST && mtu <= MOST
+               ? true
+               : haw_fail(error, HAW_INVALID, "Invalid MTU \"%s\": Must be between %d and %d", v,
+                          LEAST, MOST);
+}
+
+const Key keys_network_ovn[] = {
+    N("network", "network|none", uplink, NULL, "The uplink network; none: there is none."),
+    N("bridge.hwaddr", "mac", grammar_mac, NULL, "The router's MAC address."),
+    N("bridge.mtu", "mtu", ovn_mtu, NULL, "The MTU inside; by the underlay's unless set."),
+    N("dns.domain", "domain", domain, "lxd", "Domain of the instances."),
+    N("dns.search", "domains", domain_list, NULL, "Search list; dns.domain unless set."),
+    N("ipv4.address", "cidr4|none|auto", address4, NULL, "The router's IPv4 address."),
+    N("ipv4.dhcp", "bool", grammar_bool, "true", "Serves DHCP."),
+    N("ipv4.l3only", "bool", grammar_bool, "false", "Gives /32 addresses: no neighbours."),
+    N("ipv4.nat", "bool", grammar_bool, "false", "Translates addresses on the way out."),
+    N("ipv4.nat.address", "ipv4", grammar_ipv4, NULL, "The address seen outside."),
+    N("ipv6.address", "cidr6|none|auto", address6, NULL, "The router's IPv6 address."),
+    N("ipv6.dhcp", "bool", grammar_bool, "true", "Serves DHCPv6."),
+    N("ipv6.dhcp.stateful", "bool", grammar_bool, "false", "Leases addresses, too."),
+    N("ipv6.l3only", "bool", grammar_bool, "false", "Gives /128 addresses: no neighbours."),
+    N("ipv6.nat", "bool", grammar_bool, "false", "Translates addresses on the way out."),
+    N("ipv6.nat.address", "ipv6", grammar_ipv6, NULL, "The address seen outside."),
+    ACL_KEYS,
+    {"volatile.", "any", NULL, NULL, KEY_PREFIX | KEY_INTERNAL, "The agent's notes."},
+    USER_KEYS,
+};
+
 const Key *
 keys_of_network(const char *type)
 {
@@ -222,7 +270,8 @@ keys_of_network(const char *type)
     } known[] = {{"bridge", keys_network_bridge},
                  {"physical", keys_network_physical},
                  {"macvlan", keys_network_macvlan},
-                 {"sriov", keys_network_sriov}};
+                 {"sriov", keys_network_sriov},
+                 {"ovn", keys_network_ovn}};
     for (size_t i = 0; i < G_N_ELEMENTS(known); i++) {
         if (strcmp(known[i].type, type) == 0) {
             return known[i].table;

@@ -116,10 +116,9 @@ add_dns(OvnNetRows *rows, const OvnNic *nic)
 {
     g_autofree char *ls = ovn_rows_name(rows->in->id, OVN_ROWS_LS_INT);
     g_autofree char *name = g_strdup_printf("%s.%s", nic->hostname, rows->in->domain);
-    g_autofree char *text =
-        g_strjoin(nic->address[0] != NULL && nic->address[1] != NULL ? " " : "",
-                  nic->address[0] != NULL ? nic->address[0] : "",
-                  nic->address[1] != NULL ? nic->address[1] : "", NULL);
+    g_autofree char *text = g_strjoin(nic->address[0] != NULL && nic->address[1] != NULL ? " " : "",
+                                      nic->address[0] != NULL ? nic->address[0] : "",
+                                      nic->address[1] != NULL ? nic->address[1] : "", NULL);
     json_t *records = nic->running && *text != '\0' ? json_pack("{s:s}", name, text) : json_null();
     ovn_rows_add(rows, "DNS", nic->lsp,
                  json_pack("{s:o, s:{s:s, s:s}}", "records", records, "external_ids", "lxd_switch",

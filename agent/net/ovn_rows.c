@@ -17,13 +17,21 @@ enum { PRIORITY_ALLOW = 600, PRIORITY_DROP = 500, RA_PREFIX = 64 };
 
 /* ---- inputs ---- */
 
+static void
+chassis_free(gpointer data)
+{
+    OvnChassis *chassis = data;
+    g_free(chassis->chassis);
+    g_free(chassis);
+}
+
 OvnNetInput *
 ovn_rows_input_new(void)
 {
     OvnNetInput *input = g_new0(OvnNetInput, 1);
     input->nics =
         g_ptr_array_new_with_free_func((GDestroyNotify) (void (*)(void)) ovn_rows_nic_free);
-    input->chassis = g_ptr_array_new_with_free_func(g_free);
+    input->chassis = g_ptr_array_new_with_free_func(chassis_free);
     return input;
 }
 
@@ -176,8 +184,8 @@ ovn_rows_nic_prefixes(const OvnNetInput *in, const OvnNic *nic, int family)
 {
     g_autoptr(GPtrArray) list = g_ptr_array_new();
     if (in->family[family].l3only && nic->address[family] != NULL) {
-        g_ptr_array_add(
-            list, g_strdup_printf("%s/%d", nic->address[family], family == 0 ? 32 : 128));
+        g_ptr_array_add(list,
+                        g_strdup_printf("%s/%d", nic->address[family], family == 0 ? 32 : 128));
     }
     char **const sources[] = {nic->routes[family], nic->external[family]};
     for (size_t i = 0; i < G_N_ELEMENTS(sources); i++) {
@@ -348,10 +356,10 @@ static void
 add_policy(OvnNetRows *rows, const char *key, int priority, const char *action, const char *match)
 {
     g_autofree char *full = key_of(rows, OVN_ROWS_ROUTER, "policy", key);
-    ovn_rows_add(rows, "Logical_Router_Policy", full,
-                 json_pack("{s:i, s:s, s:s}", "priority", priority, "action", action, "match",
-                           match),
-                 OVN_IN_ROUTER_POLICIES);
+    ovn_rows_add(
+        rows, "Logical_Router_Policy", full,
+        json_pack("{s:i, s:s, s:s}", "priority", priority, "action", action, "match", match),
+        OVN_IN_ROUTER_POLICIES);
 }
 
 /* Only the network's own addresses may leave by the router. */
@@ -375,10 +383,9 @@ add_address_sets(OvnNetRows *rows)
     for (int i = 0; i < 2; i++) {
         g_autofree char *set = ovn_rows_set(rows->in->id, i == 0 ? 4 : 6);
         g_auto(GStrv) prefixes = ovn_rows_prefixes(rows->in, i);
-        ovn_rows_add(
-            rows, "Address_Set", set,
-            json_pack("{s:s, s:o}", "name", set, "addresses", ovn_parts_strings(prefixes)),
-            OVN_IN_NONE);
+        ovn_rows_add(rows, "Address_Set", set,
+                     json_pack("{s:s, s:o}", "name", set, "addresses", ovn_parts_strings(prefixes)),
+                     OVN_IN_NONE);
     }
 }
 
@@ -454,10 +461,9 @@ add_dhcp4(OvnNetRows *rows)
     }
     g_autofree char *mtu = g_strdup_printf("%u", rows->in->mtu);
     g_autofree char *domain = quoted(rows->in->domain);
-    json_t *options =
-        json_pack("{s:s, s:s, s:s, s:s, s:s, s:s}", "server_id", family->router, "server_mac",
-                  rows->in->mac, "lease_time", "3600", "router", family->router, "domain_name",
-                  domain, "mtu", mtu);
+    json_t *options = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s}", "server_id", family->router,
+                                "server_mac", rows->in->mac, "lease_time", "3600", "router",
+                                family->router, "domain_name", domain, "mtu", mtu);
     put_dns(options, family);
     if (family->l3only) {
         json_object_set_new(options, "netmask", json_string("255.255.255.255"));
@@ -473,8 +479,7 @@ add_dhcp6(OvnNetRows *rows)
     }
     g_autofree char *domains = g_strjoinv(",", rows->in->search);
     g_autofree char *search = quoted(domains);
-    json_t *options =
-        json_pack("{s:s, s:s}", "server_id", rows->in->mac, "domain_search", search);
+    json_t *options = json_pack("{s:s, s:s}", "server_id", rows->in->mac, "domain_search", search);
     put_dns(options, &rows->in->family[1]);
     add_dhcp_row(rows, 1, options);
 }
@@ -492,9 +497,9 @@ ra_configs(const OvnNetRows *rows)
                                                     : "dhcpv6_stateless";
     g_autofree char *mtu = g_strdup_printf("%u", rows->in->mtu);
     g_autofree char *domains = g_strjoinv(",", rows->in->search);
-    json_t *ra = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s}", "send_periodic", "true",
-                           "address_mode", mode, "min_interval", "30", "max_interval", "60", "mtu",
-                           mtu, "dnssl", domains);
+    json_t *ra =
+        json_pack("{s:s, s:s, s:s, s:s, s:s, s:s}", "send_periodic", "true", "address_mode", mode,
+                  "min_interval", "30", "max_interval", "60", "mtu", mtu, "dnssl", domains);
     if (six->dns != NULL && *six->dns != NULL) {
         json_object_set_new(ra, "rdnss", json_string(*six->dns)); /* OVN takes one only */
     }

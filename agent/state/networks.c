@@ -32,7 +32,7 @@ list_tx(DbTx *tx, void *data, GError **error)
     g_autoptr(DbRows) rows =
         db_query(tx, error,
                  "SELECT n.id, p.name, n.name, n.type, n.description, n.config, n.state, n.hwaddr,"
-                 " n.old_name FROM networks n JOIN projects p ON p.id = n.project_id"
+                 " n.old_name, n.project_id FROM networks n JOIN projects p ON p.id = n.project_id"
                  " ORDER BY p.name, n.name",
                  "");
     while (rows != NULL && db_next(rows)) {
@@ -46,6 +46,7 @@ list_tx(DbTx *tx, void *data, GError **error)
         row->state = g_strdup(db_text(rows, 6));
         row->hwaddr = g_strdup(db_text(rows, 7));
         row->old_name = g_strdup(db_text(rows, 8));
+        row->project_id = db_int(rows, 9);
         g_ptr_array_add(list, row);
     }
     return rows != NULL && db_rows_ok(rows, error);
@@ -77,6 +78,12 @@ insert_tx(DbTx *tx, void *data, GError **error)
         return haw_fail(error, HAW_NOT_FOUND, "Project not found");
     }
     row->id = db_last_id(tx);
+    g_autoptr(DbRows) rows =
+        db_query(tx, error, "SELECT project_id FROM networks WHERE id = ?", "i", row->id);
+    if (rows == NULL || !db_next(rows)) {
+        return rows == NULL ? false : db_rows_ok(rows, error);
+    }
+    row->project_id = db_int(rows, 0);
     return true;
 }
 

@@ -10,7 +10,7 @@
 #define NETROW_DELETING "Deleting" /* finished */
 
 typedef struct {
-    gint64 id;
+    gint64 id, project_id;
     char *project, *name, *type, *description, *state;
     char *hwaddr;   /* the bridge's own MAC, chosen once */
     char *old_name; /* "" unless a rename is under way */
