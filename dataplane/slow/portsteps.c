@@ -1,0 +1,578 @@
+/* The steps of a port: claim, configure, bind, plug; and back.
+ * P1  A step is in the ledger before it is made, and what it changes was noted before that: a crash
+ *     leaves the world at most one step from the record, and making or undoing that step again is
+ *     harmless.
+ * P2  Undone in the opposite order: off the bridge first, the function's old settings last.
+ * P3  On a bridge only what is ready to carry packets; off it before it goes.
+ * P4  Every property of a function and of its representor that we change is put back as it was.
+ * P5  A vDPA device whose character device is open is not deleted: the kernel would wait for its
+ *     holder while everybody else waits for us. It is tried again until QEMU has gone.
+ * Crash points: "claim", "bind", "plug" around those steps, "release" around each one undone. */
+#include "dataplane/slow/portsteps.h"
+
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/crash.h"
+#include "base/fiber.h"
+#include "base/log.h"
+#include "dataplane/slow/claim.h"
+
+enum { NETDEV_MS = 5000, REP_MS = 5000, VDPA_MS = 10000, VDPA_STEP_MS = 50, CLAIM_TRIES = 3 };
+
+typedef const struct portsteps_doors Doors;
+typedef struct portsteps_port PortWork;
+
+static bool
+is_vf(const Dpd__Port *spec)
+{
+    return spec->kind == DPD__KIND__VF || spec->kind == DPD__KIND__VDPA;
+}
+
+bool
+portsteps_bridged(const Dpd__Port *spec)
+{
+    return spec->iface_id[0] != '\0';
+}
+
+static HwUse
+use_of(const Dpd__Port *spec)
+{
+    if (spec->kind == DPD__KIND__VDPA) {
+        return HW_USE_VDPA;
+    }
+    if (portsteps_bridged(spec)) {
+        return spec->vfio ? HW_USE_REP_VFIO : HW_USE_REP_NETDEV;
+    }
+    return spec->vfio ? HW_USE_VFIO : HW_USE_NETDEV;
+}
+
+/* ---- claim ---- */
+
+/* A simulator's management device makes vDPA devices out of nothing: no function is claimed. */
+static const struct hw_vdpa_mgmt *
+bare_mgmt(const HwInventory *inventory, const Dpd__Port *spec)
+{
+    for (guint i = 0; spec->kind == DPD__KIND__VDPA && i < inventory->vdpa_mgmts->len; i++) {
+        const struct hw_vdpa_mgmt *mgmt =
+            &g_array_index(inventory->vdpa_mgmts, struct hw_vdpa_mgmt, i);
+        for (size_t p = 0; p < spec->n_parents && mgmt->dev[0] == '\0'; p++) {
+            if (strcmp(spec->parents[p], mgmt->handle) == 0) {
+                return mgmt;
+            }
+        }
+    }
+    return NULL;
+}
+
+static bool
+is_held(const char *dev, void *data)
+{
+    return ledger_holder(data, dev) != NULL;
+}
+
+static bool
+claim_once(Doors *doors, PortWork *port, GError **error)
+{
+    const Dpd__Port *spec = port->spec;
+    g_autoptr(FleetView) view = fleet_look(doors->fleet, error);
+    if (view == NULL) {
+        return false;
+    }
+    if (bare_mgmt(view->inventory, spec) != NULL) {
+        return true;
+    }
+    g_autoptr(GPtrArray) parents = g_ptr_array_new();
+    for (size_t i = 0; i < spec->n_parents; i++) {
+        g_ptr_array_add(parents, spec->parents[i]);
+    }
+    g_ptr_array_add(parents, NULL);
+    struct claim_wish wish = {
+        .use = use_of(spec),
+        .parents = spec->n_parents > 0 ? (const char *const *) parents->pdata : NULL,
+        .numa = (int) spec->numa_plus_one - 1};
+    const struct hw_vf *vf =
+        claim_choose(view->inventory, &wish, is_held, doors->ledger, error);
+    if (vf == NULL) {
+        return false;
+    }
+    VfState state;
+    struct fleet_netdev rep;
+    vfstate_take(view->inventory, vf, &state);
+    if (portsteps_bridged(spec) && state.rep[0] != '\0') {
+        if (!fleet_get_netdev(doors->fleet, state.rep, &rep, error)) {
+            return false;
+        }
+        state.rep_mtu = rep.mtu;
+        state.rep_up = rep.up;
+    }
+    g_autofree char *text = vfstate_text(&state);
+    crash_point("claim");
+    if (!ledger_claim(doors->ledger, port->id, state.dev, text, error)) {
+        return false;
+    }
+    port->before = state;
+    port->claimed = true;
+    crash_point("claim");
+    return true;
+}
+
+static bool
+claim_make(Doors *doors, PortWork *port, GError **error)
+{
+    /* Another fiber may take the function between our look and our claim. */
+    for (int left = CLAIM_TRIES;; left--) {
+        g_autoptr(GError) why = NULL;
+        if (port->claimed || claim_once(doors, port, &why)) {
+            return true;
+        }
+        if (left == 1 || haw_code(why) != HAW_BUSY) {
+            g_propagate_error(error, g_steal_pointer(&why));
+            return false;
+        }
+    }
+}
+
+/* The function as it is now; false without an error when the host no longer has it. */
+static bool
+look(Doors *doors, const PortWork *port, FleetView **ret_view, const struct hw_pf **ret_pf,
+     const struct hw_vf **ret_vf, GError **error)
+{
+    *ret_view = fleet_look(doors->fleet, error);
+    if (*ret_view == NULL) {
+        return false;
+    }
+    const struct hw_vf *vf = hw_find_vf((*ret_view)->inventory, port->before.dev);
+    *ret_vf = vf;
+    *ret_pf = vf != NULL ? hw_pf_at((*ret_view)->inventory, vf->pf) : NULL;
+    return vf != NULL;
+}
+
+static bool
+gone(const PortWork *port, GError **error)
+{
+    return haw_fail(error, HAW_NOT_FOUND,
+                    "virtual function %u of \"%s\" (%s) is no longer there: see 'hawser hw list'",
+                    port->before.vf, port->before.pf_netdev, port->before.dev);
+}
+
+/* ---- configure ---- */
+
+static int
+choice(Dpd__Choice wanted)
+{
+    return wanted == DPD__CHOICE__AS_IS ? -1 : wanted == DPD__CHOICE__ON;
+}
+
+static bool
+wants_netdev(const Dpd__Port *spec)
+{
+    return spec->kind == DPD__KIND__VF && !spec->vfio;
+}
+
+static bool
+configure_netdev(Doors *doors, PortWork *port, const struct hw_vf *vf, GError **error)
+{
+    const char *mac = port->spec->mac[0] != '\0' ? port->spec->mac : NULL;
+    if (vf->netdev[0] != '\0') {
+        g_strlcpy(port->netdev, vf->netdev, sizeof(port->netdev));
+    } else if (!fleet_wait_netdev(doors->fleet, vf->dev, NETDEV_MS, port->netdev, error)) {
+        return false;
+    }
+    bool same = (mac == NULL || g_ascii_strcasecmp(mac, vf->netdev_mac) == 0) &&
+                (port->spec->mtu == 0 || port->spec->mtu == vf->mtu);
+    return (same && vf->up == 0) ||
+           fleet_set_netdev(doors->fleet, port->netdev, mac, port->spec->mtu, 0, error);
+}
+
+static bool
+configure_make(Doors *doors, PortWork *port, GError **error)
+{
+    if (!port->claimed) {
+        return true;
+    }
+    g_autoptr(FleetView) view = NULL;
+    const struct hw_pf *pf;
+    const struct hw_vf *vf;
+    g_autoptr(GError) why = NULL;
+    if (!look(doors, port, &view, &pf, &vf, &why)) {
+        return why != NULL ? (g_propagate_error(error, g_steal_pointer(&why)), false)
+                           : gone(port, error);
+    }
+    struct hw_vf_props want, change;
+    hw_vf_props_none(&want);
+    g_strlcpy(want.mac, port->spec->mac, sizeof(want.mac));
+    if (!portsteps_bridged(port->spec)) {
+        want.vlan = (int) port->spec->vlan;
+    }
+    want.spoofchk = choice(port->spec->spoof_check);
+    want.trust = choice(port->spec->trust);
+    if (vfstate_differ(&want, &vf->props, &change) &&
+        !fleet_set_vf(doors->fleet, pf, vf, &change, error)) {
+        return haw_push(error, "set up virtual function %u of \"%s\"", vf->vf, pf->netdev);
+    }
+    return !wants_netdev(port->spec) || configure_netdev(doors, port, vf, error);
+}
+
+/* The interface, back under its old name with its old settings. P4 */
+static bool
+restore_netdev(Doors *doors, const PortWork *port, const struct hw_vf *vf, GError **error)
+{
+    const VfState *before = &port->before;
+    char now[IFNAMSIZ];
+    g_strlcpy(now, vf->netdev, sizeof(now));
+    if (now[0] == '\0' && !fleet_wait_netdev(doors->fleet, vf->dev, NETDEV_MS, now, error)) {
+        return haw_push(error, "interface \"%s\" did not come back", before->netdev);
+    }
+    if (strcmp(now, before->netdev) != 0 &&
+        !fleet_rename(doors->fleet, now, before->netdev, error)) {
+        return false;
+    }
+    bool mac = g_ascii_strcasecmp(vf->netdev_mac, before->mac) != 0;
+    return fleet_set_netdev(doors->fleet, before->netdev, mac ? before->mac : NULL, before->mtu,
+                            before->up, error);
+}
+
+static bool
+configure_undo(Doors *doors, PortWork *port, GError **error)
+{
+    if (!port->claimed) {
+        return true;
+    }
+    g_autoptr(FleetView) view = NULL;
+    const struct hw_pf *pf;
+    const struct hw_vf *vf;
+    struct hw_vf_props change;
+    g_autoptr(GError) why = NULL;
+    if (!look(doors, port, &view, &pf, &vf, &why)) {
+        if (why != NULL) {
+            g_propagate_error(error, g_steal_pointer(&why));
+            return false;
+        }
+        haw_warn("port.vf_gone", KS("port", port->id), KS("vf", port->before.dev));
+        return true;
+    }
+    /* The PF's word first: some drivers refuse the interface's own address against it. */
+    if (vfstate_differ(&port->before.props, &vf->props, &change) &&
+        !fleet_set_vf(doors->fleet, pf, vf, &change, error)) {
+        return haw_push(error, "restore virtual function %u of \"%s\"", vf->vf, pf->netdev);
+    }
+    return port->before.netdev[0] == '\0' || restore_netdev(doors, port, vf, error);
+}
+
+/* ---- bind ---- */
+
+/* "haw" and a digest: the same port gets the same name, whichever life of ours makes it. */
+static void
+name_vdpa(PortWork *port)
+{
+    g_autofree char *sum = g_compute_checksum_for_string(G_CHECKSUM_SHA256, port->id, -1);
+    g_snprintf(port->vdpa, sizeof(port->vdpa), "haw%.12s", sum);
+}
+
+static bool
+make_vdpa(Doors *doors, PortWork *port, GError **error)
+{
+    g_autoptr(FleetView) view = fleet_look(doors->fleet, error);
+    if (view == NULL) {
+        return false;
+    }
+    name_vdpa(port);
+    const struct hw_vdpa *found = hw_find_vdpa(view->inventory, port->vdpa);
+    if (found != NULL && strcmp(found->driver, "vhost_vdpa") == 0) {
+        g_strlcpy(port->device, found->chardev, sizeof(port->device));
+        return true;
+    }
+    const struct hw_vdpa_mgmt *mgmt = port->claimed
+                                          ? hw_find_vdpa_mgmt(view->inventory, port->before.dev)
+                                          : bare_mgmt(view->inventory, port->spec);
+    if (mgmt == NULL) {
+        return haw_fail(error, HAW_UNSUPPORTED,
+                        "virtual function %u of \"%s\" (%s) makes no vDPA devices: 'hawser hw "
+                        "doctor' says what is missing",
+                        port->before.vf, port->before.pf_netdev, port->before.dev);
+    }
+    struct hw_vdpa made;
+    struct hw_vdpa_new want = {.mgmt = mgmt->handle,
+                               .name = port->vdpa,
+                               .mac = port->spec->mac[0] != '\0' ? port->spec->mac : NULL,
+                               .mtu = port->spec->mtu};
+    if (found != NULL && !fleet_del_vdpa(doors->fleet, port->vdpa, port->vdpa, error)) {
+        return false;
+    }
+    if (!fleet_add_vdpa(doors->fleet, port->vdpa, &want, &made, error)) {
+        return haw_push(error, "make vDPA device \"%s\" on \"%s\"", port->vdpa, mgmt->handle);
+    }
+    g_strlcpy(port->device, made.chardev, sizeof(port->device));
+    return true;
+}
+
+static bool
+bind_make(Doors *doors, PortWork *port, GError **error)
+{
+    if (port->spec->kind == DPD__KIND__VDPA) {
+        return make_vdpa(doors, port, error);
+    }
+    g_autoptr(FleetView) view = fleet_look(doors->fleet, error);
+    const struct hw_vf *vf = view != NULL ? hw_find_vf(view->inventory, port->before.dev) : NULL;
+    if (view == NULL) {
+        return false;
+    }
+    if (vf == NULL) {
+        return gone(port, error);
+    }
+    g_snprintf(port->device, sizeof(port->device), "/dev/vfio/%d", vf->iommu_group);
+    return strcmp(vf->driver, "vfio-pci") == 0 ||
+           fleet_bind(doors->fleet, vf->dev, "vfio-pci", error) ||
+           haw_push(error, "give \"%s\" to vfio-pci", vf->dev);
+}
+
+/* P5 */
+static bool
+undo_vdpa(Doors *doors, PortWork *port, GError **error)
+{
+    gint64 end_us = clock_mono_us() + VDPA_MS * 1000;
+    name_vdpa(port);
+    for (;;) {
+        g_autoptr(GError) why = NULL;
+        if (fleet_del_vdpa(doors->fleet, port->vdpa, port->vdpa, &why)) {
+            return true;
+        }
+        if (haw_code(why) != HAW_BUSY || clock_mono_us() > end_us) {
+            g_propagate_error(error, g_steal_pointer(&why));
+            return haw_push(error, "remove vDPA device \"%s\"", port->vdpa);
+        }
+        fiber_sleep_ms(VDPA_STEP_MS, NULL, NULL);
+    }
+}
+
+static bool
+bind_undo(Doors *doors, PortWork *port, GError **error)
+{
+    if (port->spec->kind == DPD__KIND__VDPA) {
+        return undo_vdpa(doors, port, error);
+    }
+    g_autoptr(FleetView) view = fleet_look(doors->fleet, error);
+    const struct hw_vf *vf = view != NULL ? hw_find_vf(view->inventory, port->before.dev) : NULL;
+    if (view == NULL) {
+        return false;
+    }
+    return vf == NULL || strcmp(vf->driver, port->before.driver) == 0 ||
+           fleet_bind(doors->fleet, vf->dev, port->before.driver, error) ||
+           haw_push(error, "give \"%s\" back to \"%s\"", vf->dev, port->before.driver);
+}
+
+/* ---- plug ---- */
+
+/* The representor, found (late, perhaps), noted as it was, up. P3, P4 */
+static bool
+raise_representor(Doors *doors, PortWork *port, GError **error)
+{
+    VfState *before = &port->before;
+    char rep[IFNAMSIZ];
+    if (!fleet_wait_rep(doors->fleet, &before->key, REP_MS, rep, error)) {
+        return false;
+    }
+    if (before->rep_up < 0 || strcmp(rep, before->rep) != 0) {
+        struct fleet_netdev found;
+        if (!fleet_get_netdev(doors->fleet, rep, &found, error)) {
+            return false;
+        }
+        g_strlcpy(before->rep, rep, sizeof(before->rep));
+        before->rep_mtu = found.mtu;
+        before->rep_up = found.up;
+        g_autofree char *text = vfstate_text(before);
+        if (!ledger_note(doors->ledger, port->id, text, error)) {
+            return false;
+        }
+    }
+    g_strlcpy(port->representor, rep, sizeof(port->representor));
+    guint mtu = port->spec->mtu != before->rep_mtu ? port->spec->mtu : 0;
+    return fleet_set_netdev(doors->fleet, rep, NULL, mtu, 1, error);
+}
+
+static bool
+raise_netdev(Doors *doors, const PortWork *port, GError **error)
+{
+    struct fleet_netdev found;
+    if (!fleet_get_netdev(doors->fleet, port->spec->netdev, &found, error)) {
+        return false;
+    }
+    guint mtu = port->spec->mtu != found.mtu ? port->spec->mtu : 0;
+    return (found.up == 1 && mtu == 0) ||
+           fleet_set_netdev(doors->fleet, port->spec->netdev, NULL, mtu, 1, error);
+}
+
+static bool
+plug_make(Doors *doors, PortWork *port, GError **error)
+{
+    const Dpd__Port *spec = port->spec;
+    bool vhost = spec->kind == DPD__KIND__VHOST_USER;
+    if (port->claimed ? !raise_representor(doors, port, error)
+                      : !vhost && !raise_netdev(doors, port, error)) {
+        return false;
+    }
+    g_autoptr(GPtrArray) pairs = g_ptr_array_new();
+    for (size_t i = 0; i < spec->n_external_ids; i++) {
+        g_ptr_array_add(pairs, spec->external_ids[i]->key);
+        g_ptr_array_add(pairs, spec->external_ids[i]->value);
+    }
+    g_ptr_array_add(pairs, NULL);
+    struct ovsport_want want = {.id = port->id,
+                                .bridge = spec->bridge[0] != '\0' ? spec->bridge : "br-int",
+                                .netdev = port->claimed ? port->representor : spec->netdev,
+                                .type = vhost ? "dpdkvhostuserclient" : "",
+                                .path = vhost ? spec->path : NULL,
+                                .iface_id = spec->iface_id,
+                                .mac = spec->mac,
+                                .pairs = (const char *const *) pairs->pdata};
+    crash_point("plug");
+    return ovsport_plug(doors->bridges, &want, error);
+}
+
+static bool
+plug_undo(Doors *doors, PortWork *port, GError **error)
+{
+    if (!ovsport_unplug(doors->bridges, port->id, error)) {
+        return false;
+    }
+    const VfState *before = &port->before;
+    if (!port->claimed || before->rep_up < 0) {
+        return true;
+    }
+    struct fleet_netdev found;
+    g_autoptr(GError) why = NULL;
+    if (!fleet_get_netdev(doors->fleet, before->rep, &found, &why)) {
+        return haw_code(why) == HAW_NOT_FOUND ||
+               (g_propagate_error(error, g_steal_pointer(&why)), false);
+    }
+    return fleet_set_netdev(doors->fleet, before->rep, NULL,
+                            found.mtu != before->rep_mtu ? before->rep_mtu : 0, before->rep_up,
+                            error);
+}
+
+/* ---- the walk ---- */
+
+static bool
+binds(const Dpd__Port *spec)
+{
+    return spec->kind == DPD__KIND__VDPA || (spec->kind == DPD__KIND__VF && spec->vfio);
+}
+
+static const struct step {
+    LedgerStep step;
+    const char *crash;
+    bool (*applies)(const Dpd__Port *spec);
+    bool (*make)(Doors *doors, PortWork *port, GError **error);
+    bool (*undo)(Doors *doors, PortWork *port, GError **error); /* NULL: by ledger_forget() */
+} steps[] = {
+    {LEDGER_CLAIMED, "claim", is_vf, claim_make, NULL},
+    {LEDGER_CONFIGURED, "claim", is_vf, configure_make, configure_undo},
+    {LEDGER_BOUND, "bind", binds, bind_make, bind_undo},
+    {LEDGER_PLUGGED, "plug", portsteps_bridged, plug_make, plug_undo},
+};
+
+void
+portsteps_recall(Doors *doors, PortWork *port)
+{
+    const LedgerRow *row = ledger_find(doors->ledger, port->id);
+    if (row == NULL || row->vf == NULL) {
+        return;
+    }
+    /* 'made' is the record with what was learned after the claim. */
+    port->claimed = vfstate_parse(row->made != NULL ? row->made : row->before, &port->before, NULL);
+    if (port->claimed && wants_netdev(port->spec)) {
+        g_strlcpy(port->netdev, port->before.netdev, sizeof(port->netdev));
+    }
+    if (port->claimed && portsteps_bridged(port->spec)) {
+        g_strlcpy(port->representor, port->before.rep, sizeof(port->representor));
+    }
+}
+
+static bool
+make_step(Doors *doors, PortWork *port, const struct step *step, GError **error)
+{
+    /* The claim is recorded with what it takes, by claim_once(). */
+    if (step->step != LEDGER_CLAIMED && step->step > ledger_find(doors->ledger, port->id)->step &&
+        !ledger_step(doors->ledger, port->id, step->step, false, error)) {
+        return false;
+    }
+    crash_point(step->crash);
+    if (!step->make(doors, port, error)) {
+        return false;
+    }
+    crash_point(step->crash);
+    return true;
+}
+
+/* Of a port that is only on a bridge one record says all: it may be there. */
+static bool
+begin(Doors *doors, const PortWork *port, GError **error)
+{
+    size_t size = dpd__port__get_packed_size(port->spec);
+    guint8 *packed = g_malloc(size + 1);
+    dpd__port__pack(port->spec, packed);
+    g_autoptr(GBytes) spec = g_bytes_new_take(packed, size);
+    return ledger_begin(doors->ledger, port->id, spec,
+                        is_vf(port->spec) ? LEDGER_NEW : LEDGER_READY, error);
+}
+
+bool
+portsteps_up(Doors *doors, PortWork *port, GError **error)
+{
+    const LedgerRow *row = ledger_find(doors->ledger, port->id);
+    bool adopted = row != NULL && row->step == LEDGER_READY;
+    if (row == NULL && !begin(doors, port, error)) {
+        return false;
+    }
+    LedgerStep from = ledger_find(doors->ledger, port->id)->step;
+    portsteps_recall(doors, port);
+    g_autoptr(GError) why = NULL;
+    for (size_t i = 0; i < G_N_ELEMENTS(steps) && why == NULL; i++) {
+        /* Complete ones are left alone, but for the bridge, whose database may have lost the port,
+         * and the name of the device, which only the step knows. */
+        bool again = steps[i].step >= MIN(from, LEDGER_PLUGGED) || steps[i].step == LEDGER_BOUND;
+        if (steps[i].applies(port->spec) && again) {
+            make_step(doors, port, &steps[i], &why);
+        }
+    }
+    if (why == NULL && ledger_step(doors->ledger, port->id, LEDGER_READY, false, &why)) {
+        return true;
+    }
+    if (!adopted) {
+        g_autoptr(GError) left = NULL;
+        if (!portsteps_down(doors, port, &left)) {
+            haw_warn("port.not_undone", KS("port", port->id), KS("why", left->message));
+        }
+    }
+    g_propagate_error(error, g_steal_pointer(&why));
+    return false;
+}
+
+bool
+portsteps_down(Doors *doors, PortWork *port, GError **error)
+{
+    const LedgerRow *row = ledger_find(doors->ledger, port->id);
+    if (row == NULL) {
+        return true;
+    }
+    portsteps_recall(doors, port);
+    LedgerStep from = row->step;
+    for (size_t i = G_N_ELEMENTS(steps); i-- > 0;) { /* P2 */
+        if (!steps[i].applies(port->spec) || steps[i].step > from || steps[i].undo == NULL) {
+            continue;
+        }
+        if (is_vf(port->spec) &&
+            !ledger_step(doors->ledger, port->id, steps[i].step, true, error)) {
+            return false;
+        }
+        crash_point("release");
+        if (!steps[i].undo(doors, port, error)) {
+            return false;
+        }
+        crash_point("release");
+    }
+    return ledger_forget(doors->ledger, port->id, error);
+}
