@@ -116,8 +116,8 @@ portspec_check(const Dpd__Port *spec, GError **error)
     if (spec->mtu != 0 && (spec->mtu < MTU_MIN || spec->mtu > MTU_MAX)) {
         return wrong(spec, error, "an MTU is 68 to 65535");
     }
-    if (spec->vlan > 4094 || spec->numa_plus_one > 65536 ||
-        spec->spoof_check > DPD__CHOICE__ON || spec->trust > DPD__CHOICE__ON) {
+    if (spec->vlan > 4094 || spec->numa_plus_one > 65536 || spec->spoof_check > DPD__CHOICE__ON ||
+        spec->trust > DPD__CHOICE__ON) {
         return wrong(spec, error, "a number out of its range");
     }
     return lists_are_right(spec, error) && kind_is_right(spec, error);

@@ -9,6 +9,7 @@
 #include <glib-unix.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/fd.h"
 #include "hw/link.h"
 
@@ -23,6 +24,7 @@ struct Fleet {
     guint source;
     FleetChanged changed;
     void *data;
+    guint64 busy_us;
 };
 
 /* ---- views ---- */
@@ -96,6 +98,12 @@ fleet_free(Fleet *fleet)
     }
 }
 
+guint64
+fleet_busy_us(const Fleet *fleet)
+{
+    return fleet->busy_us;
+}
+
 const char *
 fleet_spec(const Fleet *fleet)
 {
@@ -120,6 +128,9 @@ struct call {
     struct hw_vdpa made;
     char netdev[IFNAMSIZ];
     HwInventory *inventory;
+    guint64 took_us;
+    Fleet *fleet; /* borrowed: for take(), on the loop */
+    void (*done)(struct call *call, void *result);
 };
 
 static void
@@ -140,7 +151,20 @@ static bool
 call_run(void *data, GError **error)
 {
     struct call *call = data;
-    return call->run(call, error);
+    gint64 began_us = clock_mono_us();
+    bool ok = call->run(call, error);
+    call->took_us = (guint64) (clock_mono_us() - began_us);
+    return ok;
+}
+
+static void
+take(void *data, void *result)
+{
+    struct call *call = data;
+    call->fleet->busy_us += call->took_us;
+    if (call->done != NULL) {
+        call->done(call, result);
+    }
 }
 
 static struct call *
@@ -157,18 +181,20 @@ call_new(Fleet *fleet, bool (*run)(struct call *, GError **), const char *dev)
 /* Runs it; 'done' fetches the result while it is there. */
 static bool
 call_make(Fleet *fleet, struct call *call, const char *what, gint64 wait_ms,
-          void (*done)(void *, void *), void *result, GError **error)
+          void (*done)(struct call *, void *), void *result, GError **error)
 {
     g_autofree char *key = g_strdup(call->dev);
+    call->fleet = fleet;
+    call->done = done;
     g_autofree char *step = g_strdup_printf("%s of \"%s\"", what, key);
-    return worker_run(fleet->workers, key, step, call_run, call, call_free, done, result, wait_ms,
+    return worker_run(fleet->workers, key, step, call_run, call, call_free, take, result, wait_ms,
                       error);
 }
 
 /* F1 */
 static bool
 change_make(Fleet *fleet, struct call *call, const char *what, gint64 wait_ms,
-            void (*done)(void *, void *), void *result, GError **error)
+            void (*done)(struct call *, void *), void *result, GError **error)
 {
     fleet_forget(fleet);
     bool ok = call_make(fleet, call, what, wait_ms, done, result, error);
@@ -184,9 +210,8 @@ run_look(struct call *call, GError **error)
 }
 
 static void
-take_inventory(void *data, void *result)
+take_inventory(struct call *call, void *result)
 {
-    struct call *call = data;
     *(HwInventory **) result = g_steal_pointer(&call->inventory);
 }
 
@@ -244,9 +269,8 @@ fleet_bind(Fleet *fleet, const char *dev, const char *driver, GError **error)
 }
 
 static void
-take_netdev(void *data, void *result)
+take_netdev(struct call *call, void *result)
 {
-    struct call *call = data;
     g_strlcpy(result, call->netdev, IFNAMSIZ);
 }
 
@@ -297,8 +321,7 @@ run_set_netdev(struct call *call, GError **error)
 }
 
 bool
-fleet_set_netdev(Fleet *fleet, const char *name, const char *mac, guint mtu, int up,
-                 GError **error)
+fleet_set_netdev(Fleet *fleet, const char *name, const char *mac, guint mtu, int up, GError **error)
 {
     struct call *call = call_new(fleet, run_set_netdev, name);
     call->text = g_strdup(mac);
@@ -328,9 +351,9 @@ run_add_vdpa(struct call *call, GError **error)
 }
 
 static void
-take_vdpa(void *data, void *result)
+take_vdpa(struct call *call, void *result)
 {
-    *(struct hw_vdpa *) result = ((struct call *) data)->made;
+    *(struct hw_vdpa *) result = call->made;
 }
 
 bool
@@ -373,9 +396,8 @@ run_get_netdev(struct call *call, GError **error)
 }
 
 static void
-take_link(void *data, void *result)
+take_link(struct call *call, void *result)
 {
-    const struct call *call = data;
     *(struct fleet_netdev *) result = (struct fleet_netdev){call->mtu, call->up};
 }
 

@@ -21,6 +21,8 @@ Fleet *fleet_new(const char *spec, Workers *workers, FleetChanged changed, void 
 void fleet_free(Fleet *fleet);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Fleet, fleet_free)
 const char *fleet_spec(const Fleet *fleet);
+/* Time spent in the backend's calls so far, all together. */
+guint64 fleet_busy_us(const Fleet *fleet);
 
 /* The host as it is now: looked at again only when something has changed. Caller unrefs. Yields. */
 FleetView *fleet_look(Fleet *fleet, GError **error);

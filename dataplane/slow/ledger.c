@@ -61,7 +61,13 @@ by_text(gconstpointer one, gconstpointer two)
 GPtrArray *
 ledger_ids(Ledger *ledger)
 {
-    GPtrArray *ids = g_hash_table_get_keys_as_ptr_array(ledger->rows);
+    GPtrArray *ids = g_ptr_array_new();
+    GHashTableIter iter;
+    gpointer id;
+    g_hash_table_iter_init(&iter, ledger->rows);
+    while (g_hash_table_iter_next(&iter, &id, NULL)) {
+        g_ptr_array_add(ids, id);
+    }
     g_ptr_array_sort(ids, by_text);
     return ids;
 }
@@ -99,9 +105,8 @@ static bool
 load(Ledger *ledger, GError **error)
 {
     sqlite3_stmt *stmt = NULL;
-    if (sqlite3_prepare_v2(ledger->sql,
-                           "SELECT id, spec, step, going, vf, before, made FROM ports", -1, &stmt,
-                           NULL) != SQLITE_OK) {
+    if (sqlite3_prepare_v2(ledger->sql, "SELECT id, spec, step, going, vf, before, made FROM ports",
+                           -1, &stmt, NULL) != SQLITE_OK) {
         return fail_sqlite(ledger, "read", error);
     }
     int status;
@@ -138,8 +143,7 @@ ledger_open(const char *path, GError **error)
     ledger->path = g_strdup(path);
     ledger->rows = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, row_free);
     ledger->holders = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
-    ledger->statements =
-        g_hash_table_new_full(g_direct_hash, g_direct_equal, NULL, statement_free);
+    ledger->statements = g_hash_table_new_full(g_direct_hash, g_direct_equal, NULL, statement_free);
     if (sqlite3_open_v2(path, &ledger->sql,
                         SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_FULLMUTEX,
                         NULL) != SQLITE_OK) {
@@ -242,14 +246,13 @@ row_of(Ledger *ledger, const char *id)
 bool
 ledger_begin(Ledger *ledger, const char *id, GBytes *spec, LedgerStep step, GError **error)
 {
-    struct change change = {
-        .ledger = ledger,
-        .sql = "INSERT INTO ports (spec, step, going, id) VALUES (?, ?, 0, ?)"
-               " ON CONFLICT (id) DO UPDATE SET spec = excluded.spec",
-        .id = id,
-        .blob = spec,
-        .number = {step},
-        .numbers = 1};
+    struct change change = {.ledger = ledger,
+                            .sql = "INSERT INTO ports (spec, step, going, id) VALUES (?, ?, 0, ?)"
+                                   " ON CONFLICT (id) DO UPDATE SET spec = excluded.spec",
+                            .id = id,
+                            .blob = spec,
+                            .number = {step},
+                            .numbers = 1};
     if (!commit(&change, error)) {
         return false;
     }
@@ -334,8 +337,7 @@ bool
 ledger_forget(Ledger *ledger, const char *id, GError **error)
 {
     LedgerRow *row = row_of(ledger, id);
-    struct change change = {
-        .ledger = ledger, .sql = "DELETE FROM ports WHERE id = ?", .id = id};
+    struct change change = {.ledger = ledger, .sql = "DELETE FROM ports WHERE id = ?", .id = id};
     if (!commit(&change, error)) {
         return false;
     }

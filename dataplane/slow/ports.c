@@ -24,8 +24,8 @@ enum { PAUSE_MS = 500, PAUSE_MAX_MS = 30000, WAIT_MS = 30000 };
 typedef struct Port {
     Ports *ports; /* borrowed */
     char *id;
-    Dpd__Port *wanted;         /* owned; NULL: it goes */
-    Dpd__Port *made;           /* owned: what the ledger's row was made from, NULL for none */
+    Dpd__Port *wanted;          /* owned; NULL: it goes */
+    Dpd__Port *made;            /* owned: what the ledger's row was made from, NULL for none */
     struct portsteps_port work; /* as last seen */
     Dpd__State state;
     HawCode code;
@@ -106,7 +106,7 @@ port_new(Ports *ports, const char *id)
 /* ---- what is ---- */
 
 static char *
-dup(const char *text)
+text_dup(const char *text)
 {
     return g_strdup(text != NULL ? text : "");
 }
@@ -118,25 +118,25 @@ fill_state(const Port *port, Dpd__PortState *ret)
     const struct portsteps_port *work = &port->work;
     bool own = spec != NULL && spec->netdev[0] != '\0';
     dpd__port_state__init(ret);
-    ret->id = dup(port->id);
+    ret->id = text_dup(port->id);
     ret->state = port->state;
     ret->code = port->state == DPD__STATE__FAILED ? port->code : 0;
-    ret->message = dup(port->state == DPD__STATE__FAILED ? port->message : NULL);
+    ret->message = text_dup(port->state == DPD__STATE__FAILED ? port->message : NULL);
     ret->kind = spec != NULL ? spec->kind : DPD__KIND__NONE;
-    ret->netdev = dup(own ? spec->netdev : work->netdev);
-    ret->pf = dup(work->claimed ? work->before.pf_netdev : NULL);
+    ret->netdev = text_dup(own ? spec->netdev : work->netdev);
+    ret->pf = text_dup(work->claimed ? work->before.pf_netdev : NULL);
     ret->vf = work->claimed ? (int) work->before.vf : -1;
-    ret->pci = dup(work->claimed ? work->before.dev : NULL);
-    ret->representor = dup(work->representor);
-    ret->vdpa = dup(work->vdpa);
-    ret->device = dup(work->device);
+    ret->pci = text_dup(work->claimed ? work->before.dev : NULL);
+    ret->representor = text_dup(work->representor);
+    ret->vdpa = text_dup(work->vdpa);
+    ret->device = text_dup(work->device);
 }
 
 static void
 state_done(Dpd__PortState *state)
 {
-    char *texts[] = {state->id,          state->message, state->netdev, state->pf,
-                     state->pci,         state->vdpa,    state->device, state->representor};
+    char *texts[] = {state->id,  state->message, state->netdev, state->pf,
+                     state->pci, state->vdpa,    state->device, state->representor};
     for (size_t i = 0; i < G_N_ELEMENTS(texts); i++) {
         g_free(texts[i]);
     }

@@ -89,12 +89,11 @@ claim_once(Doors *doors, PortWork *port, GError **error)
         g_ptr_array_add(parents, spec->parents[i]);
     }
     g_ptr_array_add(parents, NULL);
-    struct claim_wish wish = {
-        .use = use_of(spec),
-        .parents = spec->n_parents > 0 ? (const char *const *) parents->pdata : NULL,
-        .numa = (int) spec->numa_plus_one - 1};
-    const struct hw_vf *vf =
-        claim_choose(view->inventory, &wish, is_held, doors->ledger, error);
+    struct claim_wish wish = {.use = use_of(spec),
+                              .parents =
+                                  spec->n_parents > 0 ? (const char *const *) parents->pdata : NULL,
+                              .numa = (int) spec->numa_plus_one - 1};
+    const struct hw_vf *vf = claim_choose(view->inventory, &wish, is_held, doors->ledger, error);
     if (vf == NULL) {
         return false;
     }

@@ -84,8 +84,9 @@ vfstate_text(const VfState *state)
         const char *at = (const char *) state + fields[i].offset;
         json_t *value = fields[i].kind == TEXT     ? json_string(at)
                         : fields[i].kind == NUMBER ? json_integer(*(const int *) (const void *) at)
-                        : fields[i].kind == COUNT ? json_integer(*(const guint *) (const void *) at)
-                                                  : json_integer(*(const gint64 *) (const void *) at);
+                        : fields[i].kind == COUNT
+                            ? json_integer(*(const guint *) (const void *) at)
+                            : json_integer(*(const gint64 *) (const void *) at);
         json_object_set_new(map, fields[i].name, value);
     }
     char *dumped = json_dumps(map, JSON_COMPACT);

@@ -28,7 +28,7 @@ MAY_INCLUDE = (
     ("hw/", ("hw/", "base/")),
     ("bpf/", ("bpf/",)),
     ("dataplane/fast/", ("dataplane/fast/", "bpf/layout.h")),
-    ("dataplane/slow/", ("dataplane/", "base/", "proto/", "hw/", "bpf/layout.h")),
+    ("dataplane/", ("dataplane/", "base/", "proto/", "hw/", "bpf/layout.h")),
     ("agent/", ("agent/", "base/", "proto/", "hw/")),
     ("ctl/", ("ctl/", "base/", "proto/")),
     ("tests/", ("",)),

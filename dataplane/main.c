@@ -1,0 +1,79 @@
+/* hawser-dpd: parses arguments, builds the daemon, runs the loop. */
+#include "base/fiber.h"
+#include "base/log.h"
+#include "dataplane/slow/dpd.h"
+
+#include <glib-unix.h>
+#include <malloc.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <systemd/sd-daemon.h>
+#include <unistd.h>
+
+static void
+on_done(void *data)
+{
+    g_main_loop_quit(data);
+}
+
+static gboolean
+on_term(gpointer data)
+{
+    g_main_loop_quit(data);
+    return G_SOURCE_CONTINUE;
+}
+
+int
+main(int argc, char **argv)
+{
+    g_autofree char *dir = NULL;
+    g_autofree char *backend = NULL;
+    g_autofree char *ovsdb = NULL;
+    gboolean debug = FALSE, embedded = FALSE, version = FALSE;
+    const GOptionEntry entries[] = {
+        {"dir", 0, 0, G_OPTION_ARG_FILENAME, &dir,
+         "Directory of ledger and socket (default /var/lib/hawser/dpd)", "DIR"},
+        {"backend", 0, 0, G_OPTION_ARG_STRING, &backend,
+         "\"kernel\", or \"sim:/DIRECTORY\" (default $HAWSER_HW, else kernel)", "BACKEND"},
+        {"ovsdb", 0, 0, G_OPTION_ARG_STRING, &ovsdb,
+         "Where the local Open_vSwitch database listens (default the system's)", "REMOTE"},
+        {"embedded", 0, 0, G_OPTION_ARG_NONE, &embedded,
+         "End when there are neither ports nor peers", NULL},
+        {"debug", 'd', 0, G_OPTION_ARG_NONE, &debug, "Log everything", NULL},
+        {"version", 0, 0, G_OPTION_ARG_NONE, &version, "Print the version and leave", NULL},
+        {NULL, 0, 0, 0, NULL, NULL, NULL}};
+    g_autoptr(GOptionContext) context = g_option_context_new("- the Hawser dataplane daemon");
+    g_autoptr(GError) error = NULL;
+    g_option_context_add_main_entries(context, entries, NULL);
+    if (!g_option_context_parse(context, &argc, &argv, &error) || argc > 1) {
+        fprintf(stderr, "hawser-dpd: %s; see 'hawser-dpd --help'\n",
+                error != NULL ? error->message : "unexpected argument");
+        return 2;
+    }
+    if (version) {
+        puts(HAWSER_VERSION);
+        return 0;
+    }
+
+    log_set_level(debug ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO);
+    signal(SIGPIPE, SIG_IGN);
+    mallopt(M_ARENA_MAX, 2); /* worker threads would each keep an arena of their own */
+    g_autoptr(GMainLoop) loop = g_main_loop_new(NULL, FALSE);
+    DpdOptions options = {dir != NULL ? dir : "/var/lib/hawser/dpd", backend, ovsdb, embedded};
+    Dpd *dpd = dpd_new(&options, on_done, loop, &error);
+    if (dpd == NULL) {
+        haw_error("dpd.failed", KS("why", error->message));
+        return haw_code_exit(haw_code(error));
+    }
+    g_unix_signal_add(SIGTERM, on_term, loop);
+    g_unix_signal_add(SIGINT, on_term, loop);
+    sd_notify(0, "READY=1");
+    g_main_loop_run(loop);
+    sd_notify(0, "STOPPING=1");
+    if (fiber_count() > 0) {
+        _exit(0); /* work in flight is the next start's to finish */
+    }
+    dpd_free(dpd);
+    return 0;
+}
