@@ -93,9 +93,13 @@ hw_find_rep(const HwInventory *inventory, const struct hw_port_key *key)
     return NULL;
 }
 
+/* netdevsim's VFs have no vDPA of their own: the kernel's vDPA simulator stands for it. */
 const struct hw_vdpa_mgmt *
 hw_find_vdpa_mgmt(const HwInventory *inventory, const char *dev)
 {
+    if (g_str_has_prefix(dev, "netdevsim")) {
+        dev = "vdpasim_net";
+    }
     for (guint i = 0; i < inventory->vdpa_mgmts->len; i++) {
         const struct hw_vdpa_mgmt *mgmt =
             &g_array_index(inventory->vdpa_mgmts, struct hw_vdpa_mgmt, i);

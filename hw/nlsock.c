@@ -16,7 +16,8 @@
 
 #include "base/fd.h"
 
-enum { REPLY_BYTES = 64 * 1024 };
+/* A PF with all its VFs is one message. */
+enum { REPLY_BYTES = 128 * 1024 };
 
 struct NlSock {
     int fd; /* owned */
@@ -25,9 +26,9 @@ struct NlSock {
 };
 
 static int
-socket_make(void)
+socket_make(int protocol)
 {
-    int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+    int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocol);
     if (fd < 0) {
         return -1;
     }
@@ -55,13 +56,26 @@ socket_make_in(int netns_fd)
     if (home < 0 || setns(netns_fd, CLONE_NEWNET) < 0) {
         return -1;
     }
-    int fd = socket_make();
+    int fd = socket_make(NETLINK_ROUTE);
     int err = errno;
     if (setns(home, CLONE_NEWNET) < 0) {
         g_error("cannot return to our network namespace: %s", g_strerror(errno));
     }
     errno = err;
     return fd;
+}
+
+static NlSock *
+wrap(int fd, GError **error)
+{
+    if (fd < 0) {
+        haw_fail_errno(error, errno, "open a netlink socket");
+        return NULL;
+    }
+    NlSock *sock = g_malloc(sizeof(*sock));
+    sock->fd = fd;
+    sock->seq = 0;
+    return sock;
 }
 
 NlSock *
@@ -73,15 +87,13 @@ nlsock_open(GError **error)
 NlSock *
 nlsock_open_in(int netns_fd, GError **error)
 {
-    int fd = netns_fd < 0 ? socket_make() : socket_make_in(netns_fd);
-    if (fd < 0) {
-        haw_fail_errno(error, errno, "open a netlink socket");
-        return NULL;
-    }
-    NlSock *sock = g_malloc(sizeof(*sock));
-    sock->fd = fd;
-    sock->seq = 0;
-    return sock;
+    return wrap(netns_fd < 0 ? socket_make(NETLINK_ROUTE) : socket_make_in(netns_fd), error);
+}
+
+NlSock *
+nlsock_open_generic(GError **error)
+{
+    return wrap(socket_make(NETLINK_GENERIC), error);
 }
 
 void
@@ -165,9 +177,13 @@ static bool
 read_answer(NlSock *sock, NlSockRow fn, void *data, const char *what, GError **error)
 {
     for (;;) {
-        ssize_t got = TEMP_FAILURE_RETRY(recv(sock->fd, sock->reply, sizeof(sock->reply), 0));
+        ssize_t got =
+            TEMP_FAILURE_RETRY(recv(sock->fd, sock->reply, sizeof(sock->reply), MSG_TRUNC));
         if (got < 0) {
             return haw_fail_errno(error, errno, "%s: receive from netlink", what);
+        }
+        if (got > REPLY_BYTES) {
+            return haw_fail(error, HAW_LIMIT, "%s: an answer of %zd bytes", what, got);
         }
         int left = (int) got;
         for (struct nlmsghdr *row = (struct nlmsghdr *) sock->reply; nlmsg_ok(row, left);

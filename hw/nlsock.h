@@ -1,4 +1,4 @@
-/* nlsock.h: one conversation with rtnetlink: a request and its answer, or a dump.
+/* nlsock.h: one conversation with netlink: a request and its answer, or a dump.
  * Threads: any, one thread a socket at a time. Calls block, for as long as the kernel takes. */
 #pragma once
 #include "base/error.h"
@@ -12,6 +12,8 @@ NlSock *nlsock_open(GError **error);
 /* In the namespace behind an open /proc/PID/ns/net (-1: ours). The calling thread visits it for the
  * moment that the socket is made. */
 NlSock *nlsock_open_in(int netns_fd, GError **error);
+/* To generic netlink, whose families nlfamily.h finds. */
+NlSock *nlsock_open_generic(GError **error);
 void nlsock_close(NlSock *sock);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(NlSock, nlsock_close)
 
