@@ -59,7 +59,7 @@ FiberSignal *ovsdb_changed(Ovsdb *db);
 
 /* ---- the replica ---- */
 typedef struct OvsdbRow {
-    const char *table;
+    const char *table; /* borrowed from the session's options */
     char uuid[37];
     json_t
         *columns; /* column → plain value; never changed in place, so it may be kept by reference */
@@ -77,15 +77,6 @@ const OvsdbRow *ovsdb_get(Ovsdb *db, const char *table, const char *uuid);
 const OvsdbRow *ovsdb_find(Ovsdb *db, const char *table, const char *field, const char *value);
 /* Borrowed OvsdbRows in order of uuid; the array is the caller's. NULL field: every row. */
 GPtrArray *ovsdb_list(Ovsdb *db, const char *table, const char *field, const char *value);
-/* Every (row, column) that refers to 'uuid' of 'table' through a watched column; caller frees the
- * array. */
-typedef struct {
-    const OvsdbRow *row;
-    const char *column;
-    bool strong;
-} OvsdbReferrer;
-GArray *ovsdb_referrers(Ovsdb *db, const char *table, const char *uuid);
-
 /* A string column, or the only element of a set of strings; NULL when empty. */
 const char *ovsdb_text(const OvsdbRow *row, const char *column);
 /* A string value of a map column; NULL when missing. */

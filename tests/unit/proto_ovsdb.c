@@ -1,0 +1,529 @@
+/* OVSDB sessions against a real ovsdb-server: values, indexes, transactions and their errors, expectations,
+ * connections that end, TLS, clusters. Skipped where there is no ovsdb-server. */
+#include "proto/ovsdb.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "base/fiber.h"
+#include "base/proc.h"
+#include "proto/x509.h"
+
+static const char schema_text[] =
+    "{\"name\":\"Test\",\"version\":\"1.0.0\",\"tables\":{"
+    "\"Parent\":{\"isRoot\":true,\"indexes\":[[\"name\"]],\"columns\":{"
+    "\"name\":{\"type\":\"string\"},"
+    "\"number\":{\"type\":{\"key\":\"integer\",\"min\":0,\"max\":1}},"
+    "\"words\":{\"type\":{\"key\":\"string\",\"min\":0,\"max\":\"unlimited\"}},"
+    "\"on\":{\"type\":\"boolean\"},\"ratio\":{\"type\":\"real\"},"
+    "\"children\":{\"type\":{\"key\":{\"type\":\"uuid\",\"refTable\":\"Child\"},\"min\":0,\"max\":"
+    "\"unlimited\"}},"
+    "\"queues\":{\"type\":{\"key\":\"integer\",\"value\":{\"type\":\"uuid\",\"refTable\":\"Child\"}"
+    ","
+    "\"min\":0,\"max\":\"unlimited\"}},"
+    "\"external_ids\":{\"type\":{\"key\":\"string\",\"value\":\"string\",\"min\":0,\"max\":"
+    "\"unlimited\"}}}},"
+    "\"Child\":{\"columns\":{\"name\":{\"type\":\"string\"},"
+    "\"kind\":{\"type\":{\"key\":{\"type\":\"string\",\"enum\":[\"set\",[\"a\",\"b\"]]}}}}}}}";
+
+static const OvsdbTable tables[] = {
+    {"Parent", NULL}, {"Child", NULL}, {"Absent", NULL}, {NULL, NULL}};
+
+/* ---- servers ---- */
+
+struct server {
+    char *dir, *file, *sock;
+    pid_t pid;
+};
+
+static void
+run(const char *const *argv)
+{
+    g_autoptr(GError) error = NULL;
+    ProcSpec spec = {.argv = argv, .fd_in = -1, .fd_out = -1, .wait_ms = 10000};
+    proc_run(&spec, NULL, &error);
+    g_assert_no_error(error);
+}
+
+static void
+server_spawn(struct server *server, const char *const *extra)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(GPtrArray) argv = g_ptr_array_new_with_free_func(g_free);
+    g_ptr_array_add(argv, g_strdup("ovsdb-server"));
+    g_ptr_array_add(argv, g_strdup_printf("--remote=punix:%s", server->sock));
+    g_ptr_array_add(argv, g_strdup_printf("--unixctl=%s.ctl", server->sock));
+    g_ptr_array_add(argv, g_strdup("--no-chdir"));
+    for (; extra != NULL && *extra != NULL; extra++) {
+        g_ptr_array_add(argv, g_strdup(*extra));
+    }
+    g_ptr_array_add(argv, g_strdup(server->file));
+    g_ptr_array_add(argv, NULL);
+    g_autofree char *log = g_strdup_printf("%s.log", server->sock);
+    server->pid = proc_spawn((const char *const *) argv->pdata, NULL, log, NULL, 0, &error);
+    g_assert_no_error(error);
+}
+
+static void
+server_start(struct server *server, const char *const *extra)
+{
+    g_autoptr(GError) error = NULL;
+    server->dir = g_dir_make_tmp("ovsdb-XXXXXX", NULL);
+    server->file = g_build_filename(server->dir, "test.db", NULL);
+    server->sock = g_build_filename(server->dir, "sock", NULL);
+    g_autofree char *schema = g_build_filename(server->dir, "schema", NULL);
+    g_file_set_contents(schema, schema_text, -1, NULL);
+    run((const char *[]){"ovsdb-tool", "create", server->file, schema, NULL});
+    server_spawn(server, extra);
+}
+
+static void
+server_kill(struct server *server)
+{
+    kill(server->pid, SIGKILL);
+    waitpid(server->pid, NULL, 0);
+}
+
+static void
+server_end(struct server *server)
+{
+    server_kill(server);
+    fd_remove_tree(server->dir, NULL);
+    g_free(server->dir);
+    g_free(server->file);
+    g_free(server->sock);
+}
+
+static Ovsdb *
+open_remote(const char *remotes, bool leader_only)
+{
+    OvsdbOptions options = {.name = "test database",
+                            .remotes = remotes,
+                            .database = "Test",
+                            .tables = tables,
+                            .leader_only = leader_only};
+    return ovsdb_open(&options);
+}
+
+static Ovsdb *
+open_ready(const struct server *server)
+{
+    g_autoptr(GError) error = NULL;
+    g_autofree char *remote = g_strdup_printf("unix:%s", server->sock);
+    Ovsdb *db = open_remote(remote, false);
+    ovsdb_wait_ready(db, 10000, &error);
+    g_assert_no_error(error);
+    return db;
+}
+
+static void
+insert_parent(Ovsdb *db, const char *name)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(OvsdbTxn) txn = ovsdb_txn_new(db);
+    ovsdb_txn_insert(txn, "Parent", NULL,
+                     json_pack("{s:s, s:{s:s}}", "name", name, "external_ids", "key", name));
+    ovsdb_txn_commit(txn, &error);
+    g_assert_no_error(error);
+}
+
+/* ---- claims ---- */
+
+static void
+values_round_trip(void *unused)
+{
+    struct server server;
+    g_autoptr(GError) error = NULL;
+    server_start(&server, NULL);
+    g_autoptr(Ovsdb) db = open_ready(&server);
+    g_autoptr(OvsdbTxn) txn = ovsdb_txn_new(db);
+    json_t *row =
+        json_pack("{s:s, s:i, s:[s, s, s], s:b, s:f, s:[{s:s}], s:{s:{s:s}}, s:{s:s}}", "name",
+                  "one", "number", 5, "words", "b", "a", "b", "on", 1, "ratio", 0.5, "children",
+                  "ref", "c1", "queues", "7", "ref", "c1", "external_ids", "k", "v");
+    ovsdb_txn_insert(txn, "Child", "c1", json_pack("{s:s, s:s}", "name", "kid", "kind", "b"));
+    guint op = ovsdb_txn_insert(txn, "Parent", NULL, row);
+    ovsdb_txn_commit(txn, &error);
+    g_assert_no_error(error);
+
+    /* O4: the replica has it already. */
+    const OvsdbRow *found = ovsdb_get(db, "Parent", ovsdb_txn_uuid(txn, op));
+    g_assert_nonnull(found);
+    const OvsdbRow *kid = ovsdb_find(db, "Child", "name", "kid");
+    json_t *wanted =
+        json_pack("{s:s, s:[i], s:[s, s], s:b, s:f, s:[s], s:{s:s}, s:{s:s}}", "name", "one",
+                  "number", 5, "words", "a", "b", "on", 1, "ratio", 0.5, "children", kid->uuid,
+                  "queues", "7", kid->uuid, "external_ids", "k", "v");
+    g_assert_true(json_equal(found->columns, wanted));
+    json_decref(wanted);
+    g_assert_cmpint(ovsdb_int(found, "number"), ==, 5);
+    g_assert_true(ovsdb_has(found, "words", "b"));
+    g_assert_cmpstr(ovsdb_map_text(found, "external_ids", "k"), ==, "v");
+    g_assert_cmpstr(ovsdb_ref_table(db, "Parent", "queues"), ==, "Child");
+    g_assert_true(ovsdb_is_root(db, "Parent") && !ovsdb_is_root(db, "Child"));
+    g_assert_false(ovsdb_has_column(db, "Absent", "x"));
+    server_end(&server);
+}
+
+static void
+changes_reach_rows_and_indexes(void *unused)
+{
+    struct server server;
+    g_autoptr(GError) error = NULL;
+    server_start(&server, NULL);
+    g_autoptr(Ovsdb) db = open_ready(&server);
+    g_autoptr(Ovsdb) other = open_ready(&server);
+    insert_parent(db, "one");
+    insert_parent(db, "two");
+    const OvsdbRow *one = ovsdb_find(db, "Parent", "external_ids:key", "one");
+    g_assert_cmpstr(ovsdb_text(one, "name"), ==, "one");
+
+    g_autofree char *uuid = g_strdup(one->uuid);
+    g_autoptr(OvsdbTxn) txn = ovsdb_txn_new(other);
+    ovsdb_txn_update(txn, "Parent", uuid, json_pack("{s:s, s:n}", "name", "uno", "number"));
+    ovsdb_txn_mutate(txn, "Parent", uuid, "words", "insert", json_pack("[s, s]", "y", "x"));
+    ovsdb_txn_mutate(txn, "Parent", uuid, "external_ids", "delete", json_pack("[s]", "key"));
+    ovsdb_txn_mutate(txn, "Parent", uuid, "external_ids", "insert", json_pack("{s:s}", "k2", "w"));
+    ovsdb_txn_commit(txn, &error);
+    g_assert_no_error(error);
+    g_assert_cmpint(ovsdb_txn_count(txn, 0), ==, 1);
+
+    while (ovsdb_find(db, "Parent", "name", "uno") == NULL) {
+        g_assert_true(fiber_signal_wait(ovsdb_changed(db), 5000, NULL, NULL));
+    }
+    g_assert_null(ovsdb_find(db, "Parent", "external_ids:key", "one"));
+    one = ovsdb_find(db, "Parent", "external_ids:k2", "w");
+    g_assert_cmpstr(one->uuid, ==, uuid);
+    g_assert_true(ovsdb_has(one, "words", "x") && ovsdb_has(one, "words", "y"));
+
+    g_autoptr(OvsdbTxn) removal = ovsdb_txn_new(db);
+    ovsdb_txn_delete(removal, "Parent", uuid);
+    ovsdb_txn_commit(removal, &error);
+    g_assert_no_error(error);
+    g_assert_null(ovsdb_get(db, "Parent", uuid));
+    g_autoptr(GPtrArray) left = ovsdb_list(db, "Parent", NULL, NULL);
+    g_assert_cmpuint(left->len, ==, 1);
+    server_end(&server);
+}
+
+static void
+errors_name_the_row(void *unused)
+{
+    struct server server;
+    g_autoptr(GError) error = NULL;
+    server_start(&server, NULL);
+    g_autoptr(Ovsdb) db = open_ready(&server);
+    insert_parent(db, "one");
+
+    g_autoptr(OvsdbTxn) twice = ovsdb_txn_new(db);
+    ovsdb_txn_insert(twice, "Parent", NULL, json_pack("{s:s}", "name", "one"));
+    g_assert_false(ovsdb_txn_commit(twice, &error));
+    g_assert_cmpint(haw_code(error), ==, HAW_EXISTS);
+    g_assert_nonnull(strstr(error->message, "Parent"));
+    g_clear_error(&error);
+
+    g_autoptr(OvsdbTxn) wrong = ovsdb_txn_new(db);
+    ovsdb_txn_insert(wrong, "Child", NULL, json_pack("{s:s, s:s}", "name", "kid", "kind", "z"));
+    g_assert_false(ovsdb_txn_commit(wrong, &error));
+    g_assert_cmpint(haw_code(error), ==, HAW_INVALID);
+    g_assert_nonnull(strstr(error->message, "test database: insert Child 'kid': constraint"));
+    g_clear_error(&error);
+
+    g_autoptr(OvsdbTxn) typed = ovsdb_txn_new(db);
+    ovsdb_txn_insert(typed, "Parent", NULL, json_pack("{s:i}", "name", 5));
+    g_assert_false(ovsdb_txn_commit(typed, &error));
+    g_assert_cmpint(haw_code(error), ==, HAW_INVALID);
+    g_clear_error(&error);
+
+    g_autoptr(OvsdbTxn) unknown = ovsdb_txn_new(db);
+    ovsdb_txn_insert(unknown, "Parent", NULL, json_pack("{s:s}", "nam", "x"));
+    g_assert_false(ovsdb_txn_commit(unknown, &error));
+    g_assert_nonnull(strstr(error->message, "no column 'nam'"));
+    server_end(&server);
+}
+
+static void
+expectations_guard(void *unused)
+{
+    struct server server;
+    g_autoptr(GError) error = NULL;
+    server_start(&server, NULL);
+    g_autoptr(Ovsdb) db = open_ready(&server);
+    insert_parent(db, "one");
+    g_autofree char *uuid = g_strdup(ovsdb_find(db, "Parent", "name", "one")->uuid);
+
+    g_autoptr(OvsdbTxn) held = ovsdb_txn_new(db);
+    ovsdb_txn_expect(held, "Parent", uuid, json_object());
+    ovsdb_txn_expect(held, "Parent", uuid, json_pack("{s:s, s:[]}", "name", "one", "words"));
+    ovsdb_txn_expect_none(held, "Parent", "external_ids", "key", "two");
+    ovsdb_txn_mutate(held, "Parent", uuid, "number", "insert", json_integer(7));
+    guint op = ovsdb_txn_select(held, "Parent", uuid, "number");
+    ovsdb_txn_comment(held, "a test");
+    ovsdb_txn_commit(held, &error);
+    g_assert_no_error(error);
+    g_assert_cmpint(ovsdb_txn_int(held, op), ==, 7);
+
+    g_autoptr(OvsdbTxn) gone = ovsdb_txn_new(db);
+    ovsdb_txn_expect(gone, "Parent", "00000000-0000-0000-0000-000000000001", json_object());
+    g_assert_false(ovsdb_txn_commit(gone, &error));
+    g_assert_cmpint(haw_code(error), ==, HAW_CONFLICT);
+    g_clear_error(&error);
+
+    g_autoptr(OvsdbTxn) there = ovsdb_txn_new(db);
+    ovsdb_txn_expect_none(there, "Parent", "external_ids", "key", "one");
+    ovsdb_txn_insert(there, "Parent", NULL, json_pack("{s:s}", "name", "other"));
+    g_assert_false(ovsdb_txn_commit(there, &error));
+    g_assert_cmpint(haw_code(error), ==, HAW_CONFLICT);
+    g_assert_null(ovsdb_find(db, "Parent", "name", "other"));
+    server_end(&server);
+}
+
+static guint seen_rows;
+
+static void
+count_row(Ovsdb *db, const OvsdbRow *before, const OvsdbRow *after, void *data)
+{
+    seen_rows++;
+}
+
+static void
+a_killed_server_is_found_again(void *unused)
+{
+    struct server server;
+    g_autoptr(GError) error = NULL;
+    server_start(&server, NULL);
+    g_autoptr(Ovsdb) db = open_ready(&server);
+    insert_parent(db, "one");
+    ovsdb_on_row(db, count_row, NULL);
+    seen_rows = 0;
+    guint64 epoch = ovsdb_epoch(db);
+
+    server_kill(&server);
+    while (ovsdb_ready(db)) {
+        g_assert_true(fiber_signal_wait(ovsdb_changed(db), 5000, NULL, NULL));
+    }
+    g_assert_nonnull(ovsdb_trouble(db));
+    g_assert_nonnull(ovsdb_find(db, "Parent", "name", "one")); /* what was last known */
+    g_autoptr(OvsdbTxn) lost = ovsdb_txn_new(db);
+    ovsdb_txn_insert(lost, "Parent", NULL, json_pack("{s:s}", "name", "lost"));
+    g_assert_false(ovsdb_wait_ready(db, 50, &error));
+    g_assert_cmpint(haw_code(error), ==, HAW_UNAVAILABLE);
+    g_assert_nonnull(strstr(error->message, "test database (unix:"));
+    g_clear_error(&error);
+
+    server_spawn(&server, NULL);
+    ovsdb_wait_ready(db, 10000, &error);
+    g_assert_no_error(error);
+    g_assert_cmpuint(ovsdb_epoch(db), ==, epoch + 1);
+    g_assert_cmpuint(seen_rows, ==, 0);
+    insert_parent(db, "two");
+    g_assert_cmpuint(seen_rows, ==, 1);
+    server_end(&server);
+}
+
+static void
+silence_ends_a_connection(void *unused)
+{
+    struct server server;
+    g_autoptr(GError) error = NULL;
+    server_start(&server, NULL);
+    g_autofree char *remote = g_strdup_printf("unix:%s", server.sock);
+    OvsdbOptions options = {.name = "test database",
+                            .remotes = remote,
+                            .database = "Test",
+                            .tables = tables,
+                            .probe_ms = 100};
+    g_autoptr(Ovsdb) db = ovsdb_open(&options);
+    ovsdb_wait_ready(db, 10000, &error);
+    g_assert_no_error(error);
+    fiber_sleep_ms(350, NULL, NULL); /* echoes keep it */
+    g_assert_true(ovsdb_ready(db));
+    kill(server.pid, SIGSTOP);
+    gint64 began = g_get_monotonic_time();
+    while (ovsdb_ready(db)) {
+        g_assert_true(fiber_signal_wait(ovsdb_changed(db), 5000, NULL, NULL));
+    }
+    g_assert_cmpint(g_get_monotonic_time() - began, <, 2 * G_USEC_PER_SEC);
+    kill(server.pid, SIGCONT);
+    ovsdb_wait_ready(db, 10000, &error);
+    g_assert_no_error(error);
+    server_end(&server);
+}
+
+static void
+a_closed_session_ends_waits(void *unused)
+{
+    Ovsdb *db = open_remote("unix:/nonexistent/sock", false);
+    g_autoptr(GError) error = NULL;
+    g_assert_false(ovsdb_wait_ready(db, 300, &error));
+    g_assert_nonnull(strstr(error->message, "No such file"));
+    ovsdb_close(db);
+}
+
+/* ---- TLS ---- */
+
+static void
+write_text(const char *dir, const char *name, const char *text)
+{
+    g_autofree char *path = g_build_filename(dir, name, NULL);
+    g_assert_true(g_file_set_contents(path, text, -1, NULL));
+}
+
+static guint16
+free_port(void)
+{
+    return (guint16) (20000 + (getpid() * 7 + g_random_int_range(0, 5000)) % 20000);
+}
+
+static void
+tls_trusts_its_ca_only(void *unused)
+{
+    struct server server;
+    g_autoptr(GError) error = NULL;
+    g_autofree char *cert = NULL;
+    g_autofree char *key = NULL;
+    g_autofree char *client_cert = NULL;
+    g_autofree char *client_key = NULL;
+    g_assert_true(x509_make("root@db", "127.0.0.1", true, &cert, &key, &error));
+    g_assert_true(x509_make("root@us", "127.0.0.1", false, &client_cert, &client_key, &error));
+    g_autofree char *dir = g_dir_make_tmp("ovsdb-XXXXXX", NULL);
+    write_text(dir, "cert", cert);
+    write_text(dir, "key", key);
+    write_text(dir, "ca", client_cert);
+    g_autofree char *remote = g_strdup_printf("ssl:127.0.0.1:%u", free_port());
+    g_autofree char *listen =
+        g_strdup_printf("--remote=pssl:%s:127.0.0.1", strrchr(remote, ':') + 1);
+    g_autofree char *own = g_strdup_printf("--certificate=%s/cert", dir);
+    g_autofree char *private = g_strdup_printf("--private-key=%s/key", dir);
+    g_autofree char *ca = g_strdup_printf("--ca-cert=%s/ca", dir);
+    server_start(&server, (const char *[]){listen, own, private, ca, NULL});
+
+    OvsdbOptions options = {.name = "test database",
+                            .remotes = remote,
+                            .database = "Test",
+                            .tables = tables,
+                            .ca_pem = cert,
+                            .cert_pem = client_cert,
+                            .key_pem = client_key};
+    Ovsdb *db = ovsdb_open(&options);
+    ovsdb_wait_ready(db, 10000, &error);
+    g_assert_no_error(error);
+    insert_parent(db, "one");
+    ovsdb_close(db);
+
+    options.ca_pem = client_cert;
+    db = ovsdb_open(&options);
+    g_assert_false(ovsdb_wait_ready(db, 1000, &error));
+    g_assert_nonnull(strstr(error->message, "CA"));
+    g_clear_error(&error);
+    ovsdb_close(db);
+
+    options.ca_pem = NULL;
+    db = ovsdb_open(&options);
+    g_assert_false(ovsdb_wait_ready(db, 500, &error));
+    g_assert_nonnull(strstr(error->message, "network.ovn.ca_cert"));
+    ovsdb_close(db);
+    server_end(&server);
+    fd_remove_tree(dir, NULL);
+}
+
+/* ---- clusters ---- */
+
+static void
+the_leader_is_followed(void *unused)
+{
+    struct server members[3] = {0};
+    guint16 port = free_port();
+    g_autoptr(GError) error = NULL;
+    g_autoptr(GString) remotes = g_string_new(NULL);
+    g_autofree char *first = g_strdup_printf("tcp:127.0.0.1:%u", port);
+    for (int i = 0; i < 3; i++) {
+        struct server *server = &members[i];
+        g_autofree char *local = g_strdup_printf("tcp:127.0.0.1:%u", port + i);
+        server->dir = g_dir_make_tmp("ovsdb-XXXXXX", NULL);
+        server->file = g_build_filename(server->dir, "test.db", NULL);
+        server->sock = g_build_filename(server->dir, "sock", NULL);
+        g_autofree char *schema = g_build_filename(server->dir, "schema", NULL);
+        write_text(server->dir, "schema", schema_text);
+        if (i == 0) {
+            run((const char *[]){"ovsdb-tool", "create-cluster", server->file, schema, local,
+                                 NULL});
+        } else {
+            run((const char *[]){"ovsdb-tool", "join-cluster", server->file, "Test", local, first,
+                                 NULL});
+        }
+        server_spawn(server, NULL);
+        g_string_append_printf(remotes, "%sunix:%s", i > 0 ? "," : "", server->sock);
+    }
+    g_autoptr(Ovsdb) db = open_remote(remotes->str, true);
+    ovsdb_wait_ready(db, 20000, &error);
+    g_assert_no_error(error);
+    insert_parent(db, "one");
+    /* Whoever leads goes; the rest elects another one, where the row is. */
+    guint64 epoch = ovsdb_epoch(db);
+    for (int i = 0; i < 3; i++) {
+        g_autofree char *remote = g_strdup_printf("unix:%s", members[i].sock);
+        if (g_strcmp0(remote, ovsdb_remote(db)) == 0) {
+            fiber_sleep_ms(1000, NULL, NULL); /* the joined ones have the log */
+            server_kill(&members[i]);
+        }
+    }
+    gint64 end_us = g_get_monotonic_time() + 30 * G_USEC_PER_SEC;
+    while (ovsdb_epoch(db) == epoch && g_get_monotonic_time() < end_us) {
+        fiber_signal_wait(ovsdb_changed(db), 1000, NULL, NULL);
+    }
+    ovsdb_wait_ready(db, 20000, &error);
+    g_assert_no_error(error);
+    g_assert_nonnull(ovsdb_find(db, "Parent", "name", "one"));
+    insert_parent(db, "two");
+    for (int i = 0; i < 3; i++) {
+        server_end(&members[i]);
+    }
+}
+
+/* ---- frame ---- */
+
+struct claim {
+    const char *name;
+    FiberFn fn;
+};
+
+static void
+in_fiber(gconstpointer claim)
+{
+    fiber_start("test", ((const struct claim *) claim)->fn, NULL);
+    while (fiber_count() > 0) {
+        g_main_context_iteration(NULL, TRUE);
+    }
+}
+
+int
+main(int argc, char **argv)
+{
+    static const struct claim claims[] = {
+        {"/ovsdb/values-round-trip", values_round_trip},
+        {"/ovsdb/changes-reach-rows-and-indexes", changes_reach_rows_and_indexes},
+        {"/ovsdb/errors-name-the-row", errors_name_the_row},
+        {"/ovsdb/expectations-guard-a-transaction", expectations_guard},
+        {"/ovsdb/a-killed-server-is-found-again", a_killed_server_is_found_again},
+        {"/ovsdb/silence-ends-a-connection", silence_ends_a_connection},
+        {"/ovsdb/a-closed-session-ends-waits", a_closed_session_ends_waits},
+        {"/ovsdb/tls-trusts-its-ca-only", tls_trusts_its_ca_only},
+        {"/ovsdb/the-leader-of-a-cluster-is-followed", the_leader_is_followed},
+    };
+    g_test_init(&argc, &argv, NULL);
+    g_autofree char *program = g_find_program_in_path("ovsdb-server");
+    if (program == NULL) {
+        g_print("1..0 # SKIP ovsdb-server is not installed\n");
+        return 77;
+    }
+    for (size_t i = 0; i < G_N_ELEMENTS(claims); i++) {
+        g_test_add_data_func(claims[i].name, &claims[i], in_fiber);
+    }
+    return g_test_run();
+}
