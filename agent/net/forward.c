@@ -24,9 +24,8 @@ text_of(json_t *object, const char *field)
     return text != NULL ? text : "";
 }
 
-/* "80,90-99" to the ports, in order, guint16 elements. */
-static GArray *
-ports_of(const char *list, GError **error)
+GArray *
+forward_ports(const char *list, GError **error)
 {
     g_autoptr(GArray) ports = g_array_new(FALSE, FALSE, sizeof(guint16));
     g_auto(GStrv) items = grammar_list(list);
@@ -149,14 +148,14 @@ check_port(struct check *check, json_t *spec, size_t index, GError **error)
     if (!check_port_target(check, text_of(spec, "target_address"), index, error)) {
         return false;
     }
-    g_autoptr(GArray) listen = ports_of(text_of(spec, "listen_port"), error);
+    g_autoptr(GArray) listen = forward_ports(text_of(spec, "listen_port"), error);
     if (listen == NULL) {
         return haw_push(error, "Invalid listen port in port specification %zu", index);
     }
     if (listen->len == 0) {
         return haw_fail(error, HAW_INVALID, "Missing listen port in port specification %zu", index);
     }
-    g_autoptr(GArray) target = ports_of(text_of(spec, "target_port"), NULL);
+    g_autoptr(GArray) target = forward_ports(text_of(spec, "target_port"), NULL);
     if (target == NULL) {
         return haw_fail(error, HAW_INVALID, "Invalid target port in port specification %zu", index);
     }
@@ -234,8 +233,8 @@ put_mapping(const char *family, const char *listen, const char *protocol, const 
 static void
 put_port(const char *family, const char *listen, json_t *spec, GPtrArray *dnat, GPtrArray *snat)
 {
-    g_autoptr(GArray) from = ports_of(text_of(spec, "listen_port"), NULL);
-    g_autoptr(GArray) to = ports_of(text_of(spec, "target_port"), NULL);
+    g_autoptr(GArray) from = forward_ports(text_of(spec, "listen_port"), NULL);
+    g_autoptr(GArray) to = forward_ports(text_of(spec, "target_port"), NULL);
     const char *protocol = text_of(spec, "protocol");
     g_autofree char *target = subnet_canonical(text_of(spec, "target_address"));
     if (from == NULL || to == NULL || target == NULL) {

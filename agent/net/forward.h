@@ -10,3 +10,5 @@ bool forward_check(json_t *net_config, const char *listen, json_t *body, GError 
 /* The lines of one forward, appended. */
 void forward_text(const char *listen, json_t *config, json_t *ports, GPtrArray *dnat,
                   GPtrArray *snat);
+/* "80,90-99" to the ports in order, an array of guint16; INVALID. NULL text gives none. */
+GArray *forward_ports(const char *list, GError **error);

@@ -38,9 +38,8 @@ struct subjects {
     bool name, four, six;
 };
 
-/* "10.0.0.1", "10.0.0.0/24", "10.0.0.1-10.0.0.9": the family; 0 when it is none of them. */
-static int
-address_family(const char *subject)
+int
+netacl_family(const char *subject)
 {
     struct subnet first;
     struct subnet last;
@@ -76,7 +75,7 @@ check_subjects(const char *list, const char *field, const char *direction, bool 
     g_auto(GStrv) subjects = g_strsplit(list, ",", -1);
     for (char **subject = subjects; *list != '\0' && *subject != NULL; subject++) {
         g_strstrip(*subject);
-        int family = address_family(*subject);
+        int family = netacl_family(*subject);
         if (family == AF_INET) {
             ret->four = true;
         } else if (family == AF_INET6) {
@@ -329,7 +328,7 @@ put_subjects(GString *text, const char *list, int family, const char *side, GErr
     g_auto(GStrv) subjects = grammar_list(list);
     g_autoptr(GString) set = g_string_new(NULL);
     for (char **subject = subjects; *subject != NULL; subject++) {
-        int found = address_family(*subject);
+        int found = netacl_family(*subject);
         if (found == 0) { /* C2 */
             return haw_fail(error, HAW_UNSUPPORTED,
                             "Unsupported nftables subject \"%s\": not an address", *subject);

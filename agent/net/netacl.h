@@ -16,3 +16,5 @@ bool netacl_check(json_t *body, const char *const *names, GError **error);
 bool netacl_check_name(const char *name, GError **error);
 /* The ACLs in security.acls exist in the project. Yields. */
 bool netacl_check_exist(Agent *agent, const char *project, const char *list, GError **error);
+/* AF_INET or AF_INET6 of "10.0.0.1", "10.0.0.0/24", "10.0.0.1-10.0.0.9"; 0 when it is none of them. */
+int netacl_family(const char *subject);

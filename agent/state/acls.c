@@ -39,7 +39,8 @@ list_tx(DbTx *tx, void *data, GError **error)
     struct query *query = data;
     g_autoptr(DbRows) rows =
         db_query(tx, error,
-                 "SELECT a.id, p.name, a.name, a.description, a.config, a.ingress, a.egress"
+                 "SELECT a.id, p.name, a.name, a.description, a.config, a.ingress, a.egress,"
+                 " a.project_id"
                  " FROM network_acls a JOIN projects p ON p.id = a.project_id"
                  " WHERE (? IS NULL OR p.name = ?) AND (? IS NULL OR a.name = ?)"
                  " ORDER BY p.name, a.name",
@@ -53,6 +54,7 @@ list_tx(DbTx *tx, void *data, GError **error)
         row->config = db_json(rows, 4);
         row->ingress = rules_of(rows, 5);
         row->egress = rules_of(rows, 6);
+        row->project_id = db_int(rows, 7);
         g_ptr_array_add(query->list, row);
     }
     return rows != NULL && db_rows_ok(rows, error);

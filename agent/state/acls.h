@@ -3,7 +3,7 @@
 #include "agent/state/db.h"
 
 typedef struct {
-    gint64 id;
+    gint64 id, project_id;
     char *project, *name, *description;
     json_t *config, *ingress, *egress; /* owned */
 } AclRow;

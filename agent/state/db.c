@@ -22,6 +22,7 @@ struct Db {
     DbTx tx;
     GThread *thread;
     GAsyncQueue *jobs; /* struct job *, borrowed from the waiting fiber's stack */
+    guint64 writes;    /* main loop only */
 };
 
 struct DbRows {
@@ -210,7 +211,16 @@ db_run(Db *db, const char *begin, DbFn fn, void *data, GError **error)
 bool
 db_write(Db *db, DbFn fn, void *data, GError **error)
 {
-    return db_run(db, "BEGIN IMMEDIATE", fn, data, error);
+    db->writes++; /* from now on readers may see either state */
+    bool ok = db_run(db, "BEGIN IMMEDIATE", fn, data, error);
+    db->writes++;
+    return ok;
+}
+
+guint64
+db_writes(const Db *db)
+{
+    return db->writes;
 }
 
 bool

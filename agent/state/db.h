@@ -21,6 +21,8 @@ typedef bool (*DbFn)(DbTx *tx, void *data, GError **error);
 /* One transaction: committed and durable when fn and the commit return true, else undone. Yields. */
 bool db_write(Db *db, DbFn fn, void *data, GError **error);
 bool db_read(Db *db, DbFn fn, void *data, GError **error);
+/* Grows with each write, before and after it: what was read while it stayed the same still holds. */
+guint64 db_writes(const Db *db);
 
 /* One statement. 'types' has a letter for each "?" that follows: s text (NULL is SQL NULL), i gint64
  * (cast your ints), b int as boolean, j json_t* as text (NULL becomes {}).
