@@ -16,7 +16,6 @@ typedef struct {
     const char *mac;      /* the instance's */
     const char *peer;     /* the instance's end of a veth while it is still here; NULL: unknown */
     guint mtu;            /* 0: as it is */
-    guint64 ingress, egress; /* bit/s as the instance sees it; 0: no limit */
 } HostPort;
 
 /* Puts 'netdev' on the integration bridge as the one interface with that iface-id (an earlier one with

@@ -12,6 +12,8 @@
 #include "agent/net/netcheck.h"
 #include "agent/net/netlife.h"
 #include "agent/net/netstate.h"
+#include "agent/net/ovn_leases.h"
+#include "agent/net/ovn_net.h"
 #include "agent/net/parent.h"
 #include "proto/keys.h"
 
@@ -46,7 +48,8 @@ net_json(Request *req, Network *net)
     return json_pack("{s:s, s:s, s:s, s:b, s:s, s:o, s:o, s:[s]}", "name", net->row->name, "type",
                      net->row->type, "description", net->row->description, "managed", true,
                      "status", status, "config", config, "used_by",
-                     netlife_used_by(net->table, net->row->name), "locations", "none");
+                     netlife_used_by(net->table, net->row->project, net->row->name), "locations",
+                     "none");
 }
 
 static json_t *
@@ -54,7 +57,7 @@ interface_json(Request *req, const char *name, const char *type)
 {
     return json_pack("{s:s, s:s, s:s, s:b, s:s, s:{}, s:o, s:n}", "name", name, "type", type,
                      "description", "", "managed", false, "status", "", "config", "used_by",
-                     netlife_used_by(req_agent(req)->networks, name), "locations");
+                     netlife_used_by(req_agent(req)->networks, "default", name), "locations");
 }
 
 static json_t *
@@ -175,12 +178,9 @@ create(Request *req, const char *name, const char *type, const char *description
     type = *type != '\0' ? type : default_project ? "bridge" : "ovn";
     if (keys_of_network(type) == NULL) {
         json_decref(config);
-        return strcmp(type, "ovn") == 0
-                   ? haw_fail(error, HAW_INVALID,
-                              "Network type \"ovn\" is not supported by this server")
-                   : haw_fail(error, HAW_INVALID, "Unknown driver");
+        return haw_fail(error, HAW_INVALID, "Unknown driver");
     }
-    if (!default_project) {
+    if (!default_project && strcmp(type, "ovn") != 0) {
         json_decref(config);
         return haw_fail(error, HAW_INVALID, "Network type does not support non-default projects");
     }
@@ -298,6 +298,9 @@ state_get(Request *req, GError **error)
 {
     const char *name = req_arg(req, "name");
     g_autoptr(Network) net = need(req, NULL);
+    if (net != NULL && netobj_is(net, "ovn")) {
+        return req_reply(req, ovn_net_state(net));
+    }
     g_autofree char *ifname =
         net == NULL || netobj_is(net, "bridge")
             ? g_strdup(name)
@@ -323,6 +326,10 @@ leases_get(Request *req, GError **error)
     g_autoptr(Network) net = need(req, error);
     if (net == NULL) {
         return false;
+    }
+    if (netobj_is(net, "ovn")) {
+        json_t *leases = ovn_leases_of(net, req_project(req), error);
+        return leases != NULL && req_reply(req, leases);
     }
     if (!netobj_is(net, "bridge")) {
         return haw_fail(error, HAW_UNSUPPORTED, "not implemented");

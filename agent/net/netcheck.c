@@ -8,6 +8,7 @@
 #include "agent/net/bridge.h"
 #include "agent/net/netjob.h"
 #include "agent/net/netstate.h"
+#include "agent/net/ovn_check.h"
 #include "proto/grammar.h"
 #include "proto/keys.h"
 
@@ -45,10 +46,11 @@ check_tunnels(const char *name, json_t *config, GError **error)
 
 /* Every range of a list inside the subnet. */
 static bool
-check_ranges(const char *name, json_t *config, int family, GError **error)
+check_ranges(const char *name, json_t *config, int family, const char *tail, const char *within,
+             GError **error)
 {
-    g_autofree char *key = g_strdup_printf("ipv%d.dhcp.ranges", family);
-    g_autofree char *address = g_strdup_printf("ipv%d.address", family);
+    g_autofree char *key = g_strdup_printf("ipv%d.%s", family, tail);
+    g_autofree char *address = g_strdup_printf("ipv%d.%s", family, within);
     g_auto(GStrv) ranges = grammar_list(keys_get(config, key));
     struct subnet net;
     if (!subnet_parse(keys_get(config, address), &net)) {
@@ -63,6 +65,53 @@ check_ranges(const char *name, json_t *config, int family, GError **error)
                                 "inside the network's subnet",
                                 name, key, *range);
             }
+        }
+    }
+    return true;
+}
+
+/* Routers' addresses of child networks: inside the subnet. */
+static bool
+check_uplink_ranges(const char *name, json_t *config, const char *within, GError **error)
+{
+    return check_ranges(name, config, 4, "ovn.ranges", within, error) &&
+           check_ranges(name, config, 6, "ovn.ranges", within, error);
+}
+
+static bool
+ranges_overlap(const char *one, const char *other)
+{
+    g_auto(GStrv) a = g_strsplit(one, "-", 2);
+    g_auto(GStrv) b = g_strsplit(other, "-", 2);
+    return subnet_range_contains(one, g_strstrip(b[0])) ||
+           subnet_range_contains(other, g_strstrip(a[0]));
+}
+
+/* dnsmasq must not lease what a router has. */
+static bool
+check_beside_dhcp(const char *name, json_t *config, GError **error)
+{
+    for (int family = 4; family <= 6; family += 2) {
+        g_autofree char *dhcp_key = g_strdup_printf("ipv%d.dhcp", family);
+        g_autofree char *dhcp = g_strdup_printf("ipv%d.dhcp.ranges", family);
+        g_autofree char *ovn = g_strdup_printf("ipv%d.ovn.ranges", family);
+        g_auto(GStrv) theirs = grammar_list(keys_get(config, dhcp));
+        g_auto(GStrv) ours = grammar_list(keys_get(config, ovn));
+        bool clash = *theirs == NULL;
+        if (*ours == NULL || !keys_get_bool(config, dhcp_key, true) ||
+            (family == 6 && !keys_get_bool(config, "ipv6.dhcp.stateful", false))) {
+            continue;
+        }
+        for (char **one = theirs; *one != NULL; one++) {
+            for (char **other = ours; *other != NULL; other++) {
+                clash |= ranges_overlap(*one, *other);
+            }
+        }
+        if (clash) {
+            return haw_fail(error, HAW_INVALID,
+                            "\"ipv%d.ovn.ranges\" must be used in conjunction with "
+                            "non-overlapping \"ipv%d.dhcp.ranges\" when DHCPv%d is enabled",
+                            family, family, family);
         }
     }
     return true;
@@ -87,8 +136,11 @@ check_bridge(const char *name, json_t *config, GError **error)
                             "FAN configuration may only be set when in 'fan' mode");
         }
     }
-    return check_tunnels(name, config, error) && check_ranges(name, config, 4, error) &&
-           check_ranges(name, config, 6, error);
+    return check_tunnels(name, config, error) &&
+           check_ranges(name, config, 4, "dhcp.ranges", "address", error) &&
+           check_ranges(name, config, 6, "dhcp.ranges", "address", error) &&
+           check_uplink_ranges(name, config, "address", error) &&
+           check_beside_dhcp(name, config, error);
 }
 
 bool
@@ -104,6 +156,12 @@ netcheck_config(const char *name, const char *type, json_t *config, GError **err
     }
     if (strcmp(type, "bridge") == 0) {
         return check_bridge(name, config, error);
+    }
+    if (strcmp(type, "ovn") == 0) {
+        return ovn_check_config(name, config, error);
+    }
+    if (strcmp(type, "physical") == 0 && !check_uplink_ranges(name, config, "gateway", error)) {
+        return false;
     }
     return keys_get(config, "parent") != NULL ||
            haw_fail(error, HAW_INVALID,
@@ -121,6 +179,10 @@ netcheck_name(const char *name, const char *type, GError **error)
             return haw_fail(error, HAW_INVALID,
                             "Invalid network name \"%s\": Cannot contain \"%c\"", name, *at);
         }
+    }
+    if (strcmp(type, "ovn") == 0) {
+        return grammar_url_segment(name, error) ||
+               haw_push(error, "Invalid network name \"%s\"", name);
     }
     return grammar_ifname(name, error) || haw_push(error, "Invalid network name \"%s\"", name);
 }
@@ -170,7 +232,7 @@ netcheck_fill(const char *type, json_t *config)
 }
 
 bool
-netcheck_resolve_auto(json_t *config, GError **error)
+netcheck_resolve_auto(json_t *config, GArray *also, GError **error)
 {
     static const struct {
         const char *key;
@@ -183,6 +245,9 @@ netcheck_resolve_auto(json_t *config, GError **error)
         g_autoptr(GArray) taken = netstate_taken(error);
         if (taken == NULL) {
             return false;
+        }
+        if (also != NULL) {
+            g_array_append_vals(taken, also->data, also->len);
         }
         g_autofree char *address = subnet_random(addresses[i].family, taken);
         if (address == NULL) {

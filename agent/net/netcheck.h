@@ -10,5 +10,6 @@ bool netcheck_name(const char *name, const char *type, GError **error);
 void netcheck_drop_empty(json_t *config);
 /* A new network's defaults (addresses and NAT of a bridge). */
 void netcheck_fill(const char *type, json_t *config);
-/* Puts an address that is free on this host in the place of "auto". Yields. */
-bool netcheck_resolve_auto(json_t *config, GError **error);
+/* Puts an address that is free on this host in the place of "auto"; 'also' (struct subnet elements, may
+ * be NULL) is not free, too. Yields. */
+bool netcheck_resolve_auto(json_t *config, GArray *also, GError **error);

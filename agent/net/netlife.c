@@ -11,10 +11,14 @@
 #include <string.h>
 
 #include "agent/api/warning.h"
+#include "agent/auth/project.h"
 #include "agent/inst/inst.h"
 #include "agent/net/netacl.h"
 #include "agent/net/netcheck.h"
 #include "agent/net/netstate.h"
+#include "agent/net/ovn_check.h"
+#include "agent/net/ovn_net.h"
+#include "agent/net/subnet.h"
 #include "base/crash.h"
 #include "base/fd.h"
 #include "base/ids.h"
@@ -23,12 +27,21 @@
 
 static FiberLock create_lock = FIBER_LOCK_INIT;
 
+struct used {
+    Agent *agent;
+    const char *project, *name;
+};
+
 static bool
 uses_network(const char *project, json_t *config, json_t *devices, void *data)
 {
-    const char *name = data;
+    const struct used *used = data;
+    const char *name = used->name;
     const char *device;
     json_t *nic;
+    if (strcmp(project_for_networks(used->agent, project), used->project) != 0) {
+        return false;
+    }
     json_object_foreach (devices, device, nic) {
         if (g_strcmp0(keys_get(nic, "type"), "nic") != 0) {
             continue;
@@ -42,18 +55,26 @@ uses_network(const char *project, json_t *config, json_t *devices, void *data)
 }
 
 json_t *
-netlife_used_by(NetTable *table, const char *name)
+netlife_used_by(NetTable *table, const char *project, const char *name)
 {
     InstTable *instances = netobj_agent(table)->instances;
-    g_autofree char *copy = g_strdup(name);
-    json_t *used = instances != NULL ? inst_used_by(instances, uses_network, copy) : NULL;
-    return used != NULL ? used : json_array();
+    g_autofree char *own_name = g_strdup(name);
+    g_autofree char *own_project = g_strdup(project);
+    struct used user = {netobj_agent(table), own_project, own_name};
+    json_t *used = instances != NULL ? inst_used_by(instances, uses_network, &user) : NULL;
+    used = used != NULL ? used : json_array();
+    g_autoptr(Network) net = netobj_find(table, own_project, own_name);
+    if (net != NULL) {
+        ovn_net_children(net, used);
+        ovn_peer_used_by(net, used);
+    }
+    return used;
 }
 
 static bool
 check_unused(Network *net, GError **error)
 {
-    json_t *used = netlife_used_by(net->table, net->row->name);
+    json_t *used = netlife_used_by(net->table, net->row->project, net->row->name);
     bool free = json_array_size(used) == 0;
     json_decref(used);
     return free || haw_fail(error, HAW_INVALID, "The network is currently in use");
@@ -118,7 +139,7 @@ row_new(const char *project, const char *name, const char *type, const char *des
     row->type = g_strdup(type);
     row->description = g_strdup(description);
     row->state = g_strdup(NETROW_PENDING);
-    row->hwaddr = strcmp(type, "bridge") == 0 ? ids_hwaddr() : g_strdup("");
+    row->hwaddr = strcmp(type, "bridge") == 0 || strcmp(type, "ovn") == 0 ? ids_hwaddr() : g_strdup("");
     row->old_name = g_strdup("");
     row->config = config;
     return row;
@@ -140,6 +161,25 @@ same_parent_used(NetTable *table, json_t *config)
 }
 
 static bool
+resolve_auto(NetTable *table, const char *type, json_t *config, GError **error)
+{
+    g_autoptr(GArray) subnets = g_array_new(FALSE, FALSE, sizeof(struct subnet));
+    if (strcmp(type, "ovn") == 0) {
+        ovn_check_subnets(table, subnets);
+    }
+    return netcheck_resolve_auto(config, subnets, error);
+}
+
+/* What the change means for a network's uplink, or for the networks whose uplink it is. */
+static bool
+check_ovn(Network *net, json_t *config, GError **error)
+{
+    return netobj_is(net, "ovn") ? ovn_check_network(net->table, net->row->project, net->row->name,
+                                                     net->row->id, config, error)
+                                 : ovn_check_uplink_of(net, config, error);
+}
+
+static bool
 check_new(NetTable *table, const char *project, const char *name, const char *type, json_t *config,
           GError **error)
 {
@@ -148,6 +188,9 @@ check_new(NetTable *table, const char *project, const char *name, const char *ty
         return haw_fail(error, HAW_INVALID, "The network already exists");
     }
     netcheck_fill(type, config);
+    if (strcmp(type, "ovn") == 0 && !ovn_check_fill(table, project, config, error)) {
+        return false;
+    }
     if (!netcheck_config(name, type, config, error)) {
         return haw_recode(error, HAW_FAILED); /* LXD answers 500 here and 400 for a change */
     }
@@ -158,7 +201,9 @@ check_new(NetTable *table, const char *project, const char *name, const char *ty
         return haw_fail(error, HAW_FAILED, "Parent interface \"%s\" in use by another network",
                         keys_get(config, "parent"));
     }
-    return check_acls(table, project, config, error) && netcheck_resolve_auto(config, error);
+    return check_acls(table, project, config, error) && resolve_auto(table, type, config, error) &&
+           (strcmp(type, "ovn") != 0 ||
+            ovn_check_network(table, project, name, 0, config, error));
 }
 
 bool
@@ -275,7 +320,8 @@ netlife_update(Network *net, const char *description, json_t *config, GError **e
     netcheck_drop_empty(config);
     bool ok = netcheck_config(net->row->name, net->row->type, config, error) &&
               check_acls(net->table, net->row->project, config, error) &&
-              netcheck_resolve_auto(config, error) && apply_update(net, description, config, error);
+              resolve_auto(net->table, net->row->type, config, error) &&
+              check_ovn(net, config, error) && apply_update(net, description, config, error);
     json_decref(config);
     return ok;
 }

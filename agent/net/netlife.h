@@ -10,5 +10,6 @@ bool netlife_create(NetTable *table, const char *project, const char *name, cons
 bool netlife_update(Network *net, const char *description, json_t *config, GError **error);
 bool netlife_rename(Network *net, const char *name, GError **error); /* Yields. */
 bool netlife_delete(Network *net, GError **error);                   /* Yields. */
-/* URLs of the instances and profiles whose NICs are on the network, a new reference. Yields. */
-json_t *netlife_used_by(NetTable *table, const char *name);
+/* URLs of the instances, profiles and (of an uplink) networks that use the network of that name in the
+ * project, a new reference. Yields. */
+json_t *netlife_used_by(NetTable *table, const char *project, const char *name);

@@ -14,6 +14,7 @@ typedef struct Network {
     bool up;         /* the world is as the row says */
     bool hairpin;    /* ports send back by themselves: see bridge_needs_hairpin() */
     bool gone;       /* was deleted while somebody waited for the lock */
+    bool leaving;    /* ovn: its northbound rows are to go */
     FiberLock lock;
     Dnsmasq *dnsmasq;        /* owned, NULL when none runs */
     gint64 dnsmasq_pause_ms; /* before the next start of one that died */

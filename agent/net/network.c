@@ -25,6 +25,7 @@
 #include "agent/net/leases.h"
 #include "agent/net/netobj.h"
 #include "agent/net/nicuse.h"
+#include "agent/net/ovn_net.h"
 #include "agent/net/parent.h"
 #include "agent/net/subnet.h"
 #include "base/crash.h"
@@ -281,6 +282,7 @@ bool
 netobj_up(Network *net, json_t *old_config, GError **error)
 {
     net->up = netobj_is(net, "bridge") ? up_bridge(net, old_config, error)
+              : netobj_is(net, "ovn")  ? ovn_net_up(net, old_config, error)
                                        : parent_up(net, old_config, error);
     return net->up || haw_push(error, "Failed to start network \"%s\"", net->row->name);
 }
@@ -298,6 +300,9 @@ bool
 netobj_down(Network *net, GError **error)
 {
     net->up = false;
+    if (netobj_is(net, "ovn")) {
+        return ovn_net_down(net, error);
+    }
     if (!netobj_is(net, "bridge")) {
         return parent_down(net, error);
     }
@@ -444,6 +449,7 @@ net_table_new(Agent *agent)
                                            (GDestroyNotify) (void (*)(void)) netobj_unref);
     table->kept = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, close_kept);
     table->ending = g_cancellable_new();
+    ovn_net_register();
     table->on_stopping =
         g_cancellable_connect(agent->stopping, G_CALLBACK(on_stopping), table, NULL);
     return table;
@@ -468,6 +474,16 @@ net_table_free(NetTable *table)
     }
 }
 
+/* The networks that others stand on come up before those. */
+static int
+uplinks_first(gconstpointer a, gconstpointer b)
+{
+    const NetRow *one = *(NetRow *const *) a;
+    const NetRow *other = *(NetRow *const *) b;
+    int ovn = (strcmp(one->type, "ovn") == 0) - (strcmp(other->type, "ovn") == 0);
+    return ovn != 0 ? ovn : one->id < other->id ? -1 : one->id > other->id;
+}
+
 bool
 net_table_start(NetTable *table, GError **error)
 {
@@ -476,6 +492,7 @@ net_table_start(NetTable *table, GError **error)
         return false;
     }
     g_ptr_array_set_free_func(rows, NULL);
+    g_ptr_array_sort(rows, uplinks_first);
     for (guint i = 0; i < rows->len; i++) {
         g_autoptr(Network) net = netobj_new(table, g_ptr_array_index(rows, i));
         if (start_one(net)) {
@@ -486,19 +503,26 @@ net_table_start(NetTable *table, GError **error)
     return true;
 }
 
+static void
+stop_if(Network *net, bool ovn)
+{
+    g_autoptr(GError) error = NULL;
+    g_auto(FiberHold) hold = fiber_hold(&net->lock);
+    if (netobj_is(net, "ovn") == ovn && !netobj_down(net, &error)) {
+        haw_warn("network.stop_failed", KS("network", net->row->name), KS("why", error->message));
+    }
+}
+
 void
 net_table_stop(NetTable *table)
 {
     g_autoptr(GPtrArray) list = netobj_list(table);
     g_cancellable_cancel(table->ending);
     for (guint i = 0; i < list->len; i++) {
-        Network *net = g_ptr_array_index(list, i);
-        g_autoptr(GError) error = NULL;
-        g_auto(FiberHold) hold = fiber_hold(&net->lock);
-        if (!netobj_down(net, &error)) {
-            haw_warn("network.stop_failed", KS("network", net->row->name),
-                     KS("why", error->message));
-        }
+        stop_if(g_ptr_array_index(list, i), true);
+    }
+    for (guint i = 0; i < list->len; i++) {
+        stop_if(g_ptr_array_index(list, i), false);
     }
 }
 

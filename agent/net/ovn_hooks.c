@@ -43,3 +43,13 @@ ovn_peer_dependents(Network *net)
 {
     return g_ptr_array_new_with_free_func((GDestroyNotify) (void (*)(void)) netobj_unref);
 }
+
+WEAK void
+ovn_acl_scopes(Network *net, GPtrArray *scopes)
+{
+}
+
+WEAK void
+ovn_peer_used_by(Network *net, json_t *urls)
+{
+}
