@@ -8,6 +8,7 @@
 
 #include "agent/inst/inst.h"
 #include "agent/net/dnsmasq.h"
+#include "agent/net/ovn_leases.h"
 #include "agent/net/subnet.h"
 #include "proto/keys.h"
 
@@ -118,6 +119,7 @@ leases_of(Network *net, const char *project)
     g_autoptr(GPtrArray) list = inst_list(instances, project);
     if (strcmp(project, net->row->project) == 0) {
         add_gateway(&view);
+        ovn_leases_uplink(net, view.list);
     }
     for (guint i = 0; i < list->len; i++) {
         Inst *inst = g_ptr_array_index(list, i);

@@ -139,7 +139,8 @@ row_new(const char *project, const char *name, const char *type, const char *des
     row->type = g_strdup(type);
     row->description = g_strdup(description);
     row->state = g_strdup(NETROW_PENDING);
-    row->hwaddr = strcmp(type, "bridge") == 0 || strcmp(type, "ovn") == 0 ? ids_hwaddr() : g_strdup("");
+    row->hwaddr =
+        strcmp(type, "bridge") == 0 || strcmp(type, "ovn") == 0 ? ids_hwaddr() : g_strdup("");
     row->old_name = g_strdup("");
     row->config = config;
     return row;
@@ -202,8 +203,7 @@ check_new(NetTable *table, const char *project, const char *name, const char *ty
                         keys_get(config, "parent"));
     }
     return check_acls(table, project, config, error) && resolve_auto(table, type, config, error) &&
-           (strcmp(type, "ovn") != 0 ||
-            ovn_check_network(table, project, name, 0, config, error));
+           (strcmp(type, "ovn") != 0 || ovn_check_network(table, project, name, 0, config, error));
 }
 
 bool

@@ -43,7 +43,7 @@ bool nic_hotunplug(NetTable *table, const Nic *nic, pid_t pid, GError **error);
 /* The keys that can change in place: limits.*, security.*, ipv*.routes, addresses. On a stopped
  * instance ('old_config' may be NULL) the network reserves what the NIC asks for. Yields. */
 bool nic_update(NetTable *table, const Nic *nic, json_t *old_config, GError **error);
-bool nic_can_update_live(const Nic *nic, const char *key);
+bool nic_can_update_live(NetTable *table, const Nic *nic, const char *key);
 /* The host interface of a NIC for counters, NULL for none; borrowed from volatiles. */
 const char *nic_host_name(const Nic *nic);
 /* ifname → {"addresses":[],"counters":{},"hwaddr","mtu","state","type","host_name"} of the network

@@ -23,8 +23,8 @@
 #include "proto/grammar.h"
 #include "proto/keys.h"
 
-static const struct nic_driver *const drivers[] = {&nic_bridged, &nic_p2p,      &nic_routed,
-                                                   &nic_macvlan, &nic_physical, &nic_sriov};
+static const struct nic_driver *const drivers[] = {
+    &nic_bridged, &nic_p2p, &nic_routed, &nic_macvlan, &nic_physical, &nic_sriov, &nic_ovn};
 
 const struct nic_driver *
 nicuse_driver(const char *nictype)
@@ -77,7 +77,9 @@ take_parent(NicUse *use)
     const char *vlan = nicuse_get(use, "vlan");
     use->mtu = number(nicuse_get(use, "mtu"));
     use->gvrp = nicuse_bool(use, "gvrp");
-    if (use->net != NULL && netobj_is(use->net, "bridge")) {
+    if (use->net != NULL && netobj_is(use->net, "ovn")) {
+        use->mtu = number(netobj_get(use->net, "bridge.mtu"));
+    } else if (use->net != NULL && netobj_is(use->net, "bridge")) {
         use->parent = g_strdup(use->net->row->name);
     } else if (use->net != NULL) {
         use->parent = g_strdup(netobj_get(use->net, "parent"));
@@ -387,7 +389,7 @@ nic_start(NetTable *table, const Nic *nic, json_t **ret_lxc, GError **error)
     if (use == NULL || !network_is_up(use, error) || !use->driver->start(use, &link, error)) {
         return false;
     }
-    *ret_lxc = nicuse_lxc(use, link);
+    *ret_lxc = link != NULL ? nicuse_lxc(use, link) : json_object();
     if (use->driver->lxc != NULL) {
         use->driver->lxc(use, *ret_lxc);
     }
@@ -414,16 +416,8 @@ bool
 nic_remove(NetTable *table, const Nic *nic, GError **error)
 {
     g_autoptr(NicUse) use = nicuse_new(table, nic, NULL);
-    if (use == NULL || use->net == NULL || use->driver != &nic_bridged) {
-        return true;
-    }
-    g_auto(FiberHold) hold = fiber_hold(&use->net->lock);
-    const char *mac = nicuse_get(use, "hwaddr");
-    mac = mac != NULL ? mac : nicuse_volatile(use, "hwaddr");
-    if (mac != NULL) {
-        dnsmasq_release(use->net, mac, nic->inst);
-    }
-    return dnsmasq_drop_host(use->net, use->label, error);
+    return use == NULL || use->net == NULL || use->driver->remove == NULL ||
+           use->driver->remove(use, error);
 }
 
 /* ---- into and out of a running instance ---- */
@@ -437,7 +431,7 @@ nic_hotplug(NetTable *table, const Nic *nic, pid_t pid, GError **error)
         return false;
     }
     struct move move = {.link = link, .name = nicuse_name(use), .pid = pid};
-    if (!netjob_run(move_in, &move, error) ||
+    if ((link != NULL && !netjob_run(move_in, &move, error)) ||
         (use->driver->plugged != NULL && !use->driver->plugged(use, pid, error))) {
         use->driver->stop(use, NULL); /* I1 */
         nicuse_set_volatile(use, "host_name", NULL);
@@ -476,8 +470,13 @@ static const char *const live_keys[] = {
 };
 
 bool
-nic_can_update_live(const Nic *nic, const char *key)
+nic_can_update_live(NetTable *table, const Nic *nic, const char *key)
 {
+    g_autoptr(NicUse) use = nicuse_new(table, nic, NULL);
+    if (use != NULL && use->driver->live_keys != NULL) {
+        g_auto(GStrv) own = g_strsplit(use->driver->live_keys, " ", -1);
+        return g_strv_contains((const char *const *) own, key) || g_str_has_prefix(key, "user.");
+    }
     const char *nictype = keys_get(nic->config, "nictype");
     bool bridged = nictype == NULL || strcmp(nictype, "bridged") == 0;
     bool veth = bridged || strcmp(nictype, "p2p") == 0 || strcmp(nictype, "routed") == 0;

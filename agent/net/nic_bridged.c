@@ -406,6 +406,22 @@ bridged_check(NicUse *use, GError **error)
     return check_static(use, 4, error) && check_static(use, 6, error);
 }
 
+/* G1: its static lease and its place in DNS go; the server hears that dynamic leases are free. */
+static bool
+bridged_remove(NicUse *use, GError **error)
+{
+    if (use->net == NULL) {
+        return true;
+    }
+    g_auto(FiberHold) hold = fiber_hold(&use->net->lock);
+    const char *mac = nicuse_get(use, "hwaddr");
+    mac = mac != NULL ? mac : nicuse_volatile(use, "hwaddr");
+    if (mac != NULL) {
+        dnsmasq_release(use->net, mac, use->nic->inst);
+    }
+    return dnsmasq_drop_host(use->net, use->label, error);
+}
+
 const struct nic_driver nic_bridged = {
     .nictype = "bridged",
     .fixed_by_network = "nictype parent mtu maas.subnet.ipv4 maas.subnet.ipv6",
@@ -413,6 +429,7 @@ const struct nic_driver nic_bridged = {
     .stop = bridged_stop,
     .check = bridged_check,
     .update = bridged_update,
+    .remove = bridged_remove,
 };
 
 /* ---- p2p ---- */

@@ -1,8 +1,9 @@
-/* What two NICs on one bridge may not share: a MAC, an address, the instance's name in DNS.
+/* What two NICs on one bridge or ovn network may not share: a MAC, an address, the instance's name in DNS.
  * Looked for when a NIC is validated on an instance, against every other instance's NICs on the same
- * bridge and VLAN. */
+ * bridge and VLAN, or on the same ovn network. */
 #include <string.h>
 
+#include "agent/auth/project.h"
 #include "agent/inst/inst.h"
 #include "agent/net/nicuse.h"
 #include "agent/net/subnet.h"
@@ -57,7 +58,9 @@ check_other(NicUse *use, const struct other *other, bool same_inst, GError **err
     }
     const char *mode = use->net != NULL ? netobj_get(use->net, "dns.mode") : "none";
     bool named = mode == NULL || strcmp(mode, "none") != 0;
-    if (named && (same_inst || g_ascii_strcasecmp(inst_name(other->inst), use->nic->inst) == 0)) {
+    bool nested = nicuse_get(use, "nested") != NULL || keys_get(other->config, "nested") != NULL;
+    if (named && !(same_inst && nested) &&
+        (same_inst || g_ascii_strcasecmp(inst_name(other->inst), use->nic->inst) == 0)) {
         g_autofree char *name = g_ascii_strdown(use->nic->inst, -1);
         return haw_fail(error, HAW_EXISTS, "Instance DNS name \"%s\" already used on network",
                         name);
@@ -65,8 +68,22 @@ check_other(NicUse *use, const struct other *other, bool same_inst, GError **err
     return check_address(use, other, 4, error) && check_address(use, other, 6, error);
 }
 
+/* Is another NIC on what ours is on? */
 static bool
-check_inst(NicUse *use, Inst *inst, const char *bridge, GError **error)
+beside(const NicUse *use, Inst *inst, json_t *config)
+{
+    if (use->driver == &nic_ovn) {
+        Agent *agent = netobj_agent(use->table);
+        return g_strcmp0(keys_get(config, "type"), "nic") == 0 &&
+               g_strcmp0(keys_get(config, "network"), use->net->row->name) == 0 &&
+               strcmp(project_for_networks(agent, inst_project(inst)), use->net->row->project) == 0;
+    }
+    return g_strcmp0(bridge_of(config), bridge_of(use->nic->config)) == 0 &&
+           g_strcmp0(keys_get(config, "vlan"), nicuse_get(use, "vlan")) == 0;
+}
+
+static bool
+check_inst(NicUse *use, Inst *inst, GError **error)
 {
     const char *device;
     json_t *config;
@@ -74,9 +91,7 @@ check_inst(NicUse *use, Inst *inst, const char *bridge, GError **error)
                 strcmp(inst_project(inst), use->nic->project) == 0;
     json_object_foreach (inst_expanded_devices(inst), device, config) {
         struct other other = {.inst = inst, .device = device, .config = config};
-        if ((same && strcmp(device, use->nic->device) == 0) ||
-            g_strcmp0(bridge_of(config), bridge) != 0 ||
-            g_strcmp0(keys_get(config, "vlan"), nicuse_get(use, "vlan")) != 0) {
+        if ((same && strcmp(device, use->nic->device) == 0) || !beside(use, inst, config)) {
             continue;
         }
         if (!check_other(use, &other, same, error)) {
@@ -89,14 +104,15 @@ check_inst(NicUse *use, Inst *inst, const char *bridge, GError **error)
 bool
 nicclash_check(NicUse *use, GError **error)
 {
-    const char *bridge = bridge_of(use->nic->config);
+    bool asked = use->driver == &nic_ovn ||
+                 (use->driver == &nic_bridged && bridge_of(use->nic->config) != NULL);
     InstTable *instances = netobj_agent(use->table)->instances;
-    if (use->driver != &nic_bridged || bridge == NULL || instances == NULL) {
+    if (!asked || instances == NULL) {
         return true;
     }
     g_autoptr(GPtrArray) list = inst_list(instances, NULL);
     for (guint i = 0; i < list->len; i++) {
-        if (!check_inst(use, g_ptr_array_index(list, i), bridge, error)) {
+        if (!check_inst(use, g_ptr_array_index(list, i), error)) {
             return false;
         }
     }

@@ -1,6 +1,6 @@
 /* The keys of NICs: which kind takes which, and what values are right (lxd-api instance-options 4.1).
  * One table; a letter a kind says who takes the key: b bridged, m macvlan, s sriov, h physical
- * ("hardware"), p p2p, r routed. */
+ * ("hardware"), p p2p, r routed, o ovn. */
 #include <string.h>
 
 #include "agent/net/nicuse.h"
@@ -58,10 +58,29 @@ addresses6(const char *value, GError **error)
 }
 
 static bool
+one_of(const char *value, const char *list, GError **error)
+{
+    g_auto(GStrv) words = g_strsplit(list, " ", -1);
+    return g_strv_contains((const char *const *) words, value) ||
+           haw_fail(error, HAW_INVALID, "Invalid value \"%s\" (not one of [%s])", value, list);
+}
+
+static bool
 gateway(const char *value, GError **error)
 {
-    return strcmp(value, "auto") == 0 || strcmp(value, "none") == 0 ||
-           haw_fail(error, HAW_INVALID, "Invalid value \"%s\" (not one of [auto none])", value);
+    return one_of(value, "auto none", error);
+}
+
+static bool
+acceleration(const char *value, GError **error)
+{
+    return one_of(value, "none sriov vdpa", error);
+}
+
+static bool
+acl_action(const char *value, GError **error)
+{
+    return one_of(value, "allow drop reject", error);
 }
 
 static bool
@@ -92,14 +111,14 @@ static const struct {
     const char *name, *kinds;
     Check check;
 } keys[] = {
-    {"name", "bmshpr", grammar_ifname},
-    {"network", "bmsh", any},
-    {"nictype", "bmshpr", any},
+    {"name", "bmshpro", grammar_ifname},
+    {"network", "bmsho", any},
+    {"nictype", "bmshpro", any},
     {"parent", "bmshr", grammar_ifname},
     {"mtu", "bmshpr", grammar_mtu},
     {"queue.tx.length", "bp", grammar_uint32},
-    {"hwaddr", "bmshpr", grammar_mac},
-    {"host_name", "bpr", grammar_ifname},
+    {"hwaddr", "bmshpro", grammar_mac},
+    {"host_name", "bpro", grammar_ifname},
     {"vlan", "b", vlan_or_none},
     {"vlan", "mshr", grammar_vlan},
     {"vlan.tagged", "b", vlan_list},
@@ -107,14 +126,24 @@ static const struct {
     {"limits.ingress", "bpr", grammar_bitsize},
     {"limits.egress", "bpr", grammar_bitsize},
     {"limits.max", "bpr", grammar_bitsize},
+    {"vlan", "o", grammar_vlan},
+    {"nested", "o", any},
+    {"acceleration", "o", acceleration},
+    {"ipv4.address", "o", grammar_ipv4},
+    {"ipv6.address", "o", grammar_ipv6},
+    {"security.acls", "o", any},
+    {"security.acls.default.ingress.action", "o", acl_action},
+    {"security.acls.default.egress.action", "o", acl_action},
+    {"security.acls.default.ingress.logged", "o", grammar_bool},
+    {"security.acls.default.egress.logged", "o", grammar_bool},
     {"ipv4.address", "b", address4},
     {"ipv6.address", "b", address6},
     {"ipv4.address", "r", addresses4},
     {"ipv6.address", "r", addresses6},
-    {"ipv4.routes", "bpr", grammar_net4_list},
-    {"ipv6.routes", "bpr", grammar_net6_list},
-    {"ipv4.routes.external", "b", grammar_net4_list},
-    {"ipv6.routes.external", "b", grammar_net6_list},
+    {"ipv4.routes", "bpro", grammar_net4_list},
+    {"ipv6.routes", "bpro", grammar_net6_list},
+    {"ipv4.routes.external", "bo", grammar_net4_list},
+    {"ipv6.routes.external", "bo", grammar_net6_list},
     {"ipv4.gateway", "r", gateway},
     {"ipv6.gateway", "r", gateway},
     {"ipv4.host_address", "r", grammar_ipv4},
@@ -127,7 +156,7 @@ static const struct {
     {"security.ipv4_filtering", "b", grammar_bool},
     {"security.ipv6_filtering", "b", grammar_bool},
     {"security.port_isolation", "b", grammar_bool},
-    {"boot.priority", "bmshp", grammar_uint32},
+    {"boot.priority", "bmshpo", grammar_uint32},
     {"maas.subnet.ipv4", "bmsh", any},
     {"maas.subnet.ipv6", "bmsh", any},
 };

@@ -55,10 +55,13 @@ struct nic_driver {
     bool (*check)(NicUse *use, GError **error);
     /* Changes in place; NULL: none can be. */
     bool (*update)(NicUse *use, json_t *old_config, GError **error);
+    /* The device leaves its instance for good; NULL: nothing stays of it. */
+    bool (*remove)(NicUse *use, GError **error);
+    const char *live_keys; /* that can change in place, beside those of every kind; NULL */
     bool gives_back; /* the interface exists without the instance and comes back at its stop */
 };
 extern const struct nic_driver nic_bridged, nic_p2p, nic_routed, nic_macvlan, nic_physical,
-    nic_sriov;
+    nic_sriov, nic_ovn;
 /* NULL for a word that is no nictype. */
 const struct nic_driver *nicuse_driver(const char *nictype);
 /* Keys the kind takes, and their values. INVALID with LXD's words. */

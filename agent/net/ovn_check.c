@@ -91,9 +91,10 @@ ovn_check_fill(NetTable *table, const char *project, json_t *config, GError **er
     if (keys_get(config, "network") == NULL) {
         g_autofree char *uplink = only_uplink(table, project);
         if (uplink == NULL) {
-            return haw_fail(error, HAW_INVALID,
-                            "No uplink network specified, and there is not exactly one that the "
-                            "project may use: set \"network\" (\"none\" for a network without one)");
+            return haw_fail(
+                error, HAW_INVALID,
+                "No uplink network specified, and there is not exactly one that the "
+                "project may use: set \"network\" (\"none\" for a network without one)");
         }
         json_object_set_new(config, "network", json_string(uplink));
     }
@@ -269,8 +270,8 @@ check_fixed(NetTable *table, const char *name, gint64 id, json_t *config, GError
 }
 
 bool
-ovn_check_network(NetTable *table, const char *project, const char *name, gint64 id,
-                  json_t *config, GError **error)
+ovn_check_network(NetTable *table, const char *project, const char *name, gint64 id, json_t *config,
+                  GError **error)
 {
     const char *network = keys_get(config, "network");
     if (network == NULL) {
@@ -311,8 +312,7 @@ bool
 ovn_check_uplink_of(Network *uplink, json_t *config, GError **error)
 {
     g_autoptr(GPtrArray) networks = netobj_list(uplink->table);
-    g_autoptr(OvnUplink) offer =
-        ovn_uplink_of(uplink->row->name, uplink->row->type, config);
+    g_autoptr(OvnUplink) offer = ovn_uplink_of(uplink->row->name, uplink->row->type, config);
     for (guint i = 0; i < networks->len; i++) {
         const Network *child = g_ptr_array_index(networks, i);
         if (!netobj_is(child, "ovn") ||
@@ -379,8 +379,8 @@ static bool
 check_external_routes(NicUse *use, const OvnUplink *uplink, int family, GError **error)
 {
     g_auto(GStrv) routes = grammar_list(nicuse_ip(use, family, "routes.external"));
-    g_autofree char *owner = g_strdup_printf("%" G_GINT64_FORMAT "/%s", use->nic->inst_id,
-                                             use->nic->device);
+    g_autofree char *owner =
+        g_strdup_printf("%" G_GINT64_FORMAT "/%s", use->nic->inst_id, use->nic->device);
     struct ovn_external base = {.uplink = uplink,
                                 .project = use->net->row->project,
                                 .network = use->net->row->name,
@@ -437,10 +437,10 @@ ovn_check_nic(NicUse *use, GError **error)
     g_autoptr(OvnUplink) uplink =
         above != NULL ? ovn_uplink_of(above->row->name, above->row->type, above->row->config)
                       : NULL;
-    return check_address(use, 4, error) && check_address(use, 6, error) &&
-           check_both(use, error) && check_nesting(use, error) &&
-           (acls == NULL || netacl_check_exist(netobj_agent(use->table), use->net->row->project,
-                                               acls, error)) &&
+    return check_address(use, 4, error) && check_address(use, 6, error) && check_both(use, error) &&
+           check_nesting(use, error) &&
+           (acls == NULL ||
+            netacl_check_exist(netobj_agent(use->table), use->net->row->project, acls, error)) &&
            check_external_routes(use, uplink, 4, error) &&
            check_external_routes(use, uplink, 6, error);
 }

@@ -82,8 +82,7 @@ check_network(const struct ovn_external *use, const Network *net, GError **error
     for (int family = 4; !own && family <= 6; family += 2) {
         g_autofree char *nat = g_strdup_printf("ipv%d.nat", family);
         g_autofree char *address = g_strdup_printf("ipv%d.nat.address", family);
-        g_autofree char *router =
-            g_strdup_printf("volatile.network.ipv%d.address", family);
+        g_autofree char *router = g_strdup_printf("volatile.network.ipv%d.address", family);
         struct subnet net_subnet;
         if (!netobj_bool(net, nat, false) &&
             subnet_parse(netobj_address(net, family), &net_subnet)) {
@@ -168,8 +167,7 @@ ovn_external_check(NetTable *table, const struct ovn_external *use, GError **err
         return haw_fail(error, HAW_INVALID,
                         "%s \"%s\" of network \"%s\": uplink network \"%s\" doesn't contain it in "
                         "its \"ipv%d.routes\"",
-                        use->what, use->cidr, use->network, use->uplink->name,
-                        family == 0 ? 4 : 6);
+                        use->what, use->cidr, use->network, use->uplink->name, family == 0 ? 4 : 6);
     }
     if (!check_project(table, use, error)) {
         return false;

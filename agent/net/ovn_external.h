@@ -12,7 +12,7 @@ struct ovn_external {
     gint64 network_id;             /* 0: not there yet */
     const char *what;              /* "Subnet", "NAT address", "External route", … */
     const char *cidr;
-    const char *own_nic;  /* "<instance id>/<device>": its uses do not count; NULL */
+    const char *own_nic;    /* "<instance id>/<device>": its uses do not count; NULL */
     const char *own_listen; /* a listen address of the network that does not count; NULL */
 };
 /* INVALID when it is outside what is allowed, EXISTS when somebody else has it. Names both. Yields. */

@@ -119,8 +119,7 @@ ovn_net_apply_many(NetTable *table, GPtrArray *networks, GError **error)
         }
     }
     g_ptr_array_add(scopes, NULL);
-    return ovn_applyv(netobj_agent(table), (const char *const *) scopes->pdata, OVN_WAIT_SB,
-                      error);
+    return ovn_applyv(netobj_agent(table), (const char *const *) scopes->pdata, OVN_WAIT_SB, error);
 }
 
 bool
@@ -217,8 +216,8 @@ choose_address(Network *net, Network *uplink, const OvnUplink *offer, int family
     g_autofree char *cidr =
         ovn_uplink_pick(offer, family, mac != NULL ? mac : net->row->hwaddr, taken, &mine);
     if (mine != NULL) {
-        g_propagate_prefixed_error(error, g_steal_pointer(&mine), "network \"%s\": ",
-                                   net->row->name);
+        g_propagate_prefixed_error(error, g_steal_pointer(&mine),
+                                   "network \"%s\": ", net->row->name);
         return false;
     }
     if (have != NULL) {
@@ -408,9 +407,9 @@ ovn_net_children(Network *uplink, json_t *urls)
         if (netobj_is(net, "ovn") &&
             g_strcmp0(netobj_get(net, "network"), uplink->row->name) == 0) {
             bool plain = strcmp(net->row->project, "default") == 0;
-            json_array_append_new(urls, json_sprintf("/1.0/networks/%s%s%s", net->row->name,
-                                                     plain ? "" : "?project=",
-                                                     plain ? "" : net->row->project));
+            json_array_append_new(
+                urls, json_sprintf("/1.0/networks/%s%s%s", net->row->name,
+                                   plain ? "" : "?project=", plain ? "" : net->row->project));
         }
     }
 }
@@ -440,10 +439,9 @@ ovn_net_state(Network *net)
         if (subnet_parse(netobj_address(net, family), &router)) {
             g_autofree char *text = subnet_address(&router);
             g_autofree char *mask = g_strdup_printf("%d", router.prefix);
-            json_array_append_new(addresses,
-                                  json_pack("{s:s, s:s, s:s, s:s}", "family",
-                                            family == 4 ? "inet" : "inet6", "address", text,
-                                            "netmask", mask, "scope", "link"));
+            json_array_append_new(addresses, json_pack("{s:s, s:s, s:s, s:s}", "family",
+                                                       family == 4 ? "inet" : "inet6", "address",
+                                                       text, "netmask", mask, "scope", "link"));
         }
     }
     return json_pack("{s:o, s:{s:i, s:i, s:i, s:i}, s:s, s:i, s:s, s:s, s:n, s:n, s:n, s:{s:o}}",
