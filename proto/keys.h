@@ -31,8 +31,7 @@ typedef struct {
 /* Tables end with a row whose name is NULL. keys_pool has what every driver takes. */
 extern const Key keys_server[], keys_instance[], keys_project[], keys_pool[], keys_pool_dir[],
     keys_pool_btrfs[], keys_pool_overlay[], keys_volume[], keys_network_bridge[],
-    keys_network_physical[], keys_network_macvlan[], keys_network_sriov[],
-    keys_network_ovn[];
+    keys_network_physical[], keys_network_macvlan[], keys_network_sriov[], keys_network_ovn[];
 /* The table of a storage driver or of a network type; NULL when there is none of that name. */
 const Key *keys_of_pool(const char *driver);
 const Key *keys_of_network(const char *type);

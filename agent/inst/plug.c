@@ -480,7 +480,8 @@ nic_only_live(Inst *inst, const char *name, json_t *from, json_t *to)
     bool live = true;
     json_object_foreach (both, key, value) {
         json_t *a = json_object_get(from, key), *b = json_object_get(to, key);
-        if ((a == NULL || b == NULL || !json_equal(a, b)) && !nic_can_update_live(inst->agent->networks, &nic, key)) {
+        if ((a == NULL || b == NULL || !json_equal(a, b)) &&
+            !nic_can_update_live(inst->agent->networks, &nic, key)) {
             live = false;
         }
     }
