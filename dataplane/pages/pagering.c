@@ -5,6 +5,7 @@
 #include "dataplane/pages/pagering.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
 
 struct PageRing {
@@ -87,6 +88,19 @@ pagering_turn(PageRing *ring, gint64 wait_ms, GError **error)
         reap(ring, cqe);
     }
     return true;
+}
+
+void
+pagering_watch(PageRing *ring, struct page_op *op, int fd)
+{
+    io_uring_prep_poll_add(pagering_take(ring, op), fd, POLLIN);
+}
+
+bool
+pagering_readable(int fd)
+{
+    struct pollfd look = {.fd = fd, .events = POLLIN};
+    return poll(&look, 1, 0) == 1;
 }
 
 bool

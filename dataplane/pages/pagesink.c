@@ -14,7 +14,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/falloc.h>
-#include <poll.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -463,6 +462,11 @@ on_cancel(struct page_op *op, int result)
 {
     Sink *sink = (Sink *) ((char *) op - G_STRUCT_OFFSET(Sink, cancel_op));
     GError *error = NULL;
+    if (!pagering_readable(sink->options->cancel_fd)) {
+        pagering_watch(sink->ring, op,
+                       sink->options->cancel_fd); /* what came was read by somebody else */
+        return;
+    }
     haw_fail(&error, HAW_CANCELLED, "the migration was cancelled");
     fail(sink, error);
 }
@@ -500,8 +504,7 @@ open_sink(Sink *sink, GError **error)
     }
     if (options->cancel_fd >= 0) {
         sink->cancel_op.done = on_cancel;
-        struct io_uring_sqe *sqe = pagering_take(sink->ring, &sink->cancel_op);
-        io_uring_prep_poll_add(sqe, options->cancel_fd, POLLIN);
+        pagering_watch(sink->ring, &sink->cancel_op, options->cancel_fd);
     }
     return true;
 }

@@ -1,0 +1,248 @@
+/* One migration, as the agent orders it.
+ * J1  The agent's socket is the leash: when the agent goes, or orders a cancel, the stream ends. The guest
+ *     is the agent's: whoever comes after it resumes what stands still.
+ * J2  Keys come by the socket, never by arguments, and are wiped after use. */
+#include "dataplane/pages/job.h"
+
+#include <string.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "base/log.h"
+#include "dataplane/pages/orders.h"
+#include "dataplane/pages/pagemove.h"
+#include "dataplane/pages/pagesink.h"
+
+struct job {
+    int orders;
+    const Pages__Start *start;
+    int fds[ORDERS_FDS_MAX];
+    guint n_fds;
+    bool punched;
+};
+
+static void
+report_progress(struct job *job, const struct page_progress *progress, bool done)
+{
+    Pages__Progress body = PAGES__PROGRESS__INIT;
+    Pages__Report report = PAGES__REPORT__INIT;
+    g_autoptr(GError) error = NULL;
+    body.round = progress->round;
+    body.memory_bytes = progress->memory_bytes;
+    body.sent_bytes = progress->sent_bytes;
+    body.punched_bytes = progress->punched_bytes;
+    body.dirty_bytes = progress->dirty_bytes;
+    body.rate = progress->rate;
+    body.dirty_rate = progress->dirty_rate;
+    body.pause_us = progress->pause_us;
+    body.end_us = progress->end_us;
+    body.cpu_us = progress->cpu_us;
+    body.route = (Pages__Route) progress->route;
+    report.body_case = done ? PAGES__REPORT__BODY_DONE : PAGES__REPORT__BODY_PROGRESS;
+    report.progress = &body; /* a union: 'done' is the same */
+    if (!orders_report(job->orders, &report, &error)) {
+        haw_debug("pages.unheard", KS("error", error->message));
+    }
+}
+
+static void
+report_failure(int orders, const GError *why)
+{
+    Pages__Failure body = PAGES__FAILURE__INIT;
+    Pages__Report report = PAGES__REPORT__INIT;
+    g_autoptr(GError) error = NULL;
+    body.code = haw_code(why);
+    body.message = why->message;
+    report.body_case = PAGES__REPORT__BODY_FAILURE;
+    report.failure = &body;
+    if (!orders_report(orders, &report, &error)) {
+        haw_warn("pages.failed-unheard", KS("why", why->message));
+    }
+}
+
+/* ---- source ---- */
+
+/* Asks the agent, and waits for its answer. */
+static bool
+ask(struct job *job, Pages__Wish wish, GError **error)
+{
+    Pages__Report report = PAGES__REPORT__INIT;
+    report.body_case = PAGES__REPORT__BODY_ASK;
+    report.ask = wish;
+    Pages__Order *order = orders_report(job->orders, &report, error)
+                              ? orders_receive(job->orders, NULL, NULL, error)
+                              : NULL;
+    if (order == NULL) {
+        return false;
+    }
+    bool ok = false;
+    if (order->body_case == PAGES__ORDER__BODY_CANCEL) {
+        haw_fail(error, HAW_CANCELLED, "the migration was cancelled");
+    } else if (order->body_case != PAGES__ORDER__BODY_ANSWER) {
+        haw_fail(error, HAW_INVALID, "the agent's order is none for now");
+    } else if (!order->answer->ok) {
+        haw_fail(error, HAW_FAILED, "%s", order->answer->reason);
+    } else {
+        job->punched = order->answer->punched;
+        ok = true;
+    }
+    pages__order__free_unpacked(order, NULL);
+    return ok;
+}
+
+static bool
+stop_guest(bool final, void *data, GError **error)
+{
+    return ask(data, final ? PAGES__WISH__STOP_FINAL : PAGES__WISH__STOP, error);
+}
+
+static bool
+resume_guest(void *data, GError **error)
+{
+    return ask(data, PAGES__WISH__RESUME, error);
+}
+
+static bool
+throttle_guest(void *data, GError **error)
+{
+    return ask(data, PAGES__WISH__SLOW_DOWN, error);
+}
+
+static bool
+was_punched(void *data)
+{
+    return ((struct job *) data)->punched;
+}
+
+static void
+tell(const struct page_progress *progress, void *data)
+{
+    report_progress(data, progress, false);
+}
+
+static bool
+run_source(struct job *job, GError **error)
+{
+    const Pages__Start *start = job->start;
+    struct page_source_options options = {
+        .memory_fd = job->fds[0],
+        .memory_bytes = start->memory_bytes,
+        .sockets = job->fds + 1,
+        .channels = job->n_fds - 1,
+        .key = start->key.len > 0 ? start->key.data : NULL,
+        .route = (enum page_route) start->route,
+        .limit_bytes_s = start->limit_bytes_s,
+        .idle_ms = start->idle_ms,
+        .cancel_fd = job->orders, /* J1: between questions the agent says nothing but that */
+    };
+    struct converge_policy policy = {
+        .downtime_us = (gint64) start->downtime_us,
+        .fixed_us = (gint64) start->fixed_us,
+        .rounds_max = start->rounds_max,
+        .stall = (enum converge_stall) start->stall,
+    };
+    struct page_guest guest = {
+        .stop = stop_guest,
+        .resume = resume_guest,
+        .throttle = throttle_guest,
+        .punched = was_punched,
+        .progress = tell,
+        .data = job,
+    };
+    struct page_progress progress;
+    memcpy(options.token, start->token.data, FRAME_TOKEN_BYTES);
+    if (!pagemove_run(start->pid, &options, &policy, &guest, &progress, error)) {
+        return false;
+    }
+    report_progress(job, &progress, true);
+    return true;
+}
+
+/* ---- sink ---- */
+
+static void
+received(guint64 total_bytes, void *data)
+{
+    struct job *job = data;
+    struct page_progress progress = {
+        .memory_bytes = job->start->memory_bytes, .sent_bytes = total_bytes, .end_us = -1};
+    report_progress(job, &progress, false);
+}
+
+static bool
+run_sink(struct job *job, GError **error)
+{
+    const Pages__Start *start = job->start;
+    struct page_sink_total total;
+    struct page_sink_options options = {
+        .memory_fd = job->fds[0],
+        .memory_bytes = start->memory_bytes,
+        .sockets = job->fds + 1,
+        .channels = job->n_fds - 1,
+        .key = start->key.len > 0 ? start->key.data : NULL,
+        .idle_ms = start->idle_ms,
+        .cancel_fd = job->orders,
+        .progress = received,
+        .data = job,
+    };
+    memcpy(options.token, start->token.data, FRAME_TOKEN_BYTES);
+    if (!pagesink_run(&options, &total, error)) {
+        return false;
+    }
+    struct page_progress progress = {
+        .round = total.rounds,
+        .memory_bytes = start->memory_bytes,
+        .sent_bytes = total.data_bytes,
+        .punched_bytes = total.punched_bytes,
+    };
+    report_progress(job, &progress, true);
+    return true;
+}
+
+/* ---- both ---- */
+
+static bool
+check_start(const struct job *job, GError **error)
+{
+    const Pages__Start *start = job->start;
+    if (job->n_fds < 2) {
+        return haw_fail(error, HAW_INVALID, "the order came without memory and sockets");
+    }
+    if (start->token.len != FRAME_TOKEN_BYTES ||
+        (start->key.len != 0 && start->key.len != PAGECRYPT_KEY_BYTES)) {
+        return haw_fail(error, HAW_INVALID, "the order's token or key has a wrong size");
+    }
+    if (start->route > PAGES__ROUTE__ZERO_COPY || start->stall > PAGES__STALL__ABORT) {
+        return haw_fail(error, HAW_INVALID, "the order's route or policy is unknown");
+    }
+    return true;
+}
+
+bool
+job_run(int orders_fd)
+{
+    struct job job = {.orders = orders_fd};
+    g_autoptr(GError) error = NULL;
+    Pages__Order *order = orders_receive(orders_fd, job.fds, &job.n_fds, &error);
+    bool ok = false;
+    if (order != NULL && order->body_case == PAGES__ORDER__BODY_START) {
+        job.start = order->start;
+        ok = check_start(&job, &error) &&
+             (job.start->sink ? run_sink(&job, &error) : run_source(&job, &error));
+        if (order->start->key.data != NULL) {
+            explicit_bzero(order->start->key.data, order->start->key.len); /* J2 */
+        }
+    } else if (order != NULL) {
+        haw_fail(&error, HAW_INVALID, "the first order is to start");
+    }
+    if (!ok) {
+        report_failure(orders_fd, error);
+    }
+    for (guint i = 0; i < job.n_fds; i++) {
+        fd_close(&job.fds[i]);
+    }
+    if (order != NULL) {
+        pages__order__free_unpacked(order, NULL);
+    }
+    return ok;
+}
