@@ -1,0 +1,38 @@
+/* dpdclient.h: the agent's end of hawser-dpd: which ports ought to exist, and what has become of them.
+ * Threads: main loop, inside fibers. */
+#pragma once
+#include "agent/agent.h"
+#include "proto/dpd.pb-c.h"
+#include <net/if.h>
+
+typedef struct DpdClient DpdClient;
+DpdClient *dpdclient_new(Agent *agent);
+void dpdclient_free(DpdClient *client);
+
+/* A port that is ready; texts are "" where they do not apply. */
+typedef struct {
+    Dpd__Kind kind;
+    char netdev[IFNAMSIZ], representor[IFNAMSIZ], pf[IFNAMSIZ];
+    int vf; /* -1: none */
+    char pci[40], vdpa[64], device[64];
+} DpdPort;
+
+/* From now on this port ought to exist; returns when it does: one round trip. hawser-dpd is started
+ * when none runs. On failure it ought not to any more, and nothing of it is left. 'ret' may be NULL.
+ * The error is dpd's: NOT_FOUND, LIMIT and UNSUPPORTED when this host can't have such a port, so that
+ * another kind may be tried. Yields. */
+bool dpdclient_put(DpdClient *client, const Dpd__Port *spec, DpdPort *ret, GError **error);
+/* It ought not to exist any more; returns when it is gone, a function's old settings back in place.
+ * Not there is success. Yields. */
+bool dpdclient_drop(DpdClient *client, const char *id, GError **error);
+/* The port of an instance that was found running; nothing is sent yet. */
+void dpdclient_adopt(DpdClient *client, const Dpd__Port *spec);
+/* All running instances have been adopted: what dpd has beyond that goes. Comes back at once. */
+void dpdclient_settle(DpdClient *client);
+/* The character device of a port of kind VDPA; the caller's. -1 with an error. Yields. */
+int dpdclient_take(DpdClient *client, const char *id, GError **error);
+/* As dpd has it now: {"backend","generation","pid","claims":[…],"ports":[…]}, a new reference;
+ * {} when it does not run and is not needed. Yields. */
+json_t *dpdclient_status(DpdClient *client, GError **error);
+/* "PROJECT/INSTANCE/DEVICE"; caller frees. */
+char *dpdclient_id(const char *project, const char *inst, const char *device);

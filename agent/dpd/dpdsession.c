@@ -1,0 +1,301 @@
+/* A session with hawser-dpd.
+ * S1  Answers go by the id of their request, in whatever order dpd has them ready: one port that takes
+ *     long holds up no other.
+ * S2  The end of the connection is the answer (UNAVAILABLE) to all that still wait.
+ * S3  A frame that fits no request is a fault of the peer's and ends the session. */
+#include "agent/dpd/dpdsession.h"
+
+#include "base/fd.h"
+#include "base/fiber.h"
+#include "base/log.h"
+#include "proto/dpdwire.h"
+
+enum { HELLO_MS = 5000, WAIT_MS = 30000, GRACE_MS = 5000 };
+
+struct DpdSession {
+    DpdWire *wire;       /* owned */
+    GHashTable *waiting; /* id → struct request, borrowed from the stacks of waiting fibers */
+    guint64 last_id;
+    guint refs;
+    bool alive, ended; /* ended: the owner has let go */
+    void (*on_end)(void *data);
+    void *data;
+};
+
+struct request {
+    guint64 id;
+    Dpd__Frame *answer; /* owned until it is handed on */
+    int fd;
+    bool lost;
+    FiberSignal done;
+};
+
+static void
+session_unref(DpdSession *session)
+{
+    if (--session->refs == 0) {
+        dpdwire_free(session->wire);
+        g_hash_table_unref(session->waiting);
+        g_free(session);
+    }
+}
+
+bool
+dpdsession_alive(const DpdSession *session)
+{
+    return session->alive;
+}
+
+void
+dpdsession_end(DpdSession *session)
+{
+    if (session != NULL) {
+        session->ended = true;
+        dpdwire_shut(session->wire);
+        session_unref(session);
+    }
+}
+
+void
+dpdsession_answer_free(Dpd__Frame *answer)
+{
+    dpdwire_frame_free(answer);
+}
+
+static void
+log_event(const Dpd__Observed *observed)
+{
+    for (size_t i = 0; i < observed->n_ports; i++) {
+        const Dpd__PortState *state = observed->ports[i];
+        if (state->state == DPD__STATE__FAILED) {
+            haw_warn("dpd.port_failed", KS("port", state->id), KS("why", state->message));
+        }
+    }
+}
+
+/* S1, S3 */
+static bool
+hand_on(DpdSession *session, Dpd__Frame *frame, int *fd, GError **error)
+{
+    struct request *request = g_hash_table_lookup(session->waiting, &frame->id);
+    if (request != NULL) {
+        g_hash_table_remove(session->waiting, &frame->id);
+        request->answer = frame;
+        request->fd = fd_steal(fd);
+        fiber_signal_all(&request->done);
+        return true;
+    }
+    bool event = frame->id == 0 && frame->body_case == DPD__FRAME__BODY_OBSERVED;
+    if (event) {
+        log_event(frame->observed);
+    }
+    /* An answer whose fiber has given up waiting is late, not wrong. */
+    bool late = frame->id > 0 && frame->id <= session->last_id;
+    dpdwire_frame_free(frame);
+    return event || late || haw_fail(error, HAW_INVALID, "hawser-dpd answers what nobody asked");
+}
+
+static void
+lose_all(DpdSession *session)
+{
+    GHashTableIter iter;
+    gpointer value;
+    g_hash_table_iter_init(&iter, session->waiting);
+    while (g_hash_table_iter_next(&iter, NULL, &value)) { /* S2 */
+        struct request *request = value;
+        request->lost = true;
+        g_hash_table_iter_remove(&iter);
+        fiber_signal_all(&request->done);
+    }
+}
+
+static void
+receive_fiber(void *data)
+{
+    DpdSession *session = data;
+    g_autoptr(GError) error = NULL;
+    for (;;) {
+        haw_autofd int fd = -1;
+        Dpd__Frame *frame = dpdwire_receive(session->wire, &fd, -1, NULL, &error);
+        if (frame == NULL || !hand_on(session, frame, &fd, &error)) {
+            break;
+        }
+    }
+    session->alive = false;
+    dpdwire_shut(session->wire);
+    lose_all(session);
+    if (!session->ended) {
+        haw_info("dpd.disconnected", KS("why", error->message));
+        session->on_end(session->data);
+    }
+    session_unref(session);
+}
+
+/* ---- requests ---- */
+
+static bool
+failed(const Dpd__Frame *frame, GError **error)
+{
+    if (frame->body_case == DPD__FRAME__BODY_FAILURE) {
+        guint code = frame->failure->code;
+        haw_fail(error, code < HAW_CODE_COUNT ? (HawCode) code : HAW_FAILED, "%s",
+                 frame->failure->message);
+        return true;
+    }
+    return false;
+}
+
+/* Sends it and waits; NULL with the error that dpd answers. */
+static Dpd__Frame *
+ask(DpdSession *session, Dpd__Frame *frame, Dpd__Frame__BodyCase want, int *ret_fd, gint64 wait_ms,
+    GError **error)
+{
+    struct request request = {.id = ++session->last_id, .fd = -1, .done = FIBER_SIGNAL_INIT};
+    if (!session->alive) {
+        haw_fail(error, HAW_UNAVAILABLE, "the connection to hawser-dpd has ended");
+        return NULL;
+    }
+    session->refs++;
+    frame->id = request.id;
+    g_hash_table_insert(session->waiting, &request.id, &request);
+    g_autoptr(GError) why = NULL;
+    bool ok = dpdwire_send(session->wire, frame, -1, &why);
+    while (ok && request.answer == NULL && !request.lost) {
+        ok = fiber_signal_wait(&request.done, wait_ms, NULL, &why);
+    }
+    g_hash_table_remove(session->waiting, &request.id);
+    haw_autofd int fd = request.fd;
+    if (request.lost) {
+        haw_fail(error, HAW_UNAVAILABLE, "the connection to hawser-dpd has ended");
+    } else if (request.answer == NULL) {
+        g_propagate_error(error, g_steal_pointer(&why));
+        haw_push(error, "ask hawser-dpd");
+    } else if (failed(request.answer, error) || request.answer->body_case != want) {
+        if (error != NULL && *error == NULL) {
+            haw_fail(error, HAW_INVALID, "hawser-dpd gave another kind of answer");
+        }
+        dpdwire_frame_free(g_steal_pointer(&request.answer));
+    } else if (ret_fd != NULL) {
+        *ret_fd = fd_steal(&fd);
+    }
+    session_unref(session);
+    return request.answer;
+}
+
+Dpd__Frame *
+dpdsession_apply(DpdSession *session, Dpd__Apply *apply, GError **error)
+{
+    Dpd__Frame frame = DPD__FRAME__INIT;
+    frame.body_case = DPD__FRAME__BODY_APPLY;
+    frame.apply = apply;
+    apply->wait_ms = apply->wait_ms > 0 ? apply->wait_ms : WAIT_MS;
+    Dpd__Frame *answer = ask(session, &frame, DPD__FRAME__BODY_OBSERVED, NULL,
+                             apply->wait_ms + GRACE_MS, error);
+    if (answer != NULL && answer->observed->n_ports != apply->n_ports + apply->n_remove) {
+        haw_fail(error, HAW_INVALID, "hawser-dpd answered of other ports");
+        g_clear_pointer(&answer, dpdwire_frame_free);
+    }
+    return answer;
+}
+
+int
+dpdsession_take(DpdSession *session, const char *id, GError **error)
+{
+    Dpd__Take take = DPD__TAKE__INIT;
+    Dpd__Frame frame = DPD__FRAME__INIT;
+    int fd = -1;
+    take.id = (char *) (guintptr) id;
+    frame.body_case = DPD__FRAME__BODY_TAKE;
+    frame.take = &take;
+    g_autoptr(DpdFrame) answer =
+        ask(session, &frame, DPD__FRAME__BODY_TAKEN, &fd, WAIT_MS, error);
+    if (answer != NULL && fd < 0) {
+        haw_fail(error, HAW_INVALID, "hawser-dpd sent no descriptor");
+    }
+    return fd;
+}
+
+json_t *
+dpdsession_status(DpdSession *session, GError **error)
+{
+    Dpd__Status nothing = DPD__STATUS__INIT;
+    Dpd__Frame frame = DPD__FRAME__INIT;
+    frame.body_case = DPD__FRAME__BODY_STATUS;
+    frame.status = &nothing;
+    g_autoptr(DpdFrame) answer =
+        ask(session, &frame, DPD__FRAME__BODY_STATUS, NULL, WAIT_MS, error);
+    if (answer == NULL) {
+        return NULL;
+    }
+    const Dpd__Status *status = answer->status;
+    json_t *claims = json_array();
+    for (size_t i = 0; i < status->n_claims; i++) {
+        const Dpd__Claim *claim = status->claims[i];
+        json_array_append_new(claims, json_pack("{s:s, s:s, s:s, s:i}", "vf", claim->vf, "port",
+                                                claim->port, "pf", claim->pf, "index",
+                                                claim->index));
+    }
+    return json_pack("{s:s, s:I, s:i, s:o}", "backend", status->backend, "generation",
+                     (json_int_t) status->generation, "pid", (int) status->pid, "claims", claims);
+}
+
+/* ---- opening ---- */
+
+static bool
+greet(DpdWire *wire, guint64 *ret_generation, GError **error)
+{
+    Dpd__Hello hello = DPD__HELLO__INIT;
+    Dpd__Frame frame = DPD__FRAME__INIT;
+    hello.lowest = DPDWIRE_LOWEST;
+    hello.highest = DPDWIRE_HIGHEST;
+    hello.software = (char *) (guintptr) HAWSER_VERSION;
+    frame.body_case = DPD__FRAME__BODY_HELLO;
+    frame.hello = &hello;
+    if (!dpdwire_send(wire, &frame, -1, error)) {
+        return false;
+    }
+    g_autoptr(DpdFrame) answer = dpdwire_receive(wire, NULL, HELLO_MS, NULL, error);
+    if (answer == NULL || failed(answer, error)) {
+        return false;
+    }
+    const Dpd__Hello *theirs =
+        answer->body_case == DPD__FRAME__BODY_HELLO ? answer->hello : NULL;
+    if (theirs == NULL || dpdwire_agree(DPDWIRE_LOWEST, DPDWIRE_HIGHEST, theirs->lowest,
+                                        theirs->highest) == 0) {
+        return haw_fail(error, HAW_UNSUPPORTED,
+                        "hawser-dpd (%s) speaks another version of the protocol than this agent "
+                        "(%s): install the same release of both",
+                        theirs != NULL ? theirs->software : "?", HAWSER_VERSION);
+    }
+    *ret_generation = theirs->generation;
+    return true;
+}
+
+DpdSession *
+dpdsession_open(const char *path, void (*on_end)(void *data), void *data, guint64 *ret_generation,
+                GError **error)
+{
+    g_autoptr(DpdWire) wire = dpdwire_connect(path, error);
+    if (wire == NULL || !dpdwire_check_peer(wire, error) || !greet(wire, ret_generation, error)) {
+        return NULL;
+    }
+    DpdSession *session = g_new0(DpdSession, 1);
+    session->wire = g_steal_pointer(&wire);
+    session->waiting = g_hash_table_new(g_int64_hash, g_int64_equal);
+    session->refs = 2; /* the caller's and the receiving fiber's */
+    session->alive = true;
+    session->on_end = on_end;
+    session->data = data;
+    fiber_start("dpd session", receive_fiber, session);
+    Dpd__Watch watch = DPD__WATCH__INIT;
+    Dpd__Frame frame = DPD__FRAME__INIT;
+    frame.body_case = DPD__FRAME__BODY_WATCH;
+    frame.watch = &watch;
+    g_autoptr(DpdFrame) answer =
+        ask(session, &frame, DPD__FRAME__BODY_DONE, NULL, HELLO_MS, error);
+    if (answer == NULL) {
+        dpdsession_end(session);
+        return NULL;
+    }
+    return session;
+}
