@@ -15,6 +15,7 @@
 #include "agent/api/warning.h"
 #include "agent/auth/project.h"
 #include "agent/auth/trust.h"
+#include "agent/dpd/dpdclient.h"
 #include "agent/image/image.h"
 #include "agent/inst/console.h"
 #include "agent/inst/devlxd.h"
@@ -239,6 +240,7 @@ agent_new(const AgentOptions *options, AgentDone done, void *data, GError **erro
     agent->server = server_new(agent);
     agent->pools = pool_table_new(agent);
     agent->images = image_table_new(agent);
+    agent->dpd = dpdclient_new(agent);
     agent->networks = net_table_new(agent);
     agent->instances = inst_table_new(agent);
 
@@ -301,6 +303,7 @@ agent_free(Agent *agent)
     server_free(agent->server);
     inst_table_free(agent->instances);
     net_table_free(agent->networks);
+    dpdclient_free(agent->dpd);
     image_table_free(agent->images);
     pool_table_free(agent->pools);
     trust_free(agent->trust);

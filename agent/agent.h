@@ -16,6 +16,7 @@ typedef struct ImageTable ImageTable; /* image/image.h */
 typedef struct NetTable NetTable;     /* net/network.h */
 typedef struct Ovn Ovn;               /* ovn/ovn.h */
 typedef struct InstTable InstTable;   /* inst/inst.h */
+typedef struct DpdClient DpdClient;   /* dpd/dpdclient.h */
 
 typedef struct Agent {
     char
@@ -37,6 +38,7 @@ typedef struct Agent {
     PoolTable *pools;
     ImageTable *images;
     Ovn *ovn;
+    DpdClient *dpd;
     NetTable *networks;
     InstTable *instances;
     Server *server;

@@ -22,9 +22,9 @@
 enum { START_MS = 5000, START_STEP_MS = 10, TRIES = 3, PAUSE_MS = 100, PAUSE_MAX_MS = 10000 };
 
 struct DpdClient {
-    Agent *agent;       /* borrowed */
-    char *dir, *path;   /* owned: of dpd, and of its socket */
-    GHashTable *wanted; /* id → packed Dpd__Port (GBytes), owned */
+    Agent *agent;        /* borrowed */
+    char *dir, *path;    /* owned: of dpd, and of its socket */
+    GHashTable *wanted;  /* id → packed Dpd__Port (GBytes), owned */
     DpdSession *session; /* shares; NULL when there is none */
     FiberLock connecting;
     guint64 generation;
@@ -44,8 +44,8 @@ dpdclient_new(Agent *agent)
     client->agent = agent;
     client->dir = agent_path(agent, "dpd");
     client->path = g_build_filename(client->dir, "dpd.socket", NULL);
-    client->wanted = g_hash_table_new_full(g_str_hash, g_str_equal, g_free,
-                                           (GDestroyNotify) g_bytes_unref);
+    client->wanted =
+        g_hash_table_new_full(g_str_hash, g_str_equal, g_free, (GDestroyNotify) g_bytes_unref);
     return client;
 }
 
@@ -113,8 +113,8 @@ start_program(DpdClient *client, pid_t *ret_pid, GError **error)
 {
     g_autofree char *program = find_program();
     g_autofree char *log = agent_path(client->agent, "logs/hawser-dpd.log");
-    const char *const argv[] = {program, "--embedded", "--dir", client->dir,
-                                client->agent->debug ? "--debug" : NULL, NULL};
+    const char *const argv[] = {
+        program, "--embedded", "--dir", client->dir, client->agent->debug ? "--debug" : NULL, NULL};
     pid_t pid = proc_spawn(argv, NULL, log, NULL, 0, error);
     if (pid < 0) {
         return haw_push(error, "start hawser-dpd");
@@ -295,13 +295,20 @@ dpdclient_adopt(DpdClient *client, const Dpd__Port *spec)
 static void
 take_port(const Dpd__PortState *state, DpdPort *ret)
 {
-    *ret = (DpdPort){.kind = state->kind, .vf = state->vf};
+    *ret = (DpdPort){.kind = state->kind, .vf = state->vf, .old_vlan = -1, .old_spoof_check = -1};
     g_strlcpy(ret->netdev, state->netdev, sizeof(ret->netdev));
     g_strlcpy(ret->representor, state->representor, sizeof(ret->representor));
     g_strlcpy(ret->pf, state->pf, sizeof(ret->pf));
     g_strlcpy(ret->pci, state->pci, sizeof(ret->pci));
     g_strlcpy(ret->vdpa, state->vdpa, sizeof(ret->vdpa));
     g_strlcpy(ret->device, state->device, sizeof(ret->device));
+    if (state->before != NULL) {
+        g_strlcpy(ret->old_mac, state->before->mac, sizeof(ret->old_mac));
+        g_strlcpy(ret->old_vf_mac, state->before->vf_mac, sizeof(ret->old_vf_mac));
+        ret->old_mtu = state->before->mtu;
+        ret->old_vlan = state->before->vlan;
+        ret->old_spoof_check = state->before->spoof_check;
+    }
 }
 
 /* Sends one change and gives its port's state. A session that breaks is replaced and the change sent

@@ -15,6 +15,9 @@ typedef struct {
     char netdev[IFNAMSIZ], representor[IFNAMSIZ], pf[IFNAMSIZ];
     int vf; /* -1: none */
     char pci[40], vdpa[64], device[64];
+    char old_mac[18], old_vf_mac[18]; /* what the function was, and will be again */
+    guint old_mtu;
+    int old_vlan, old_spoof_check; /* -1: unknown */
 } DpdPort;
 
 /* From now on this port ought to exist; returns when it does: one round trip. hawser-dpd is started

@@ -63,7 +63,7 @@ dpdsession_answer_free(Dpd__Frame *answer)
 }
 
 static void
-log_event(const Dpd__Observed *observed)
+tell_failures(const Dpd__Observed *observed)
 {
     for (size_t i = 0; i < observed->n_ports; i++) {
         const Dpd__PortState *state = observed->ports[i];
@@ -87,7 +87,7 @@ hand_on(DpdSession *session, Dpd__Frame *frame, int *fd, GError **error)
     }
     bool event = frame->id == 0 && frame->body_case == DPD__FRAME__BODY_OBSERVED;
     if (event) {
-        log_event(frame->observed);
+        tell_failures(frame->observed);
     }
     /* An answer whose fiber has given up waiting is late, not wrong. */
     bool late = frame->id > 0 && frame->id <= session->last_id;
@@ -189,8 +189,8 @@ dpdsession_apply(DpdSession *session, Dpd__Apply *apply, GError **error)
     frame.body_case = DPD__FRAME__BODY_APPLY;
     frame.apply = apply;
     apply->wait_ms = apply->wait_ms > 0 ? apply->wait_ms : WAIT_MS;
-    Dpd__Frame *answer = ask(session, &frame, DPD__FRAME__BODY_OBSERVED, NULL,
-                             apply->wait_ms + GRACE_MS, error);
+    Dpd__Frame *answer =
+        ask(session, &frame, DPD__FRAME__BODY_OBSERVED, NULL, apply->wait_ms + GRACE_MS, error);
     if (answer != NULL && answer->observed->n_ports != apply->n_ports + apply->n_remove) {
         haw_fail(error, HAW_INVALID, "hawser-dpd answered of other ports");
         g_clear_pointer(&answer, dpdwire_frame_free);
@@ -207,8 +207,7 @@ dpdsession_take(DpdSession *session, const char *id, GError **error)
     take.id = (char *) (guintptr) id;
     frame.body_case = DPD__FRAME__BODY_TAKE;
     frame.take = &take;
-    g_autoptr(DpdFrame) answer =
-        ask(session, &frame, DPD__FRAME__BODY_TAKEN, &fd, WAIT_MS, error);
+    g_autoptr(DpdFrame) answer = ask(session, &frame, DPD__FRAME__BODY_TAKEN, &fd, WAIT_MS, error);
     if (answer != NULL && fd < 0) {
         haw_fail(error, HAW_INVALID, "hawser-dpd sent no descriptor");
     }
@@ -231,9 +230,9 @@ dpdsession_status(DpdSession *session, GError **error)
     json_t *claims = json_array();
     for (size_t i = 0; i < status->n_claims; i++) {
         const Dpd__Claim *claim = status->claims[i];
-        json_array_append_new(claims, json_pack("{s:s, s:s, s:s, s:i}", "vf", claim->vf, "port",
-                                                claim->port, "pf", claim->pf, "index",
-                                                claim->index));
+        json_array_append_new(claims,
+                              json_pack("{s:s, s:s, s:s, s:i}", "vf", claim->vf, "port",
+                                        claim->port, "pf", claim->pf, "index", claim->index));
     }
     return json_pack("{s:s, s:I, s:i, s:o}", "backend", status->backend, "generation",
                      (json_int_t) status->generation, "pid", (int) status->pid, "claims", claims);
@@ -258,10 +257,9 @@ greet(DpdWire *wire, guint64 *ret_generation, GError **error)
     if (answer == NULL || failed(answer, error)) {
         return false;
     }
-    const Dpd__Hello *theirs =
-        answer->body_case == DPD__FRAME__BODY_HELLO ? answer->hello : NULL;
-    if (theirs == NULL || dpdwire_agree(DPDWIRE_LOWEST, DPDWIRE_HIGHEST, theirs->lowest,
-                                        theirs->highest) == 0) {
+    const Dpd__Hello *theirs = answer->body_case == DPD__FRAME__BODY_HELLO ? answer->hello : NULL;
+    if (theirs == NULL ||
+        dpdwire_agree(DPDWIRE_LOWEST, DPDWIRE_HIGHEST, theirs->lowest, theirs->highest) == 0) {
         return haw_fail(error, HAW_UNSUPPORTED,
                         "hawser-dpd (%s) speaks another version of the protocol than this agent "
                         "(%s): install the same release of both",
@@ -291,8 +289,7 @@ dpdsession_open(const char *path, void (*on_end)(void *data), void *data, guint6
     Dpd__Frame frame = DPD__FRAME__INIT;
     frame.body_case = DPD__FRAME__BODY_WATCH;
     frame.watch = &watch;
-    g_autoptr(DpdFrame) answer =
-        ask(session, &frame, DPD__FRAME__BODY_DONE, NULL, HELLO_MS, error);
+    g_autoptr(DpdFrame) answer = ask(session, &frame, DPD__FRAME__BODY_DONE, NULL, HELLO_MS, error);
     if (answer == NULL) {
         dpdsession_end(session);
         return NULL;

@@ -12,6 +12,7 @@
 
 #include "agent/api/settings.h"
 #include "agent/auth/project.h"
+#include "agent/dpd/dpdclient.h"
 #include "agent/inst/inst.h"
 #include "agent/net/dnsmasq.h"
 #include "agent/net/netjob.h"
@@ -504,6 +505,41 @@ nic_host_name(const Nic *nic)
     return keys_get(nic->volatiles, "host_name");
 }
 
+/* volatile.DEVICE.* without that prefix, a new reference. */
+static json_t *
+volatiles_of(Inst *inst, const char *device)
+{
+    json_t *found = json_object();
+    g_autofree char *prefix = g_strdup_printf("volatile.%s.", device);
+    const char *key;
+    json_t *value;
+    json_object_foreach (inst_config(inst), key, value) {
+        if (g_str_has_prefix(key, prefix)) {
+            json_object_set(found, key + strlen(prefix), value);
+        }
+    }
+    return found;
+}
+
+static void
+adopt_nic(NetTable *table, Inst *inst, const char *device, json_t *config)
+{
+    json_t *volatiles = volatiles_of(inst, device);
+    Nic nic = {.project = inst_project(inst),
+               .inst = inst_name(inst),
+               .device = device,
+               .config = config,
+               .volatiles = volatiles};
+    g_autoptr(NicUse) use = nicuse_new(table, &nic, NULL);
+    if (use != NULL && use->driver->gives_back) {
+        netobj_keep_netns(table, use->label, inst_pid(inst));
+    }
+    if (use != NULL && use->driver->adopt != NULL) {
+        use->driver->adopt(use);
+    }
+    json_decref(volatiles);
+}
+
 void
 nicadopt_all(NetTable *table)
 {
@@ -515,17 +551,13 @@ nicadopt_all(NetTable *table)
         const char *device;
         json_t *config;
         json_object_foreach (devices, device, config) {
-            Nic nic = {.project = inst_project(inst),
-                       .inst = inst_name(inst),
-                       .device = device,
-                       .config = config};
-            g_autoptr(NicUse) use = g_strcmp0(keys_get(config, "type"), "nic") == 0
-                                        ? nicuse_new(table, &nic, NULL)
-                                        : NULL;
-            if (use != NULL && use->driver->gives_back && inst_pid(inst) > 0) {
-                netobj_keep_netns(table, use->label, inst_pid(inst));
+            if (g_strcmp0(keys_get(config, "type"), "nic") == 0 && inst_pid(inst) > 0) {
+                adopt_nic(table, inst, device, config);
             }
         }
         json_decref(devices);
+    }
+    if (netobj_agent(table)->dpd != NULL) {
+        dpdclient_settle(netobj_agent(table)->dpd);
     }
 }

@@ -130,6 +130,15 @@ fill_state(const Port *port, Dpd__PortState *ret)
     ret->representor = text_dup(work->representor);
     ret->vdpa = text_dup(work->vdpa);
     ret->device = text_dup(work->device);
+    if (work->claimed) {
+        ret->before = g_new0(Dpd__Before, 1);
+        dpd__before__init(ret->before);
+        ret->before->mac = text_dup(work->before.mac);
+        ret->before->mtu = work->before.mtu;
+        ret->before->vf_mac = text_dup(work->before.props.mac);
+        ret->before->vlan = work->before.props.vlan;
+        ret->before->spoof_check = work->before.props.spoofchk;
+    }
 }
 
 static void
@@ -139,6 +148,11 @@ state_done(Dpd__PortState *state)
                      state->pci, state->vdpa,    state->device, state->representor};
     for (size_t i = 0; i < G_N_ELEMENTS(texts); i++) {
         g_free(texts[i]);
+    }
+    if (state->before != NULL) {
+        g_free(state->before->mac);
+        g_free(state->before->vf_mac);
+        g_free(state->before);
     }
 }
 

@@ -1,0 +1,122 @@
+/* NICs that are a virtual function of a host interface; hawser-dpd claims it, sets it up and gives it
+ * back as it was (its ledger survives both of us).
+ * R1  The function is dpd's until it is ready, and again from the moment that the instance has let go
+ *     of the interface; last_state.* only shows what it was, as LXD does. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/dpd/dpdclient.h"
+#include "agent/net/nicuse.h"
+
+static bool
+need_parent(NicUse *use, GError **error)
+{
+    return use->parent != NULL ||
+           haw_fail(error, HAW_INVALID, "Missing required option \"parent\"");
+}
+
+static void
+set_number(NicUse *use, const char *key, gint64 number)
+{
+    g_autofree char *text = g_strdup_printf("%" G_GINT64_FORMAT, number);
+    nicuse_set_volatile(use, key, text);
+}
+
+static void
+note(NicUse *use, const DpdPort *port)
+{
+    nicuse_set_volatile(use, "last_state.created", "false");
+    nicuse_set_volatile(use, "last_state.hwaddr", port->old_mac);
+    set_number(use, "last_state.mtu", port->old_mtu);
+    set_number(use, "last_state.vf.id", port->vf);
+    nicuse_set_volatile(use, "last_state.vf.parent", port->pf);
+    nicuse_set_volatile(use, "last_state.vf.hwaddr", port->old_vf_mac);
+    set_number(use, "last_state.vf.vlan", MAX(port->old_vlan, 0));
+    nicuse_set_volatile(use, "last_state.vf.spoofcheck",
+                        port->old_spoof_check > 0 ? "true" : "false");
+    nicuse_set_volatile(use, "host_name", port->netdev);
+}
+
+static void
+forget(NicUse *use)
+{
+    static const char *const keys[] = {
+        "last_state.created", "last_state.hwaddr",        "last_state.mtu",
+        "last_state.vf.id",   "last_state.vf.parent",     "last_state.vf.hwaddr",
+        "last_state.vf.vlan", "last_state.vf.spoofcheck", "host_name"};
+    for (size_t i = 0; i < G_N_ELEMENTS(keys); i++) {
+        nicuse_set_volatile(use, keys[i], NULL);
+    }
+}
+
+/* The texts of 'ret' are borrowed from the NIC, 'parents' and 'id'. */
+static void
+describe(NicUse *use, char *id, char **parents, Dpd__Port *ret)
+{
+    dpd__port__init(ret);
+    ret->id = id;
+    ret->kind = DPD__KIND__VF;
+    ret->mac = (char *) (guintptr) nicuse_mac(use);
+    ret->mtu = use->mtu;
+    ret->parents = parents;
+    ret->n_parents = 1;
+    ret->vlan = use->vlan != NULL ? (guint) atoi(use->vlan) : 0;
+    ret->spoof_check =
+        nicuse_bool(use, "security.mac_filtering") ? DPD__CHOICE__ON : DPD__CHOICE__OFF;
+}
+
+static char *
+id_of(const NicUse *use)
+{
+    return dpdclient_id(use->nic->project, use->nic->inst, use->nic->device);
+}
+
+static bool
+sriov_start(NicUse *use, char **ret_link, GError **error)
+{
+    if (!need_parent(use, error)) {
+        return false;
+    }
+    DpdPort port;
+    Dpd__Port spec;
+    g_autofree char *id = id_of(use);
+    describe(use, id, &use->parent, &spec);
+    if (!dpdclient_put(netobj_agent(use->table)->dpd, &spec, &port, error)) {
+        return false;
+    }
+    note(use, &port);
+    *ret_link = g_strdup(port.netdev);
+    return true;
+}
+
+static bool
+sriov_stop(NicUse *use, GError **error)
+{
+    g_autofree char *id = id_of(use);
+    if (!dpdclient_drop(netobj_agent(use->table)->dpd, id, error)) {
+        return false;
+    }
+    forget(use);
+    return true;
+}
+
+static void
+sriov_adopt(NicUse *use)
+{
+    Dpd__Port spec;
+    g_autofree char *id = id_of(use);
+    if (use->parent != NULL) {
+        describe(use, id, &use->parent, &spec);
+        dpdclient_adopt(netobj_agent(use->table)->dpd, &spec);
+    }
+}
+
+const struct nic_driver nic_sriov = {
+    .nictype = "sriov",
+    .fixed_by_network = "nictype parent mtu vlan maas.subnet.ipv4 maas.subnet.ipv6",
+    .start = sriov_start,
+    .stop = sriov_stop,
+    .check = need_parent,
+    .adopt = sriov_adopt,
+    .gives_back = true,
+};
