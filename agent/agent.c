@@ -6,6 +6,7 @@
 #include "agent/agent.h"
 
 #include "agent/api/event.h"
+#include "agent/api/hardware.h"
 #include "agent/api/info.h"
 #include "agent/api/internal.h"
 #include "agent/api/operation.h"
@@ -122,11 +123,11 @@ static bool
 start_socket(Agent *agent, GError **error)
 {
     static const Route *const tables[] = {
-        certificate_routes, console_routes,     event_routes,    exec_routes,    files_routes,
-        forward_routes,     image_alias_routes, image_routes,    info_routes,    instance_routes,
-        instbackup_routes,  instmeta_routes,    internal_routes, logs_routes,    netacl_routes,
-        network_routes,     operation_routes,   pool_routes,     profile_routes, project_routes,
-        resource_routes,    volume_routes,      warning_routes,
+        certificate_routes, console_routes,    event_routes,       exec_routes,     files_routes,
+        forward_routes,     hardware_routes,   image_alias_routes, image_routes,    info_routes,
+        instance_routes,    instbackup_routes, instmeta_routes,    internal_routes, logs_routes,
+        netacl_routes,      network_routes,    operation_routes,   pool_routes,     profile_routes,
+        project_routes,     resource_routes,   volume_routes,      warning_routes,
     };
     for (size_t i = 0; i < G_N_ELEMENTS(tables); i++) {
         server_add_routes(agent->server, tables[i]);

@@ -2,6 +2,7 @@
  * stop its threads: its check is off there, or it would turn a good exit status into a failure. */
 #include "agent/fork.h"
 
+#include "agent/api/hardware.h"
 #include "agent/inst/instdriver.h"
 #include "agent/inst/forkfile.h"
 #include "agent/inst/forkmount.h"
@@ -15,10 +16,15 @@ static const struct {
     const char *name;
     int (*run)(int argc, char **argv);
 } helpers[] = {
-    {"forkcgroup", forklxc_cgroup}, {"forkexec", forklxc_exec},
-    {"forkfile", forkfile_main},    {"forkmount", forkmount_main},
-    {"forkproxy", forkproxy_main},  {"forksftp", forkfile_sftp_main},
-    {"forkstart", forklxc_start},   {NULL, NULL},
+    {"forkcgroup", forklxc_cgroup},
+    {"forkexec", forklxc_exec},
+    {"forkfile", forkfile_main},
+    {"forkmount", forkmount_main},
+    {"forkprepare", hardware_fork_prepare},
+    {"forkproxy", forkproxy_main},
+    {"forksftp", forkfile_sftp_main},
+    {"forkstart", forklxc_start},
+    {NULL, NULL},
 };
 
 #ifdef __SANITIZE_ADDRESS__

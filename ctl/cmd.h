@@ -158,6 +158,11 @@ bool cmd_file_push(Ctl *ctl, GError **error);
 bool cmd_file_edit(Ctl *ctl, GError **error);
 bool cmd_file_delete(Ctl *ctl, GError **error);
 bool cmd_file_mount(Ctl *ctl, GError **error);
+/* cmd_hw.c */
+bool cmd_hw_list(Ctl *ctl, GError **error);
+bool cmd_hw_show(Ctl *ctl, GError **error);
+bool cmd_hw_doctor(Ctl *ctl, GError **error);
+bool cmd_hw_prepare(Ctl *ctl, GError **error);
 /* cmd_remote.c */
 bool cmd_remote_add(Ctl *ctl, GError **error);
 bool cmd_remote_list(Ctl *ctl, GError **error);

@@ -49,6 +49,7 @@ static const struct {
     {"compression", "gzip xz zstd bzip2 lzma none"},
     {"method", "GET POST PUT PATCH DELETE"},
     {"console", "console vga"},
+    {"eswitch-mode", "switchdev legacy"},
 };
 
 /* Kinds that a GET lists: "{0}" stands for the first argument. */
@@ -66,6 +67,7 @@ static const struct {
     {"image-alias", "/1.0/images/aliases?recursion=1", "name"},
     {"fingerprint", "/1.0/certificates?recursion=1", "fingerprint"},
     {"warning", "/1.0/warnings?recursion=1", "uuid"},
+    {"pf", "/1.0/hawser/hw/pfs", "netdev"},
     {"volume", "/1.0/storage-pools/{0}/volumes?recursion=1", "name"},
     {"listen-address", "/1.0/networks/{0}/forwards?recursion=1", "listen_address"},
     {"peer", "/1.0/networks/{0}/peers?recursion=1", "name"},

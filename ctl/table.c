@@ -23,6 +23,8 @@
 #define OPT_STORAGE_BACKEND {0, "storage-backend", "<driver>", "Driver of the pool that --auto makes", "dir"}
 #define OPT_NETWORK_ADDRESS {0, "network-address", "<address>", "Listen on this address (--auto)"}
 #define OPT_NETWORK_PORT {0, "network-port", "<port>", "Listen on this port (--auto)", "8443"}
+#define OPT_VFS {0, "vfs", "<number>", "How many virtual functions the PF has"}
+#define OPT_ESWITCH_MODE {0, "mode", "<eswitch-mode>", "switchdev or legacy", "switchdev"}
 #define OPT_ALL {0, "all", NULL, "All instances"}
 #define OPT_STATELESS {0, "stateless", NULL, "Without the running state"}
 #define OPT_FORCE_STOP {'f', "force", NULL, "Stop at once, without asking the instance"}
@@ -395,6 +397,20 @@ const Command command_table[] = {
     {.path = "project info", .args = "[<remote>:]<project>",
      .summary = "Show limits and usage of a project", .run = cmd_project_info,
      .options = OPTIONS(OPT_FORMAT)},
+    {.path = "hw", .summary = "Hardware: NICs with an embedded switch, for accelerated networking"},
+    {.path = "hw list", .alias = "ls", .args = "[<remote>:]",
+     .summary = "List PFs: mode, virtual functions, and why one can't be used",
+     .run = cmd_hw_list, .options = OPTIONS(OPT_FORMAT)},
+    {.path = "hw show", .args = "[<remote>:][<pf>]", .summary = "Show a PF and its VFs, or everything",
+     .run = cmd_hw_show},
+    {.path = "hw doctor", .args = "[<remote>:]",
+     .summary = "Check kernel, IOMMU, eswitch and offload, with next steps", .run = cmd_hw_doctor,
+     .options = OPTIONS(OPT_FORMAT)},
+    {.path = "hw prepare", .args = "[<remote>:]<pf>",
+     .summary = "Make virtual functions and set the eswitch's mode, now and at each boot",
+     .run = cmd_hw_prepare, .options = OPTIONS(OPT_VFS, OPT_ESWITCH_MODE),
+     .details = "Nothing else ever changes the number of virtual functions or the eswitch's mode. What is so already is left alone. It is refused while something uses a virtual function that would have to go. --vfs 0 --mode legacy forgets the PF.",
+     .examples = "hawser hw prepare ens1f0np0 --vfs 16 --mode switchdev\n    16 VFs with representors, ready for acceleration=sriov and vdpa"},
     {.path = "network", .summary = "Networks"},
     {.path = "network list", .alias = "ls", .args = "[<remote>:]", .summary = "List networks",
      .run = entity_list, .entity = &entity_network, .options = OPTIONS(OPT_FORMAT)},

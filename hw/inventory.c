@@ -150,7 +150,7 @@ hw_pf_unfit(const HwInventory *inventory, const struct hw_pf *pf, HwUse use)
     if (switched && pf->eswitch != HW_ESWITCH_SWITCHDEV) {
         return g_strdup_printf("the eswitch of '%s' is in legacy mode: run `hawser hw prepare %s "
                                "--vfs %u --mode switchdev`",
-                               name, name, MAX(pf->vfs, 8));
+                               name, name, pf->vfs > 0 ? pf->vfs : MIN(8, pf->vfs_max));
     }
     if (pf->vfs == 0) {
         return g_strdup_printf("'%s' has no virtual functions yet (up to %u): run `hawser hw "

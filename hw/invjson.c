@@ -2,6 +2,8 @@
  * out; flags that are not known are null. */
 #include "hw/inventory.h"
 
+#include <string.h>
+
 static void
 put_text(json_t *object, const char *key, const char *text)
 {
@@ -42,6 +44,40 @@ props_json(const struct hw_vf_props *props)
     return object;
 }
 
+static bool
+has_vdpa(const HwInventory *inventory, const struct hw_vf *vf)
+{
+    for (guint i = 0; i < inventory->vdpas->len; i++) {
+        const char *slash = strchr(hw_vdpa_at(inventory, i)->mgmt, '/');
+        if (slash != NULL && strcmp(slash + 1, vf->dev) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* "free", "used" or "unusable", and why it isn't free. Who has a claimed VF only the ledger knows. */
+static void
+put_state(json_t *object, const HwInventory *inventory, const struct hw_vf *vf)
+{
+    bool switched = hw_pf_at(inventory, vf->pf)->eswitch == HW_ESWITCH_SWITCHDEV;
+    bool away = vf->netdev[0] == '\0' && vf->driver[0] != '\0' &&
+                strcmp(hw_pf_at(inventory, vf->pf)->bus, "pci") == 0;
+    g_autofree char *why = hw_vf_unfit(inventory, vf, switched ? HW_USE_REP_NETDEV : HW_USE_NETDEV);
+    const char *state = "free";
+    if (has_vdpa(inventory, vf)) {
+        state = "used";
+        g_free(why);
+        why = g_strdup_printf("VF '%s' carries a vDPA device", vf->dev);
+    } else if (why != NULL) {
+        state = away ? "used" : "unusable";
+    }
+    json_object_set_new(object, "state", json_string(state));
+    if (why != NULL) {
+        put_text(object, "reason", why);
+    }
+}
+
 static json_t *
 vf_json(const HwInventory *inventory, const struct hw_vf *vf)
 {
@@ -59,6 +95,7 @@ vf_json(const HwInventory *inventory, const struct hw_vf *vf)
         put_text(object, "representor", rep->netdev);
         put_text(object, "port", port);
     }
+    put_state(object, inventory, vf);
     return object;
 }
 
@@ -91,6 +128,10 @@ pf_json(const HwInventory *inventory, guint at)
         }
     }
     json_object_set_new(object, "vfs", vfs);
+    g_autofree char *why = hw_pf_unfit(inventory, pf, HW_USE_REP_NETDEV);
+    if (why != NULL) {
+        put_text(object, "reason", why);
+    }
     return object;
 }
 
