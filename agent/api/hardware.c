@@ -10,6 +10,7 @@
  * Nothing but that PUT changes the number of VFs or an eswitch's mode. */
 #include "agent/api/hardware.h"
 
+#include "agent/dpd/dpdclient.h"
 #include "base/fiber.h"
 #include "hw/doctor.h"
 #include "hw/prepare.h"
@@ -25,6 +26,8 @@ enum { OVS_WAIT_MS = 1000, VFS_MAX = 4096 };
 struct visit {
     const struct prepare_want *want; /* NULL: only look */
     const char *keep;                /* file of what is prepared */
+    char **claimed;                  /* owned: VFs that ports have, NULL */
+    json_t *claims;                  /* owned: what hawser-dpd says of them, NULL */
     struct doctor_facts *facts;      /* NULL: no checks */
     json_t *inventory, *checks, *steps;
     GError *error;
@@ -33,6 +36,8 @@ struct visit {
 static void
 visit_done(struct visit *visit)
 {
+    g_strfreev(visit->claimed);
+    json_decref(visit->claims);
     json_decref(visit->inventory);
     json_decref(visit->checks);
     json_decref(visit->steps);
@@ -47,7 +52,8 @@ visit_run(void *data)
     if (hw == NULL) {
         return;
     }
-    if (visit->want != NULL && (!prepare_pf(hw, visit->want, NULL, &visit->steps, &visit->error) ||
+    if (visit->want != NULL && (!prepare_pf(hw, visit->want, (const char *const *) visit->claimed,
+                                            &visit->steps, &visit->error) ||
                                 !prepare_keep(hw, visit->keep, visit->want, &visit->error))) {
         return;
     }
@@ -59,15 +65,50 @@ visit_run(void *data)
     visit->inventory = inventory != NULL ? hw_inventory_json(inventory) : NULL;
 }
 
+/* Which VFs hawser-dpd's ledger has given to ports. A host without a running dpd has none. Yields. */
+static void
+ask_claims(Agent *agent, struct visit *visit)
+{
+    g_autoptr(GStrvBuilder) claimed = g_strv_builder_new();
+    json_auto_t *status = dpdclient_status(agent->dpd, NULL);
+    size_t i;
+    json_t *claim;
+    visit->claims = json_incref(json_object_get(status, "claims"));
+    json_array_foreach (visit->claims, i, claim) {
+        g_strv_builder_add(claimed, json_string_value(json_object_get(claim, "vf")));
+    }
+    visit->claimed = g_strv_builder_end(claimed);
+}
+
+/* Names the port in each VF that one has. */
+static void
+put_claims(const struct visit *visit)
+{
+    size_t i, j, k;
+    json_t *pf, *vf, *claim;
+    json_array_foreach (json_object_get(visit->inventory, "pfs"), i, pf) {
+        json_array_foreach (json_object_get(pf, "vfs"), j, vf) {
+            json_array_foreach (visit->claims, k, claim) {
+                if (json_equal(json_object_get(claim, "vf"), json_object_get(vf, "device"))) {
+                    json_object_set_new(vf, "state", json_string("used"));
+                    json_object_set(vf, "used_by", json_object_get(claim, "port"));
+                }
+            }
+        }
+    }
+}
+
 /* False with the visit's error. Yields. */
 static bool
-visit_make(struct visit *visit, GError **error)
+visit_make(Agent *agent, struct visit *visit, GError **error)
 {
+    ask_claims(agent, visit);
     fiber_run(visit_run, visit);
     if (visit->error != NULL) {
         g_propagate_error(error, g_steal_pointer(&visit->error));
         return false;
     }
+    put_claims(visit);
     return true;
 }
 
@@ -75,7 +116,7 @@ static bool
 get_all(Request *req, GError **error)
 {
     struct visit visit = {0};
-    bool seen = visit_make(&visit, error);
+    bool seen = visit_make(req_agent(req), &visit, error);
     if (seen) {
         req_reply(req, g_steal_pointer(&visit.inventory));
     }
@@ -87,7 +128,7 @@ static bool
 get_pfs(Request *req, GError **error)
 {
     struct visit visit = {0};
-    bool seen = visit_make(&visit, error);
+    bool seen = visit_make(req_agent(req), &visit, error);
     if (seen) {
         req_reply(req, json_incref(json_object_get(visit.inventory, "pfs")));
     }
@@ -129,7 +170,7 @@ get_doctor(Request *req, GError **error)
     struct doctor_facts facts = {0};
     struct visit visit = {.facts = &facts};
     ask_ovs(&facts);
-    bool seen = visit_make(&visit, error);
+    bool seen = visit_make(req_agent(req), &visit, error);
     if (seen) {
         req_reply(req, g_steal_pointer(&visit.checks));
     }
@@ -159,8 +200,9 @@ static bool
 get_pf(Request *req, GError **error)
 {
     struct visit visit = {0};
-    json_t *pf =
-        visit_make(&visit, error) ? pick_pf(visit.inventory, req_arg(req, "pf"), error) : NULL;
+    json_t *pf = visit_make(req_agent(req), &visit, error)
+                     ? pick_pf(visit.inventory, req_arg(req, "pf"), error)
+                     : NULL;
     visit_done(&visit);
     return pf != NULL && req_reply(req, pf);
 }
@@ -196,7 +238,8 @@ put_pf(Request *req, GError **error)
     }
     struct visit visit = {.want = &want, .keep = keep};
     g_auto(FiberHold) hold = fiber_hold(&one);
-    json_t *pf = visit_make(&visit, error) ? pick_pf(visit.inventory, want.pf, error) : NULL;
+    json_t *pf =
+        visit_make(req_agent(req), &visit, error) ? pick_pf(visit.inventory, want.pf, error) : NULL;
     bool done =
         pf != NULL && req_reply(req, json_pack("{s:O,s:o}", "steps", visit.steps, "pf", pf));
     visit_done(&visit);

@@ -12,4 +12,9 @@ json_t *resources_system(void);
 /* Sets driver, driver_version, numa_node, pci_address, vendor(_id), product(_id) of what hangs on a
  * PCI device; an empty address sets only the node. */
 void resources_put_pci(json_t *object, const char *pci_address);
+/* One port of a card in LXD's form. */
+json_t *resources_port(const char *netdev);
+/* Adds to network cards what NICs can do beyond plain ports: virtual functions with their vDPA
+ * devices, and RDMA. Cards that have no interface here are added. */
+void resources_put_functions(json_t *cards);
 extern const Route resource_routes[];

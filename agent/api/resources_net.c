@@ -1,5 +1,5 @@
 /* Resources: network cards: the ports of one PCI (or other) device are one card. Links without a device
- * (bridges, veths, loopback) are no hardware. */
+ * (bridges, veths, loopback) are no hardware. VFs, vDPA and RDMA are in resources_sriov.c. */
 #include "agent/api/resources.h"
 
 #include "base/fd.h"
@@ -68,16 +68,11 @@ port_of(int fd, const char *name)
     return port;
 }
 
-static json_t *
-sriov_of(const char *name)
+json_t *
+resources_port(const char *netdev)
 {
-    gint64 most = sysfs_int(-1, "/sys/class/net/%s/device/sriov_totalvfs", name);
-    if (most < 0) {
-        return NULL;
-    }
-    return json_pack("{s:I,s:I,s:[]}", "current_vfs",
-                     (json_int_t) sysfs_int(0, "/sys/class/net/%s/device/sriov_numvfs", name),
-                     "maximum_vfs", (json_int_t) most, "vfs");
+    haw_autofd int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    return port_of(fd, netdev);
 }
 
 static json_t *
@@ -95,10 +90,6 @@ card_of(int fd, const char *name, const char *pci)
         }
     }
     resources_put_pci(card, pci);
-    json_t *sriov = sriov_of(name);
-    if (sriov != NULL) {
-        json_object_set_new(card, "sriov", sriov);
-    }
     return card;
 }
 
@@ -112,9 +103,10 @@ resources_network(void)
 
     for (char **name = names; *name != NULL; name++) {
         g_autofree char *link = g_strdup_printf("/sys/class/net/%s/device", *name);
-        char *device = realpath(link, NULL);
+        g_autofree char *pf = sysfs_link("%s/physfn", link);
+        char *device = *pf == '\0' ? realpath(link, NULL) : NULL;
         if (device == NULL) {
-            continue;
+            continue; /* no hardware, or a VF: those are told of below their PF */
         }
         json_t *card = g_hash_table_lookup(by_device, device);
         if (card == NULL) {
@@ -127,5 +119,6 @@ resources_network(void)
         }
         json_array_append_new(json_object_get(card, "ports"), port_of(fd, *name));
     }
+    resources_put_functions(list);
     return json_pack("{s:o,s:I}", "cards", list, "total", (json_int_t) json_array_size(list));
 }

@@ -56,6 +56,13 @@ refuse 'a broken file is named' "bad.json', line [12]" env HAWSER_HW="sim:$nic" 
 shows 'a PF is forgotten' 'virtual functions: 0' hawser hw prepare sim1 --vfs 0 --mode legacy
 hides 'and not in the file any more' '0000:f0:00.1' cat "$LXD_DIR/hw-prepare.json"
 
+# ---- resources, in LXD's form ----
+cards() { api_meta GET /1.0/resources | jq -r "$1"; }
+same 'resources have a card for each PF' '0000:f0:00.0 0000:f0:00.1' cards '[.network.cards[] | select(.driver == "hawser-sim") | .pci_address] | sort | join(" ")'
+same 'with its VFs as cards' '8 8 8' cards '.network.cards[] | select(.pci_address == "0000:f0:00.0").sriov | "\(.current_vfs) \(.maximum_vfs) \(.vfs | length)"'
+same 'each with its port' sim0v2 cards '.network.cards[] | select(.pci_address == "0000:f0:00.0").sriov.vfs[2].ports[0].id'
+same 'the total counts them' true cards '(.network.cards | length) == .network.total'
+
 # ---- REST ----
 same 'GET of one PF' 200 api_code GET /1.0/hawser/hw/pfs/sim0
 same 'of none: 404' 404 api_code GET /1.0/hawser/hw/pfs/none
