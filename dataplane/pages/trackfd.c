@@ -98,7 +98,7 @@ remote_call(struct tracee *tracee, long number, unsigned long argument, long *re
         return haw_fail_errno(error, errno, "setting registers of process %d", (int) tracee->pid);
     }
     for (int i = 0; i < STEPS_MAX; i++) {
-        int got;
+        int got = 0;
         if (ptrace(PTRACE_SINGLESTEP, tracee->pid, NULL, NULL) != 0) {
             return haw_fail_errno(error, errno, "stepping process %d", (int) tracee->pid);
         }
@@ -150,7 +150,7 @@ int
 trackfd_open(pid_t pid, GError **error)
 {
     struct tracee tracee = {.pid = pid};
-    int fd = -1, first;
+    int fd = -1, first = 0;
     if (!find_gadget(&tracee, error)) {
         return -1;
     }
