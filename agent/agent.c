@@ -33,11 +33,11 @@
 #include "base/fd.h"
 #include "base/fiber.h"
 #include "base/log.h"
+#include "base/service.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/file.h>
-#include <systemd/sd-daemon.h>
 #include <unistd.h>
 
 #define SETTLE_MS 2000
@@ -205,7 +205,7 @@ start_up(void *data)
         }
     }
     agent->ready = true;
-    sd_notify(0, "READY=1");
+    service_notify("READY=1");
     haw_info("agent.ready", KS("dir", agent->dir), KS("version", HAWSER_VERSION),
              KI("took_ms", (clock_mono_us() - began) / 1000));
 }
@@ -259,7 +259,7 @@ agent_shutdown(Agent *agent, bool stop_instances, bool force, GError **error)
         return haw_fail(error, HAW_CONFLICT, "Shutdown already in progress");
     }
     agent->shutting_down = true;
-    sd_notify(0, "STOPPING=1");
+    service_notify("STOPPING=1");
     haw_info("agent.stopping", KS("instances", stop_instances ? "stop" : "keep"));
     if (agent->ready) {
         if (!force) {

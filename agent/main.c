@@ -4,13 +4,13 @@
 #include "agent/fork.h"
 #include "base/fiber.h"
 #include "base/log.h"
+#include "base/service.h"
 
 #include <glib-unix.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <systemd/sd-daemon.h>
 #include <unistd.h>
 
 struct ending {
@@ -80,8 +80,7 @@ main(int argc, char **argv)
     g_autoptr(GMainLoop) loop = g_main_loop_new(NULL, FALSE);
     struct ending ending = {.loop = loop};
     const char *default_dir = env != NULL && *env != '\0' ? env : "/var/lib/hawser";
-    AgentOptions options = {dir != NULL ? dir : default_dir, group, debug,
-                            sd_listen_fds(1) == 1 ? SD_LISTEN_FDS_START : -1};
+    AgentOptions options = {dir != NULL ? dir : default_dir, group, debug, service_listen_fd()};
     ending.agent = agent_new(&options, on_done, &ending, &error);
     if (ending.agent == NULL) {
         haw_error("agent.failed", KS("why", error->message));

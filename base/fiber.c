@@ -67,8 +67,10 @@ stack_give(guint8 *stack)
         stack_pool = g_ptr_array_new();
     }
     if (stack_pool->len < FIBER_POOL_MAX) {
-        /* The pages go back; only the mapping is kept. */
-        madvise(stack + FIBER_GUARD_BYTES, FIBER_STACK_BYTES - 16384, MADV_DONTNEED);
+        /* One stays warm, for requests that come one by one. Of others only the mapping is kept. */
+        if (stack_pool->len > 0) {
+            madvise(stack + FIBER_GUARD_BYTES, FIBER_STACK_BYTES - 16384, MADV_DONTNEED);
+        }
         g_ptr_array_add(stack_pool, stack);
     } else {
         munmap(stack, FIBER_GUARD_BYTES + FIBER_STACK_BYTES);

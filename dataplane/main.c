@@ -1,6 +1,7 @@
 /* hawser-dpd: parses arguments, builds the daemon, runs the loop. */
 #include "base/fiber.h"
 #include "base/log.h"
+#include "base/service.h"
 #include "dataplane/slow/dpd.h"
 
 #include <glib-unix.h>
@@ -8,7 +9,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <systemd/sd-daemon.h>
 #include <unistd.h>
 
 static void
@@ -68,9 +68,9 @@ main(int argc, char **argv)
     }
     g_unix_signal_add(SIGTERM, on_term, loop);
     g_unix_signal_add(SIGINT, on_term, loop);
-    sd_notify(0, "READY=1");
+    service_notify("READY=1");
     g_main_loop_run(loop);
-    sd_notify(0, "STOPPING=1");
+    service_notify("STOPPING=1");
     if (fiber_count() > 0) {
         _exit(0); /* work in flight is the next start's to finish */
     }

@@ -1,6 +1,5 @@
 /* nft.h: nftables rulesets, loaded and listed by libnftables.
- * Threads: any, one call at a time in the process (libnftables keeps global tables): callers hold a
- * lock of their own. Calls block. */
+ * Threads: any; one call runs at a time. Calls block. UNAVAILABLE when libnftables isn't there. */
 #pragma once
 #include "base/error.h"
 

@@ -8,15 +8,49 @@
 
 #define SEGMENTS_MAX 16
 
-struct RouteTable {
-    GPtrArray *routes; /* borrowed const Route * */
+struct segments {
+    const char *at[SEGMENTS_MAX];
+    size_t size[SEGMENTS_MAX];
+    size_t count;
 };
+
+struct known {
+    const Route *route; /* borrowed */
+    struct segments pattern;
+};
+
+struct RouteTable {
+    GArray *routes; /* struct known */
+};
+
+static bool
+split(const char *path, struct segments *ret)
+{
+    ret->count = 0;
+    if (*path != '/') {
+        return false;
+    }
+    const char *at = path + 1;
+    while (*at != '\0') {
+        size_t size = strcspn(at, "/");
+        if (ret->count == SEGMENTS_MAX) {
+            return false;
+        }
+        ret->at[ret->count] = at;
+        ret->size[ret->count++] = size;
+        at += size;
+        if (*at == '/') {
+            at++;
+        }
+    }
+    return true;
+}
 
 RouteTable *
 route_table_new(void)
 {
     RouteTable *table = g_new0(RouteTable, 1);
-    table->routes = g_ptr_array_new();
+    table->routes = g_array_new(FALSE, FALSE, sizeof(struct known));
     return table;
 }
 
@@ -24,7 +58,7 @@ void
 route_table_free(RouteTable *table)
 {
     if (table != NULL) {
-        g_ptr_array_unref(table->routes);
+        g_array_unref(table->routes);
         g_free(table);
     }
 }
@@ -33,7 +67,9 @@ void
 route_table_add(RouteTable *table, const Route *routes)
 {
     for (; routes->method != NULL; routes++) {
-        g_ptr_array_add(table->routes, (gpointer) routes);
+        struct known known = {.route = routes};
+        g_assert(split(routes->pattern, &known.pattern));
+        g_array_append_val(table->routes, known);
     }
 }
 
@@ -85,52 +121,21 @@ route_parse_query(const char *text, GHashTable *ret_query)
     return true;
 }
 
-struct segments {
-    const char *at[SEGMENTS_MAX];
-    size_t size[SEGMENTS_MAX];
-    size_t count;
-};
-
-static bool
-split(const char *path, struct segments *ret)
-{
-    ret->count = 0;
-    if (*path != '/') {
-        return false;
-    }
-    const char *at = path + 1;
-    while (*at != '\0') {
-        size_t size = strcspn(at, "/");
-        if (ret->count == SEGMENTS_MAX) {
-            return false;
-        }
-        ret->at[ret->count] = at;
-        ret->size[ret->count++] = size;
-        at += size;
-        if (*at == '/') {
-            at++;
-        }
-    }
-    return true;
-}
-
 /* How well the pattern fits: -1 not at all, else the number of literal segments. */
 static int
-fit(const char *pattern, const struct segments *path)
+fit(const struct segments *parts, const struct segments *path)
 {
-    struct segments parts;
-    g_assert(split(pattern, &parts));
-    if (parts.count != path->count) {
+    if (parts->count != path->count) {
         return -1;
     }
     int literal = 0;
-    for (size_t i = 0; i < parts.count; i++) {
-        if (parts.at[i][0] == '{') {
+    for (size_t i = 0; i < parts->count; i++) {
+        if (parts->at[i][0] == '{') {
             if (path->size[i] == 0) {
                 return -1;
             }
-        } else if (parts.size[i] == path->size[i] &&
-                   memcmp(parts.at[i], path->at[i], parts.size[i]) == 0) {
+        } else if (parts->size[i] == path->size[i] &&
+                   memcmp(parts->at[i], path->at[i], parts->size[i]) == 0) {
             literal++;
         } else {
             return -1;
@@ -171,8 +176,9 @@ route_find(RouteTable *table, const char *method, const char *path, GHashTable *
         return NULL;
     }
     for (guint i = 0; i < table->routes->len; i++) {
-        const Route *route = table->routes->pdata[i];
-        int quality = fit(route->pattern, &segments);
+        const struct known *known = &g_array_index(table->routes, struct known, i);
+        const Route *route = known->route;
+        int quality = fit(&known->pattern, &segments);
         if (quality < 0) {
             continue;
         }

@@ -13,6 +13,7 @@
 #include "agent/api/request.h"
 #include "agent/api/settings.h"
 #include "agent/auth/trust.h"
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
 
@@ -31,6 +32,7 @@
 #define CONNECTIONS_MAX 2048
 #define PER_ADDRESS_MAX 512
 #define IDLE_TIMEOUT_S  300
+#define NAME_KEPT_US    (10 * G_USEC_PER_SEC)
 
 typedef struct {
     GSource source; /* first: it is one */
@@ -136,17 +138,35 @@ listener_retire(Listener *listener)
 
 /* ---- who is there ---- */
 
+/* Borrowed. The last one is remembered: most requests are the same user's. */
+static const char *
+name_of(uid_t uid)
+{
+    static struct {
+        uid_t uid;
+        char *name;
+        gint64 until_us;
+    } last;
+    gint64 now = clock_mono_us();
+    if (last.name == NULL || last.uid != uid || now > last.until_us) {
+        struct passwd *user = getpwuid(uid);
+        g_free(last.name);
+        last.name = user != NULL ? g_strdup(user->pw_name) : g_strdup_printf("%u", (unsigned) uid);
+        last.uid = uid;
+        last.until_us = now + NAME_KEPT_US;
+    }
+    return last.name;
+}
+
 static void
 identify_unix(int fd, Caller *ret)
 {
     struct ucred cred = {.uid = (uid_t) -1};
     socklen_t size = sizeof cred;
     getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &size);
-    struct passwd *user = getpwuid(cred.uid);
     ret->kind = CALLER_UNIX;
     ret->protocol = g_strdup("unix");
-    ret->username =
-        user != NULL ? g_strdup(user->pw_name) : g_strdup_printf("%u", (unsigned) cred.uid);
+    ret->username = g_strdup(name_of(cred.uid));
     ret->address = g_strdup("@");
 }
 
@@ -442,6 +462,8 @@ listener_new(Server *server, int *fd, bool tls, GError **error)
 
     int epoll_fd = MHD_get_daemon_info(listener->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
     listener->source = g_source_new(&source_funcs, sizeof(ServerSource));
+    /* It never does; but sources that may not are taken out of the poll around each dispatch. */
+    g_source_set_can_recurse(listener->source, TRUE);
     ((ServerSource *) listener->source)->daemon = listener->daemon;
     ((ServerSource *) listener->source)->epoll_tag =
         g_source_add_unix_fd(listener->source, epoll_fd, G_IO_IN);

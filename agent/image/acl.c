@@ -4,10 +4,10 @@
  * version, then tag, permissions, id of each entry), which libarchive knows only as entries. */
 #include "agent/image/acl.h"
 
+#include "agent/image/archive_lib.h"
+
 #include "agent/inst/shift.h"
 
-#include <archive.h>
-#include <archive_entry.h>
 #include <linux/posix_acl_xattr.h>
 #include <string.h>
 

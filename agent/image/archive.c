@@ -9,13 +9,12 @@
 #include "agent/image/archive.h"
 
 #include "agent/image/sink.h"
+#include "agent/image/archive_lib.h"
 #include "base/fd.h"
 #include "base/fiber.h"
 #include "base/log.h"
 #include "base/proc.h"
 
-#include <archive.h>
-#include <archive_entry.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <locale.h>
@@ -312,6 +311,9 @@ static void
 unpack_tar(void *data)
 {
     struct job *job = data;
+    if (!archive_lib_load(&job->error)) {
+        return;
+    }
     locale_t before = names_are_utf8();
     const char *extension = archive_extension(job->spec->fd);
     if (extension != NULL && strcmp(extension, ".tar") != 0) {
@@ -414,6 +416,9 @@ static void
 look_for_member(void *data)
 {
     struct member_job *job = data;
+    if (!archive_lib_load(&job->error)) {
+        return;
+    }
     locale_t before = names_are_utf8();
     g_autofree guint8 *block = g_malloc(BLOCK_BYTES);
     struct source source = {.fd = job->fd, .block = block};

@@ -7,10 +7,10 @@
 #include "agent/image/fetch.h"
 
 #include "agent/api/settings.h"
+#include "agent/image/curl_lib.h"
 #include "base/fd.h"
 #include "base/fiber.h"
 
-#include <curl/curl.h>
 #include <errno.h>
 #include <gnutls/abstract.h>
 #include <gnutls/x509.h>
@@ -200,6 +200,9 @@ transfer(void *data)
 {
     struct job *job = data;
     const FetchSpec *spec = job->spec;
+    if (!curl_lib_load(&job->error)) {
+        return;
+    }
     CURL *curl = curl_easy_init();
     struct curl_slist *headers = curl_slist_append(NULL, "Expect:");
     for (int i = 0; spec->headers != NULL && spec->headers[i] != NULL; i++) {

@@ -8,12 +8,11 @@
 #include "agent/image/archive.h"
 
 #include "agent/image/acl.h"
+#include "agent/image/archive_lib.h"
 #include "base/fd.h"
 #include "base/fiber.h"
 #include "proto/grammar.h"
 
-#include <archive.h>
-#include <archive_entry.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -44,16 +43,13 @@ struct job {
 
 static const struct {
     const char *name;
-    int (*add)(struct archive *out);
+    int filter;          /* libarchive's code of it */
     const char *options; /* of libarchive, "" for none */
 } compressions[] = {
-    {"gzip", archive_write_add_filter_gzip, ""},
-    {"pigz", archive_write_add_filter_gzip, ""},
-    {"bzip2", archive_write_add_filter_bzip2, ""},
-    {"xz", archive_write_add_filter_xz, "xz:threads=0"},
-    {"lzma", archive_write_add_filter_lzma, ""},
-    {"zstd", archive_write_add_filter_zstd, "zstd:threads=2"},
-    {"none", archive_write_add_filter_none, ""},
+    {"gzip", ARCHIVE_FILTER_GZIP, ""},   {"pigz", ARCHIVE_FILTER_GZIP, ""},
+    {"bzip2", ARCHIVE_FILTER_BZIP2, ""}, {"xz", ARCHIVE_FILTER_XZ, "xz:threads=0"},
+    {"lzma", ARCHIVE_FILTER_LZMA, ""},   {"zstd", ARCHIVE_FILTER_ZSTD, "zstd:threads=2"},
+    {"none", ARCHIVE_FILTER_NONE, ""},
 };
 
 /* The row of "zstd -3", and its level, -1 when none is given. */
@@ -455,7 +451,7 @@ open_output(struct job *job)
     }
     archive_write_set_format_pax_restricted(job->out);
     archive_write_set_bytes_in_last_block(job->out, 1);
-    if (compressions[row].add(job->out) < ARCHIVE_WARN) {
+    if (archive_write_add_filter(job->out, compressions[row].filter) < ARCHIVE_WARN) {
         return haw_fail(&job->error, HAW_UNSUPPORTED, "%s", archive_error_string(job->out));
     }
     archive_write_set_options(job->out, compressions[row].options);
@@ -476,6 +472,9 @@ static void
 pack_all(void *data)
 {
     struct job *job = data;
+    if (!archive_lib_load(&job->error)) {
+        return;
+    }
     locale_t utf8 = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t) 0);
     locale_t before = uselocale(utf8);
     job->out = archive_write_new();

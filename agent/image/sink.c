@@ -11,10 +11,9 @@
  * Called by archive.c on its worker. */
 #include "agent/image/sink.h"
 
+#include "agent/image/archive_lib.h"
 #include "base/fd.h"
 
-#include <archive.h>
-#include <archive_entry.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>

@@ -10,7 +10,6 @@
 #include "agent/inst/devtype.h"
 
 #include <errno.h>
-#include <nftables/libnftables.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,6 +27,7 @@
 #include "base/log.h"
 #include "proto/grammar.h"
 #include "proto/keys.h"
+#include "hw/nft.h"
 
 #define PROXY_WAIT_MS 10000
 #define PROXY_STOP_MS 2000
@@ -130,7 +130,7 @@ validate(Agent *agent, const char *project, const Device *device, GError **error
 
 typedef struct {
     const char *text;
-    char *failure; /* of nftables */
+    GError *error;
     bool ok;
 } NftJob;
 
@@ -138,13 +138,7 @@ static void
 nft_work(void *data)
 {
     NftJob *job = data;
-    struct nft_ctx *nft = nft_ctx_new(NFT_CTX_DEFAULT);
-
-    nft_ctx_buffer_output(nft);
-    nft_ctx_buffer_error(nft);
-    job->ok = nft_run_cmd_from_buffer(nft, job->text) == 0;
-    job->failure = g_strdup(nft_ctx_get_error_buffer(nft));
-    nft_ctx_free(nft);
+    job->ok = nft_load(job->text, &job->error);
 }
 
 static bool
@@ -153,9 +147,9 @@ nft_apply(const char *text, GError **error)
     NftJob job = {.text = text};
 
     fiber_run(nft_work, &job);
-    g_autofree char *failure = job.failure;
-    return job.ok || haw_fail(error, HAW_FAILED, "Failed to apply nftables rules: %s",
-                              failure != NULL ? g_strchomp(failure) : "");
+    g_autoptr(GError) failure = job.error;
+    return job.ok ||
+           haw_fail(error, HAW_FAILED, "Failed to apply nftables rules: %s", failure->message);
 }
 
 static const char *const nat_chains[][3] = {

@@ -7,6 +7,7 @@
  * T4  start_undo() takes back any prefix of the steps.
  * Called by lifecycle.c; main loop. The configuration's text is lxcconf.c's. */
 #include "agent/inst/start.h"
+#include "agent/inst/cgroup.h"
 #include "agent/inst/instdriver.h"
 #include "agent/inst/idmap.h"
 #include "agent/inst/lifecycle.h"
@@ -353,6 +354,7 @@ start_run(Inst *inst, GError **error)
     }
     struct start s = {.inst = inst, .changes = json_object()};
     inst_move(inst, INST_STARTING);
+    cgroup_expect_move();
     bool ok = prepare(&s, error) && launch(&s, error);
     if (!ok) {
         json_t *pending = s.changes;
