@@ -17,6 +17,7 @@
 
 #include <errno.h>
 #include <glib-unix.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -69,6 +70,11 @@ lifecycle_attach(Inst *inst, pid_t pid, GError **error)
     inst->pidfd = pidfd_open(pid, 0);
     if (inst->pidfd < 0) {
         return haw_fail_errno(error, errno, "The container stopped right after its start");
+    }
+    struct pollfd ended = {.fd = inst->pidfd, .events = POLLIN};
+    if (poll(&ended, 1, 0) > 0) { /* it has ended, and its monitor is still about to notice */
+        lifecycle_forget(inst);
+        return haw_fail(error, HAW_FAILED, "The container stopped right after its start");
     }
     pid_t monitor = parent_of(pid);
     inst->monitor_fd = monitor > 1 ? pidfd_open(monitor, 0) : -1;
