@@ -27,6 +27,7 @@
 #include "agent/inst/instmeta.h"
 #include "agent/inst/logs.h"
 #include "agent/net/network.h"
+#include "agent/ovn/ovn.h"
 #include "agent/state/db.h"
 #include "agent/store/pool.h"
 #include "base/clock.h"
@@ -126,8 +127,8 @@ start_socket(Agent *agent, GError **error)
         certificate_routes, console_routes,    event_routes,       exec_routes,     files_routes,
         forward_routes,     hardware_routes,   image_alias_routes, image_routes,    info_routes,
         instance_routes,    instbackup_routes, instmeta_routes,    internal_routes, logs_routes,
-        netacl_routes,      network_routes,    operation_routes,   pool_routes,     profile_routes,
-        project_routes,     resource_routes,   volume_routes,      warning_routes,
+        netacl_routes,      network_routes,    operation_routes,   ovn_routes,      pool_routes,
+        profile_routes,     project_routes,    resource_routes,    volume_routes,   warning_routes,
     };
     for (size_t i = 0; i < G_N_ELEMENTS(tables); i++) {
         server_add_routes(agent->server, tables[i]);
@@ -186,9 +187,10 @@ static const struct {
     const char *what;
     bool (*start)(Agent *agent, GError **error);
 } starters[] = {
-    {"settings", start_settings},   {"certificates", start_trust},  {"unix socket", start_socket},
-    {"storage", start_pools},       {"images", start_images},       {"networks", start_networks},
-    {"guest socket", devlxd_start}, {"instances", start_instances}, {"https", start_https},
+    {"settings", start_settings}, {"certificates", start_trust},  {"unix socket", start_socket},
+    {"storage", start_pools},     {"images", start_images},       {"ovn", ovn_start},
+    {"networks", start_networks}, {"guest socket", devlxd_start}, {"instances", start_instances},
+    {"https", start_https},
 };
 
 static void
@@ -241,6 +243,7 @@ agent_new(const AgentOptions *options, AgentDone done, void *data, GError **erro
     agent->server = server_new(agent);
     agent->pools = pool_table_new(agent);
     agent->images = image_table_new(agent);
+    agent->ovn = ovn_new(agent);
     agent->dpd = dpdclient_new(agent);
     agent->networks = net_table_new(agent);
     agent->instances = inst_table_new(agent);
@@ -269,6 +272,7 @@ agent_shutdown(Agent *agent, bool stop_instances, bool force, GError **error)
         if (stop_instances) {
             inst_table_stop_all(agent->instances);
             net_table_stop(agent->networks);
+            ovn_stop(agent);
             pool_table_stop(agent->pools);
         }
     }
@@ -305,6 +309,7 @@ agent_free(Agent *agent)
     inst_table_free(agent->instances);
     net_table_free(agent->networks);
     dpdclient_free(agent->dpd);
+    ovn_free(agent->ovn);
     image_table_free(agent->images);
     pool_table_free(agent->pools);
     trust_free(agent->trust);

@@ -1,6 +1,7 @@
 /* The server's configuration (core.*, images.*, …). Only what is obeyed is listed. */
 #include "proto/grammar.h"
 #include "proto/keys.h"
+#include "proto/ovsdb.h"
 
 #include <string.h>
 
@@ -19,6 +20,19 @@ architecture(const char *v, GError **error)
                                         "mips64", "riscv32", "riscv64", "armv8l", NULL};
     return g_strv_contains(known, v) ||
            haw_fail(error, HAW_INVALID, "Architecture isn't supported: %s", v);
+}
+
+static bool
+ovn_remotes(const char *v, GError **error)
+{
+    return ovsdb_check_remotes(v, error);
+}
+
+static bool
+pem(const char *v, GError **error)
+{
+    return strstr(v, "-----BEGIN ") != NULL ||
+           haw_fail(error, HAW_INVALID, "Not in PEM format: no \"-----BEGIN\" line");
 }
 
 #define S(name, type, check, fallback, help)                                                       \
@@ -56,6 +70,15 @@ const Key keys_server[] = {
       "Days after which an unused cached image goes."),
     S("instances.nic.host_name", "random|mac", one_name_kind, NULL,
       "How host interfaces of instances are named."),
+    S("network.ovn.ca_cert", "pem", pem, NULL, "CA of an OVN that is reached by TLS."),
+    S("network.ovn.client_cert", "pem", pem, NULL, "Our certificate for that OVN."),
+    {"network.ovn.client_key", "pem", pem, NULL, KEY_LIVE | KEY_HIDDEN,
+     "Private key of that certificate."},
+    S("network.ovn.integration_bridge", "ifname", grammar_ifname, "br-int",
+      "Bridge of Open vSwitch that OVN's instances are on."),
+    S("network.ovn.northbound_connection", "remotes", ovn_remotes, NULL,
+      "OVN's northbound database (unix:, tcp:, ssl:, by commas); unset: the embedded OVN, or the "
+      "host's."),
     {"user.", "any", NULL, NULL, KEY_LIVE | KEY_PREFIX, "Free form."},
     {NULL},
 };

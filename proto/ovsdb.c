@@ -530,6 +530,29 @@ ovsdb_ref_table(const Ovsdb *db, const char *table, const char *column)
     return found == NULL ? NULL : found->key_ref != NULL ? found->key_ref : found->value_ref;
 }
 
+GArray *
+ovsdb_references(const Ovsdb *db, const char *table)
+{
+    GArray *list = g_array_new(FALSE, FALSE, sizeof(OvsdbReference));
+    for (const OvsdbTable *at = db->tables; at->table != NULL; at++) {
+        const OvsdbTableSchema *known = ovsdb_schema_table(db->schema, at->table);
+        GHashTableIter iter;
+        gpointer pointer;
+        if (known == NULL) {
+            continue;
+        }
+        g_hash_table_iter_init(&iter, known->columns);
+        while (g_hash_table_iter_next(&iter, NULL, &pointer)) {
+            const OvsdbColumn *column = pointer;
+            if (g_strcmp0(column->key_ref, table) == 0) {
+                OvsdbReference one = {at->table, column->name, column->key_strong, column->max > 1};
+                g_array_append_val(list, one);
+            }
+        }
+    }
+    return list;
+}
+
 json_t *
 ovsdb_normal(const Ovsdb *db, const char *table, const char *column, json_t *value, GError **error)
 {
@@ -547,6 +570,19 @@ ovsdb_normal(const Ovsdb *db, const char *table, const char *column, json_t *val
 }
 
 /* ---- for ovsdb_txn.c ---- */
+
+Ovsdb *
+ovsdb_session_ref(Ovsdb *db)
+{
+    db->refs++;
+    return db;
+}
+
+void
+ovsdb_session_unref(Ovsdb *db)
+{
+    db_unref(db);
+}
 
 const char *
 ovsdb_session_name(const Ovsdb *db)

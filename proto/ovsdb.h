@@ -37,7 +37,7 @@ typedef struct {
 bool ovsdb_check_remotes(const char *remotes, GError **error);
 /* Begins to connect in the background; everything in 'options' but tables is copied. */
 Ovsdb *ovsdb_open(const OvsdbOptions *options);
-/* Ends the session; what waits for it fails with CANCELLED. NULL is fine. */
+/* Ends the session; what waits for it fails with CANCELLED or UNAVAILABLE. NULL is fine. */
 void ovsdb_close(Ovsdb *db);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Ovsdb, ovsdb_close)
 
@@ -90,6 +90,12 @@ bool ovsdb_has_column(const Ovsdb *db, const char *table, const char *column);
 bool ovsdb_is_root(const Ovsdb *db, const char *table);
 /* Table that a uuid column refers to (its keys; of a map, its values when the keys do not), or NULL. */
 const char *ovsdb_ref_table(const Ovsdb *db, const char *table, const char *column);
+/* The watched columns that refer to rows of 'table'; caller frees the array. */
+typedef struct {
+    const char *table, *column;
+    bool strong, many; /* keeps the row alive; may hold more than one */
+} OvsdbReference;
+GArray *ovsdb_references(const Ovsdb *db, const char *table);
 /* 'value' as the replica would show it; a new reference. {"ref": …} stays. INVALID when it does not
  * suit the column. */
 json_t *ovsdb_normal(const Ovsdb *db, const char *table, const char *column, json_t *value,
@@ -102,8 +108,8 @@ void ovsdb_txn_free(OvsdbTxn *txn);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(OvsdbTxn, ovsdb_txn_free)
 guint ovsdb_txn_size(const OvsdbTxn *txn); /* operations */
 /* Each returns the index of its operation, for its result. Rows and values are stolen, in plain form. */
-guint ovsdb_txn_insert(OvsdbTxn *txn, const char *table, const char *ref /* NULL: no name */,
-                       json_t *row);
+guint ovsdb_txn_insert(OvsdbTxn *txn, const char *table,
+                       const char *ref /* an identifier; NULL: no name */, json_t *row);
 guint ovsdb_txn_update(OvsdbTxn *txn, const char *table, const char *uuid, json_t *row);
 /* 'mutator': "insert" or "delete" with elements, pairs, or keys to delete; "+=" with a number. */
 guint ovsdb_txn_mutate(OvsdbTxn *txn, const char *table, const char *uuid, const char *column,
@@ -111,9 +117,8 @@ guint ovsdb_txn_mutate(OvsdbTxn *txn, const char *table, const char *uuid, const
 guint ovsdb_txn_delete(OvsdbTxn *txn, const char *table, const char *uuid);
 /* The whole is refused (CONFLICT) unless the row is there and its columns are as 'row' ({}: any). */
 guint ovsdb_txn_expect(OvsdbTxn *txn, const char *table, const char *uuid, json_t *row);
-/* … unless no row has 'key' = 'value' in the map 'column'. */
-guint ovsdb_txn_expect_none(OvsdbTxn *txn, const char *table, const char *column, const char *key,
-                            const char *value);
+/* … unless no row's 'column' includes 'value' (stolen): pairs of a map, elements of a set. */
+guint ovsdb_txn_expect_none(OvsdbTxn *txn, const char *table, const char *column, json_t *value);
 /* The value of 'column' after the operations before it: see ovsdb_txn_int(). */
 guint ovsdb_txn_select(OvsdbTxn *txn, const char *table, const char *uuid, const char *column);
 void ovsdb_txn_comment(OvsdbTxn *txn, const char *text); /* into the server's log */

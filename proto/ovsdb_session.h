@@ -10,3 +10,6 @@ const OvsdbSchema *ovsdb_session_schema(const Ovsdb *db);
 /* "transact" with these operations (stolen): the array of results, a new reference. Waits for the
  * connection first. Yields. */
 json_t *ovsdb_session_transact(Ovsdb *db, json_t *operations, GError **error);
+/* Keeps a session's memory, not its connection. */
+Ovsdb *ovsdb_session_ref(Ovsdb *db);
+void ovsdb_session_unref(Ovsdb *db);

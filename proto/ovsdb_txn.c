@@ -30,7 +30,7 @@ struct op {
 };
 
 struct OvsdbTxn {
-    Ovsdb *db;       /* borrowed */
+    Ovsdb *db;       /* shares its memory */
     GArray *ops;     /* struct op */
     json_t *results; /* owned, after a commit */
 };
@@ -51,7 +51,7 @@ OvsdbTxn *
 ovsdb_txn_new(Ovsdb *db)
 {
     OvsdbTxn *txn = g_new0(OvsdbTxn, 1);
-    txn->db = db;
+    txn->db = ovsdb_session_ref(db);
     txn->ops = g_array_new(FALSE, TRUE, sizeof(struct op));
     g_array_set_clear_func(txn->ops, op_clear);
     return txn;
@@ -63,6 +63,7 @@ ovsdb_txn_free(OvsdbTxn *txn)
     if (txn != NULL) {
         g_array_unref(txn->ops);
         json_decref(txn->results);
+        ovsdb_session_unref(txn->db);
         g_free(txn);
     }
 }
@@ -126,13 +127,12 @@ ovsdb_txn_expect(OvsdbTxn *txn, const char *table, const char *uuid, json_t *row
 }
 
 guint
-ovsdb_txn_expect_none(OvsdbTxn *txn, const char *table, const char *column, const char *key,
-                      const char *value)
+ovsdb_txn_expect_none(OvsdbTxn *txn, const char *table, const char *column, json_t *value)
 {
     return add(txn, (struct op){.kind = OP_ABSENT,
                                 .table = g_strdup(table),
                                 .column = g_strdup(column),
-                                .value = json_pack("{s:s}", key, value)});
+                                .value = value});
 }
 
 guint
@@ -291,15 +291,13 @@ describe(const struct op *op)
 {
     static const char *const verbs[] = {"insert", "update", "change", "delete",
                                         "expect", "expect", "read",   "comment"};
+    json_t *marks = op->kind == OP_ABSENT ? op->value : json_object_get(op->value, "external_ids");
     const char *name = json_string_value(json_object_get(op->value, "name"));
-    const char *label = name != NULL ? name : op->uuid != NULL ? op->uuid : op->ref;
-    if (op->kind == OP_ABSENT) {
-        const char *key;
-        json_t *value;
-        json_object_foreach (op->value, key, value) {
-            label = json_string_value(value);
-        }
-    }
+    const char *key = json_string_value(json_object_get(marks, "hawser-key"));
+    const char *label = name != NULL       ? name
+                        : key != NULL      ? key
+                        : op->uuid != NULL ? op->uuid
+                                           : op->ref;
     return g_strdup_printf("%s %s '%s'%s%s", verbs[op->kind], op->table != NULL ? op->table : "",
                            label != NULL ? label : "", op->column != NULL ? " " : "",
                            op->column != NULL ? op->column : "");

@@ -33,6 +33,11 @@ const char *ovn_datapath_type(Agent *agent);
 /* "unix:…/conf.sock" of the local Open_vSwitch database; borrowed. */
 const char *ovn_local_remote(Agent *agent);
 
+/* Grows with each start of ovs-vswitchd; and whether the one that runs now keeps connections whose packets
+ * it did not all see (switchd.c): only then may a fast path carry some of them past it. */
+guint64 ovn_switchd_epoch(Agent *agent);
+bool ovn_conntrack_liberal(Agent *agent);
+
 /* Sessions. NULL before ovn_need() or ovn_start() made them. The northbound replica has every table that
  * plans use; southbound has Chassis, Port_Binding, MAC_Binding and what leases and state need. */
 Ovsdb *ovn_nb(Agent *agent);
@@ -56,7 +61,8 @@ void ovn_add_builder(const OvnBuilder *builder);
 typedef enum {
     OVN_WAIT_NONE, /* stored in the northbound database */
     OVN_WAIT_SB,   /* northd has translated it */
-    OVN_WAIT_HV,   /* flows are installed on every chassis */
+    OVN_WAIT_HERE, /* flows are installed on this host's chassis */
+    OVN_WAIT_HV,   /* flows are installed on every chassis: one that is away holds it up */
 } OvnWait;
 /* Makes the rows of these scopes (ends with NULL: "net3", "acl5", NULL) be as their builders say, in one
  * transaction, one round trip; none when nothing differs. Then waits for up to 10 s as asked. A

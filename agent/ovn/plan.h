@@ -28,8 +28,9 @@ void ovnplan_row(OvnPlan *plan, const char *scope, const char *table, const char
                  json_t *columns);
 /* Puts the row 'key' of 'table' into set 'column' of the row 'parent_key' of 'parent_table', which may be
  * of another scope or, too, found only: a port into "ports" of its switch or router, an ACL into its
- * port group, a port (weakly) into a port group. Foreign members, and members of scopes that are not being
- * applied, stay in such sets. Do not name the same column in ovnplan_row(). Rows of tables that are
+ * port group, a port (weakly) into a port group. The child is of the same plan: its scope decides whether it
+ * is a member. Foreign members, and members of scopes that are not being applied, stay in such sets. Do not
+ * name the same column in ovnplan_row(), where a whole set may only hold rows of its own scope. Rows of tables that are
  * not "root" (ports, routes, NAT, policies, ACLs …) live only by such a parent. */
 void ovnplan_into(OvnPlan *plan, const char *table, const char *key, const char *parent_table,
                   const char *parent_key, const char *column);

@@ -109,6 +109,8 @@ const char *const schema_migrations[] = {
     "  count INTEGER NOT NULL, message TEXT NOT NULL, first_seen_at INTEGER NOT NULL,"
     "  last_seen_at INTEGER NOT NULL, updated_at INTEGER NOT NULL,"
     "  UNIQUE (type, project, entity_url));"
+    "CREATE TABLE owner (id TEXT NOT NULL);"
+    "INSERT INTO owner (id) VALUES (lower(hex(randomblob(16))));"
     "INSERT INTO projects (id, name, description, config) VALUES (1, 'default',"
     "  'Default LXD project', '{\"features.images\":\"true\",\"features.profiles\":\"true\","
     "\"features.storage.volumes\":\"true\",\"features.storage.buckets\":\"true\","

@@ -260,7 +260,7 @@ expectations_guard(void *unused)
     g_autoptr(OvsdbTxn) held = ovsdb_txn_new(db);
     ovsdb_txn_expect(held, "Parent", uuid, json_object());
     ovsdb_txn_expect(held, "Parent", uuid, json_pack("{s:s, s:[]}", "name", "one", "words"));
-    ovsdb_txn_expect_none(held, "Parent", "external_ids", "key", "two");
+    ovsdb_txn_expect_none(held, "Parent", "external_ids", json_pack("{s:s}", "key", "two"));
     ovsdb_txn_mutate(held, "Parent", uuid, "number", "insert", json_integer(7));
     guint op = ovsdb_txn_select(held, "Parent", uuid, "number");
     ovsdb_txn_comment(held, "a test");
@@ -275,7 +275,7 @@ expectations_guard(void *unused)
     g_clear_error(&error);
 
     g_autoptr(OvsdbTxn) there = ovsdb_txn_new(db);
-    ovsdb_txn_expect_none(there, "Parent", "external_ids", "key", "one");
+    ovsdb_txn_expect_none(there, "Parent", "external_ids", json_pack("{s:s}", "key", "one"));
     ovsdb_txn_insert(there, "Parent", NULL, json_pack("{s:s}", "name", "other"));
     g_assert_false(ovsdb_txn_commit(there, &error));
     g_assert_cmpint(haw_code(error), ==, HAW_CONFLICT);

@@ -1,0 +1,629 @@
+/* The difference between a plan and the northbound database.
+ * D1  Ours is what carries our owner mark. Nothing else is changed, with one exception: a strong
+ *     reference to a row of ours that goes is taken out of a foreign set, for the database would refuse
+ *     the removal otherwise.
+ * D2  Of doubles (same table, same key, made by two writers at once) the one with the lowest uuid stays.
+ * D3  A row moves to another scope without being made anew.
+ * D4  Membership is decided by the member's scope: sets keep what is foreign or of other scopes.
+ * D5  Every row that is changed must still be there, and small transactions make no row whose key came
+ *     to be meanwhile: expectations at the server, which refuses the whole otherwise. Large ones go
+ *     without the second kind, which costs the server a walk over the table for each; D2 mends that.
+ * Called by reconcile.c and tests. */
+#include "agent/ovn/diff.h"
+
+#include <string.h>
+
+enum { GUARD_MOST = 64 };
+
+const OvsdbTable diff_tables[] = {
+    {"NB_Global", NULL},
+    {"Logical_Switch", NULL},
+    {"Logical_Switch_Port", NULL},
+    {"Logical_Router", NULL},
+    {"Logical_Router_Port", NULL},
+    {"Logical_Router_Static_Route", NULL},
+    {"Logical_Router_Policy", NULL},
+    {"NAT", NULL},
+    {"Load_Balancer", NULL},
+    {"Load_Balancer_Health_Check", NULL},
+    {"ACL", NULL},
+    {"Address_Set", NULL},
+    {"Port_Group", NULL},
+    {"DHCP_Options", NULL},
+    {"DNS", NULL},
+    {"HA_Chassis_Group", NULL},
+    {"HA_Chassis", NULL},
+    {"Gateway_Chassis", NULL},
+    {"Meter", NULL},
+    {"Meter_Band", NULL},
+    {"QoS", NULL},
+    {"BFD", NULL},
+    {"Mirror", NULL},
+    {"Copp", NULL},
+    {NULL, NULL},
+};
+
+typedef enum { STEP_CREATE, STEP_CHANGE, STEP_REMOVE, STEP_JOIN, STEP_LEAVE } StepKind;
+
+struct step {
+    StepKind kind;
+    const char *scope, *table, *key; /* borrowed */
+    const char *uuid;                /* of the found row; NULL for CREATE */
+    char ref[16];                    /* of CREATE */
+    const char *column;              /* of JOIN and LEAVE */
+    json_t *wanted;                  /* columns, or the elements; owned */
+    json_t *found;                   /* columns of the same names; owned */
+};
+
+/* One row of the plan on its way. */
+struct slot {
+    const OvnPlanRow *row;
+    const OvsdbRow *found;
+    struct step *create;
+    guint n;
+};
+
+struct OvnDiff {
+    const OvnPlan *plan;
+    Ovsdb *db;
+    const char *owner;
+    GHashTable *scopes;     /* set of the applied ones */
+    GArray *slots;          /* struct slot, by the plan's order */
+    GHashTable *slot_of;    /* OvnPlanRow → struct slot */
+    GHashTable *removed;    /* set of OvsdbRow */
+    GHashTable *kept;       /* OvsdbRow → struct slot */
+    GHashTable *members;    /* set of "parent column child", by uuid */
+    GHashTable *sets;       /* "parent column" → struct step of kind JOIN */
+    GHashTable *references; /* table → GArray of OvsdbReference */
+    GPtrArray *steps;       /* owned */
+};
+
+static void
+step_free(gpointer pointer)
+{
+    struct step *step = pointer;
+    json_decref(step->wanted);
+    json_decref(step->found);
+    g_free(step);
+}
+
+void
+diff_free(OvnDiff *diff)
+{
+    if (diff != NULL) {
+        g_hash_table_unref(diff->scopes);
+        g_array_unref(diff->slots);
+        g_hash_table_unref(diff->slot_of);
+        g_hash_table_unref(diff->removed);
+        g_hash_table_unref(diff->kept);
+        g_hash_table_unref(diff->members);
+        g_hash_table_unref(diff->sets);
+        g_hash_table_unref(diff->references);
+        g_ptr_array_unref(diff->steps);
+        g_free(diff);
+    }
+}
+
+static struct step *
+add_step(OvnDiff *diff, StepKind kind, const char *scope, const char *table, const char *key)
+{
+    struct step *step = g_new0(struct step, 1);
+    step->kind = kind;
+    step->scope = scope;
+    step->table = table;
+    step->key = key;
+    g_ptr_array_add(diff->steps, step);
+    return step;
+}
+
+static bool
+is_ours(const OvnDiff *diff, const OvsdbRow *row)
+{
+    return g_strcmp0(ovsdb_map_text(row, "external_ids", DIFF_OWNER), diff->owner) == 0;
+}
+
+/* ---- what is found ---- */
+
+/* Our row of that key; doubles behind the first go (D2) when 'removed' is wanted. */
+static const OvsdbRow *
+find_ours(OvnDiff *diff, const char *table, const char *key, bool drop_doubles)
+{
+    g_autoptr(GPtrArray) rows = ovsdb_list(diff->db, table, "external_ids:" DIFF_KEY, key);
+    const OvsdbRow *first = NULL;
+    for (guint i = 0; i < rows->len; i++) {
+        const OvsdbRow *row = g_ptr_array_index(rows, i);
+        if (!is_ours(diff, row)) {
+            continue;
+        }
+        if (first == NULL) {
+            first = row;
+        } else if (drop_doubles) {
+            g_hash_table_add(diff->removed, (gpointer) row);
+        }
+    }
+    return first;
+}
+
+static void
+match_plan(OvnDiff *diff)
+{
+    guint size = ovnplan_size(diff->plan);
+    g_array_set_size(diff->slots, size);
+    for (guint i = 0; i < size; i++) {
+        struct slot *slot = &g_array_index(diff->slots, struct slot, i);
+        const OvnPlanRow *row = ovnplan_nth(diff->plan, i);
+        *slot = (struct slot){.row = row, .n = i};
+        slot->found = find_ours(diff, row->table, row->key, true);
+        g_hash_table_insert(diff->slot_of, (gpointer) row, slot);
+        if (slot->found != NULL) {
+            g_hash_table_insert(diff->kept, (gpointer) slot->found, slot);
+        }
+    }
+}
+
+static void
+match_found(OvnDiff *diff, const char *table, const char *scope)
+{
+    g_autoptr(GPtrArray) rows = ovsdb_list(diff->db, table, "external_ids:" DIFF_SCOPE, scope);
+    for (guint i = 0; i < rows->len; i++) {
+        OvsdbRow *row = g_ptr_array_index(rows, i);
+        if (is_ours(diff, row) && !g_hash_table_contains(diff->kept, row)) {
+            g_hash_table_add(diff->removed, row);
+        }
+    }
+}
+
+/* ---- values ---- */
+
+/* The uuid, or {"ref": "r7"} of a row to be made; a new reference, NULL with CONFLICT. */
+static json_t *
+resolve_key(OvnDiff *diff, const char *table, const char *key, GError **error)
+{
+    const OvnPlanRow *planned = ovnplan_find(diff->plan, table, key);
+    if (planned != NULL) {
+        const struct slot *slot = g_hash_table_lookup(diff->slot_of, planned);
+        if (slot->found == NULL) {
+            g_autofree char *ref = g_strdup_printf("r%u", slot->n);
+            return json_pack("{s:s}", "ref", ref);
+        }
+        return json_string(slot->found->uuid);
+    }
+    const OvsdbRow *found = find_ours(diff, table, key, false);
+    if (found == NULL || g_hash_table_contains(diff->removed, found)) {
+        haw_fail(error, HAW_CONFLICT, "%s '%s' does not exist", table, key);
+        return NULL;
+    }
+    return json_string(found->uuid);
+}
+
+static json_t *
+resolve_one(OvnDiff *diff, const char *table, json_t *value, GError **error)
+{
+    const char *key = json_string_value(json_object_get(value, "ref"));
+    return key != NULL ? resolve_key(diff, table, key, error) : json_incref(value);
+}
+
+/* Sets and maps of references. */
+static json_t *
+resolve_value(OvnDiff *diff, const char *table, json_t *value, GError **error)
+{
+    size_t i;
+    const char *name;
+    json_t *one;
+    if (json_is_array(value)) {
+        json_t *set = json_array();
+        json_array_foreach (value, i, one) {
+            json_t *resolved = resolve_one(diff, table, one, error);
+            if (resolved == NULL) {
+                json_decref(set);
+                return NULL;
+            }
+            json_array_append_new(set, resolved);
+        }
+        return set;
+    }
+    if (!json_is_object(value) || json_object_get(value, "ref") != NULL) {
+        return resolve_one(diff, table, value, error);
+    }
+    json_t *map = json_object();
+    json_object_foreach (value, name, one) {
+        json_t *resolved = resolve_one(diff, table, one, error);
+        if (resolved == NULL) {
+            json_decref(map);
+            return NULL;
+        }
+        json_object_set_new(map, name, resolved);
+    }
+    return map;
+}
+
+/* The column as the replica would show it; a new reference. */
+static json_t *
+wanted_value(OvnDiff *diff, const OvnPlanRow *row, const char *column, json_t *value,
+             GError **error)
+{
+    const char *target = ovsdb_ref_table(diff->db, row->table, column);
+    if (target == NULL) {
+        return ovsdb_normal(diff->db, row->table, column, value, error);
+    }
+    json_t *resolved = resolve_value(diff, target, value, error);
+    json_t *normal =
+        resolved != NULL ? ovsdb_normal(diff->db, row->table, column, resolved, error) : NULL;
+    json_decref(resolved);
+    return normal;
+}
+
+/* What is named, our marks, and of the found row what is an operator's. */
+static json_t *
+wanted_marks(const OvnDiff *diff, const struct slot *slot)
+{
+    json_t *marks = json_object();
+    const char *key;
+    json_t *value;
+    if (slot->found != NULL) {
+        json_object_foreach (json_object_get(slot->found->columns, "external_ids"), key, value) {
+            if (!g_str_has_prefix(key, "lxd_") && !g_str_has_prefix(key, "hawser-")) {
+                json_object_set(marks, key, value);
+            }
+        }
+    }
+    json_object_update(marks, json_object_get(slot->row->columns, "external_ids"));
+    json_object_set_new(marks, DIFF_OWNER, json_string(diff->owner));
+    json_object_set_new(marks, DIFF_SCOPE, json_string(slot->row->scope));
+    json_object_set_new(marks, DIFF_KEY, json_string(slot->row->key));
+    return marks;
+}
+
+/* ---- rows ---- */
+
+/* Puts the column into the step unless the found row has it so. The value is stolen. */
+static void
+take_column(OvnDiff *diff, struct slot *slot, struct step **step, const char *column, json_t *value)
+{
+    const OvnPlanRow *row = slot->row;
+    json_t *now = slot->found != NULL ? json_object_get(slot->found->columns, column) : NULL;
+    if (now != NULL && json_equal(now, value)) {
+        json_decref(value);
+        return;
+    }
+    if (*step == NULL) {
+        *step = add_step(diff, slot->found != NULL ? STEP_CHANGE : STEP_CREATE, row->scope,
+                         row->table, row->key);
+        (*step)->wanted = json_object();
+        (*step)->found = slot->found != NULL ? json_object() : NULL;
+        (*step)->uuid = slot->found != NULL ? slot->found->uuid : NULL;
+        g_snprintf((*step)->ref, sizeof(*step)->ref, "r%u", slot->n);
+    }
+    json_object_set_new((*step)->wanted, column, value);
+    if (now != NULL) {
+        json_object_set((*step)->found, column, now);
+    }
+}
+
+static bool
+compare_row(OvnDiff *diff, struct slot *slot, GError **error)
+{
+    struct step *step = NULL;
+    const char *column;
+    json_t *value;
+    if (!g_hash_table_contains(diff->scopes, slot->row->scope)) {
+        return haw_fail(error, HAW_BUG, "OVN plan: %s '%s' is of scope '%s', which is not applied",
+                        slot->row->table, slot->row->key, slot->row->scope);
+    }
+    take_column(diff, slot, &step, "external_ids", wanted_marks(diff, slot));
+    json_object_foreach (slot->row->columns, column, value) {
+        if (strcmp(column, "external_ids") == 0) {
+            continue;
+        }
+        json_t *wanted = wanted_value(diff, slot->row, column, value, error);
+        if (wanted == NULL) {
+            return haw_push(error, "%s '%s'", slot->row->table, slot->row->key);
+        }
+        take_column(diff, slot, &step, column, wanted);
+    }
+    slot->create = slot->found == NULL ? step : NULL;
+    return true;
+}
+
+/* ---- members ---- */
+
+static char *
+set_name(const char *parent, const char *column)
+{
+    return g_strdup_printf("%s %s", parent, column);
+}
+
+/* The step that adds to that set of a found row. */
+static struct step *
+join_step(OvnDiff *diff, const OvsdbRow *parent, const OvnPlanMember *member)
+{
+    char *name = set_name(parent->uuid, member->column);
+    struct step *step = g_hash_table_lookup(diff->sets, name);
+    if (step == NULL) {
+        step = add_step(diff, STEP_JOIN, member->child->scope, member->parent_table,
+                        member->parent_key);
+        step->uuid = parent->uuid;
+        step->column = member->column;
+        step->wanted = json_array();
+        g_hash_table_insert(diff->sets, name, step);
+    } else {
+        g_free(name);
+    }
+    return step;
+}
+
+static bool
+place_member(OvnDiff *diff, const OvnPlanMember *member, GError **error)
+{
+    const struct slot *child = g_hash_table_lookup(diff->slot_of, member->child);
+    const OvnPlanRow *planned = ovnplan_find(diff->plan, member->parent_table, member->parent_key);
+    struct slot *slot = planned != NULL ? g_hash_table_lookup(diff->slot_of, planned) : NULL;
+    const OvsdbRow *parent = slot != NULL
+                                 ? slot->found
+                                 : find_ours(diff, member->parent_table, member->parent_key, false);
+    json_t *element = resolve_key(diff, member->child->table, member->child->key, error);
+    g_assert(element != NULL); /* it is in the plan */
+    if (slot != NULL && parent == NULL) {
+        json_t *set = json_object_get(slot->create->wanted, member->column);
+        if (set == NULL) {
+            set = json_array();
+            json_object_set_new(slot->create->wanted, member->column, set);
+        }
+        json_array_append_new(set, element);
+        return true;
+    }
+    if (parent == NULL || g_hash_table_contains(diff->removed, parent)) {
+        json_decref(element);
+        return haw_fail(
+            error, HAW_CONFLICT, "%s '%s' is to be part of %s '%s', which does not exist",
+            member->child->table, member->child->key, member->parent_table, member->parent_key);
+    }
+    if (child->found != NULL) {
+        g_autofree char *set = set_name(parent->uuid, member->column);
+        g_hash_table_add(diff->members, g_strdup_printf("%s %s", set, child->found->uuid));
+        if (ovsdb_has(parent, member->column, child->found->uuid)) {
+            json_decref(element);
+            return true;
+        }
+    }
+    json_array_append_new(join_step(diff, parent, member)->wanted, element);
+    return true;
+}
+
+static const GArray *
+references_to(OvnDiff *diff, const char *table)
+{
+    GArray *list = g_hash_table_lookup(diff->references, table);
+    if (list == NULL) {
+        list = ovsdb_references(diff->db, table);
+        g_hash_table_insert(diff->references, (gpointer) table, list);
+    }
+    return list;
+}
+
+/* Whether the found parent must let go of the found child. */
+static bool
+must_leave(OvnDiff *diff, const OvsdbRow *parent, const OvsdbReference *reference,
+           const OvsdbRow *child)
+{
+    bool going = g_hash_table_contains(diff->removed, child);
+    const struct slot *slot = g_hash_table_lookup(diff->kept, parent);
+    if (g_hash_table_contains(diff->removed, parent)) {
+        return false; /* with the parent */
+    }
+    if (slot != NULL && json_object_get(slot->row->columns, reference->column) != NULL) {
+        return false; /* the whole column is planned */
+    }
+    if (going) {
+        return reference->strong; /* D1; weak ones the database drops */
+    }
+    g_autofree char *set = set_name(parent->uuid, reference->column);
+    g_autofree char *member = g_strdup_printf("%s %s", set, child->uuid);
+    return reference->many && is_ours(diff, parent) &&
+           !g_hash_table_contains(diff->members, member); /* D4 */
+}
+
+static void
+leave_sets(OvnDiff *diff, const OvsdbRow *child)
+{
+    const GArray *references = references_to(diff, child->table);
+    for (guint i = 0; i < references->len; i++) {
+        const OvsdbReference *reference = &g_array_index(references, OvsdbReference, i);
+        g_autoptr(GPtrArray) parents =
+            ovsdb_list(diff->db, reference->table, reference->column, child->uuid);
+        for (guint j = 0; j < parents->len; j++) {
+            const OvsdbRow *parent = g_ptr_array_index(parents, j);
+            if (!must_leave(diff, parent, reference, child)) {
+                continue;
+            }
+            const char *key = ovsdb_map_text(parent, "external_ids", DIFF_KEY);
+            struct step *step =
+                add_step(diff, STEP_LEAVE, ovsdb_map_text(child, "external_ids", DIFF_SCOPE),
+                         parent->table, key != NULL ? key : parent->uuid);
+            step->uuid = parent->uuid;
+            step->column = reference->column;
+            step->wanted = json_pack("[s]", child->uuid);
+        }
+    }
+}
+
+static void
+remove_rows(OvnDiff *diff)
+{
+    GHashTableIter iter;
+    gpointer pointer;
+    g_hash_table_iter_init(&iter, diff->removed);
+    while (g_hash_table_iter_next(&iter, &pointer, NULL)) {
+        const OvsdbRow *row = pointer;
+        const char *key = ovsdb_map_text(row, "external_ids", DIFF_KEY);
+        struct step *step =
+            add_step(diff, STEP_REMOVE, ovsdb_map_text(row, "external_ids", DIFF_SCOPE), row->table,
+                     key != NULL ? key : row->uuid);
+        step->uuid = row->uuid;
+        step->found = json_incref(row->columns);
+        leave_sets(diff, row);
+    }
+}
+
+/* ---- the interface ---- */
+
+static bool
+compare(OvnDiff *diff, const char *const *scopes, GError **error)
+{
+    match_plan(diff);
+    for (; *scopes != NULL; scopes++) {
+        g_hash_table_add(diff->scopes, (gpointer) *scopes);
+        for (const OvsdbTable *table = diff_tables; table->table != NULL; table++) {
+            match_found(diff, table->table, *scopes);
+        }
+    }
+    for (guint i = 0; i < diff->slots->len; i++) {
+        if (!compare_row(diff, &g_array_index(diff->slots, struct slot, i), error)) {
+            return false;
+        }
+    }
+    for (guint i = 0; i < ovnplan_members(diff->plan); i++) {
+        if (!place_member(diff, ovnplan_member(diff->plan, i), error)) {
+            return false;
+        }
+    }
+    for (guint i = 0; i < diff->slots->len; i++) {
+        const struct slot *slot = &g_array_index(diff->slots, struct slot, i);
+        if (slot->found != NULL) {
+            leave_sets(diff, slot->found);
+        }
+    }
+    remove_rows(diff);
+    return true;
+}
+
+OvnDiff *
+diff_new(const OvnPlan *plan, Ovsdb *db, const char *owner, const char *const *scopes,
+         GError **error)
+{
+    if (!ovnplan_check(plan, error)) {
+        return NULL;
+    }
+    g_autoptr(OvnDiff) diff = g_new0(OvnDiff, 1);
+    diff->plan = plan;
+    diff->db = db;
+    diff->owner = owner;
+    diff->scopes = g_hash_table_new(g_str_hash, g_str_equal);
+    diff->slots = g_array_new(FALSE, TRUE, sizeof(struct slot));
+    diff->slot_of = g_hash_table_new(NULL, NULL);
+    diff->removed = g_hash_table_new(NULL, NULL);
+    diff->kept = g_hash_table_new(NULL, NULL);
+    diff->members = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    diff->sets = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    diff->references =
+        g_hash_table_new_full(g_str_hash, g_str_equal, NULL, (GDestroyNotify) g_array_unref);
+    diff->steps = g_ptr_array_new_with_free_func(step_free);
+    return compare(diff, scopes, error) ? g_steal_pointer(&diff) : NULL;
+}
+
+guint
+diff_size(const OvnDiff *diff)
+{
+    return diff->steps->len;
+}
+
+/* D5 */
+static void
+guard(const OvnDiff *diff, OvsdbTxn *txn)
+{
+    g_autoptr(GHashTable) seen = g_hash_table_new(g_str_hash, g_str_equal);
+    guint creations = 0;
+    for (guint i = 0; i < diff->steps->len; i++) {
+        const struct step *step = g_ptr_array_index(diff->steps, i);
+        creations += step->kind == STEP_CREATE;
+        if (step->kind != STEP_CREATE && step->kind != STEP_REMOVE &&
+            g_hash_table_add(seen, (gpointer) step->uuid)) {
+            ovsdb_txn_expect(txn, step->table, step->uuid, json_object());
+        }
+    }
+    for (guint i = 0; i < diff->steps->len && creations <= GUARD_MOST; i++) {
+        const struct step *step = g_ptr_array_index(diff->steps, i);
+        if (step->kind == STEP_CREATE) {
+            ovsdb_txn_expect_none(
+                txn, step->table, "external_ids",
+                json_pack("{s:s, s:s}", DIFF_OWNER, diff->owner, DIFF_KEY, step->key));
+        }
+    }
+}
+
+void
+diff_emit(const OvnDiff *diff, OvsdbTxn *txn)
+{
+    guard(diff, txn);
+    for (guint i = 0; i < diff->steps->len; i++) {
+        const struct step *step = g_ptr_array_index(diff->steps, i);
+        switch (step->kind) {
+        case STEP_CREATE:
+            ovsdb_txn_insert(txn, step->table, step->ref, json_incref(step->wanted));
+            break;
+        case STEP_CHANGE:
+            ovsdb_txn_update(txn, step->table, step->uuid, json_incref(step->wanted));
+            break;
+        case STEP_REMOVE:
+            ovsdb_txn_delete(txn, step->table, step->uuid);
+            break;
+        case STEP_JOIN:
+            ovsdb_txn_mutate(txn, step->table, step->uuid, step->column, "insert",
+                             json_incref(step->wanted));
+            break;
+        case STEP_LEAVE:
+            ovsdb_txn_mutate(txn, step->table, step->uuid, step->column, "delete",
+                             json_incref(step->wanted));
+            break;
+        }
+    }
+}
+
+json_t *
+diff_json(const OvnDiff *diff)
+{
+    static const char *const actions[] = {"create", "change", "remove", "join", "leave"};
+    json_t *list = json_array();
+    for (guint i = 0; i < diff->steps->len; i++) {
+        const struct step *step = g_ptr_array_index(diff->steps, i);
+        json_t *wanted = step->column != NULL ? json_pack("{s:O}", step->column, step->wanted)
+                                              : json_incref(step->wanted);
+        json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:s, s:o*, s:O*}", "action",
+                                              actions[step->kind], "scope", step->scope, "table",
+                                              step->table, "key", step->key, "wanted", wanted,
+                                              "found", step->found));
+    }
+    return list;
+}
+
+static int
+by_text(gconstpointer a, gconstpointer b)
+{
+    return strcmp(*(const char *const *) a, *(const char *const *) b);
+}
+
+char **
+diff_scopes(Ovsdb *db, const char *owner)
+{
+    g_autoptr(GHashTable) scopes = g_hash_table_new(g_str_hash, g_str_equal);
+    for (const OvsdbTable *table = diff_tables; table->table != NULL; table++) {
+        g_autoptr(GPtrArray) rows = ovsdb_list(db, table->table, "external_ids:" DIFF_OWNER, owner);
+        for (guint i = 0; i < rows->len; i++) {
+            const char *scope =
+                ovsdb_map_text(g_ptr_array_index(rows, i), "external_ids", DIFF_SCOPE);
+            if (scope != NULL) {
+                g_hash_table_add(scopes, (gpointer) scope);
+            }
+        }
+    }
+    GPtrArray *list = g_ptr_array_new();
+    GHashTableIter iter;
+    gpointer scope;
+    g_hash_table_iter_init(&iter, scopes);
+    while (g_hash_table_iter_next(&iter, &scope, NULL)) {
+        g_ptr_array_add(list, g_strdup(scope));
+    }
+    g_ptr_array_sort(list, by_text);
+    g_ptr_array_add(list, NULL);
+    return (char **) g_ptr_array_free(list, FALSE);
+}
