@@ -472,6 +472,18 @@ listen_at(Dpd *dpd, GError **error)
     return true;
 }
 
+/* The first look warms the cache, and makes a simulated NIC's interfaces. */
+static void
+first_look(void *data)
+{
+    Dpd *dpd = data;
+    g_autoptr(GError) error = NULL;
+    g_autoptr(FleetView) view = fleet_look(dpd->fleet, &error);
+    if (view == NULL) {
+        haw_warn("fleet.unseen", KS("why", error->message));
+    }
+}
+
 Dpd *
 dpd_new(const DpdOptions *options, DpdDone done, void *data, GError **error)
 {
@@ -500,6 +512,7 @@ dpd_new(const DpdOptions *options, DpdDone done, void *data, GError **error)
     if (!listen_at(dpd, error)) {
         return NULL;
     }
+    fiber_start("first look", first_look, dpd);
     haw_info("dpd.ready", KS("dir", dpd->dir), KS("backend", fleet_spec(dpd->fleet)),
              KU("ports", ports_count(dpd->ports)));
     look_idle(dpd);

@@ -366,6 +366,14 @@ all_settled(Ports *ports, const Dpd__Apply *apply)
             return false;
         }
     }
+    GHashTableIter iter;
+    gpointer id;
+    g_hash_table_iter_init(&iter, ports->table);
+    while (!apply->partial && g_hash_table_iter_next(&iter, &id, NULL)) {
+        if (!is_settled(ports, id)) {
+            return false;
+        }
+    }
     return true;
 }
 
