@@ -420,6 +420,7 @@ bound | renew)
     ip addr flush dev $interface
     ip addr add $ip/$mask dev $interface
     ip link set $interface up
+    [ "$mask" != 32 ] || for r in $router; do ip route replace $r dev $interface; done
     for r in $router; do ip route replace default via $r dev $interface; done
     for d in $dns; do echo "nameserver $d"; done >/etc/resolv.conf ;;
 deconfig) ip link set $interface up ;;
