@@ -16,11 +16,14 @@
 #include "agent/net/ovn_uplink.h"
 #include "agent/net/subnet.h"
 #include "agent/ovn/ovn.h"
+#include "base/clock.h"
 #include "base/crash.h"
 #include "base/log.h"
 #include "hw/inet.h"
 #include "hw/link.h"
 #include "proto/keys.h"
+
+enum { AGAIN_US = 60 * 1000 * 1000 };
 
 static FiberLock uplink_lock = FIBER_LOCK_INIT; /* O3, O4 */
 
@@ -328,6 +331,21 @@ attach(Network *net, Network *uplink, bool moved, GError **error)
            haw_push(error, "connect uplink network \"%s\"", uplink->row->name);
 }
 
+/* While the agent starts, one wait for databases that are away is enough for all networks; each is
+ * tried again later (network.c, N2). */
+static bool
+need_ovn(Agent *agent, GError **error)
+{
+    static gint64 failed_us;
+    gint64 now = clock_mono_us();
+    if (!agent->ready && failed_us != 0 && now - failed_us < AGAIN_US) {
+        return haw_fail(error, HAW_UNAVAILABLE, "OVN was not available a moment ago");
+    }
+    bool ok = ovn_need(agent, error);
+    failed_us = ok ? 0 : clock_mono_us();
+    return ok;
+}
+
 bool
 ovn_net_up(Network *net, json_t *old_config, GError **error)
 {
@@ -341,7 +359,7 @@ ovn_net_up(Network *net, json_t *old_config, GError **error)
                         name != NULL ? name : "", net->row->name);
     }
     net->leaving = false;
-    if (!ovn_need(agent, error) || !attach(net, uplink, moved, error)) {
+    if (!need_ovn(agent, error) || !attach(net, uplink, moved, error)) {
         return false;
     }
     crash_point("ovn_net");
