@@ -228,7 +228,9 @@ hw_port_name_parse(const char *name, struct hw_port_key *ret_key)
     if (name[0] == 'c' && !number_after(&name, "c", &controller)) {
         return false;
     }
-    if (!number_after(&name, "pf", &pf) || !number_after(&name, "vf", &vf) || *name != '\0') {
+    /* "pf0vfr3": a representor of ice before it had devlink ports. */
+    if (!number_after(&name, "pf", &pf) ||
+        (!number_after(&name, "vf", &vf) && !number_after(&name, "vfr", &vf)) || *name != '\0') {
         return false;
     }
     ret_key->controller = controller;
