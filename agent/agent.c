@@ -27,6 +27,8 @@
 #include "agent/inst/instmeta.h"
 #include "agent/inst/logs.h"
 #include "agent/net/network.h"
+#include "agent/net/zone.h"
+#include "agent/net/zone_server.h"
 #include "agent/ovn/ovn.h"
 #include "agent/state/db.h"
 #include "agent/store/pool.h"
@@ -124,11 +126,14 @@ static bool
 start_socket(Agent *agent, GError **error)
 {
     static const Route *const tables[] = {
-        certificate_routes, console_routes,    event_routes,       exec_routes,     files_routes,
-        forward_routes,     hardware_routes,   image_alias_routes, image_routes,    info_routes,
-        instance_routes,    instbackup_routes, instmeta_routes,    internal_routes, logs_routes,
-        netacl_routes,      network_routes,    operation_routes,   ovn_routes,      pool_routes,
-        profile_routes,     project_routes,    resource_routes,    volume_routes,   warning_routes,
+        certificate_routes, console_routes,   event_routes,    exec_routes,
+        files_routes,       forward_routes,   hardware_routes, image_alias_routes,
+        image_routes,       info_routes,      instance_routes, instbackup_routes,
+        instmeta_routes,    internal_routes,  logs_routes,     netacl_routes,
+        network_routes,     operation_routes, ovn_routes,      pool_routes,
+        profile_routes,     project_routes,   resource_routes, volume_routes,
+        warning_routes,     balancer_routes,  peer_routes,     zone_routes,
+        zone_record_routes,
     };
     for (size_t i = 0; i < G_N_ELEMENTS(tables); i++) {
         server_add_routes(agent->server, tables[i]);
@@ -169,11 +174,23 @@ apply_https_address(Agent *agent, const char *key, const char *value, GError **e
            haw_push(error, "Cannot listen on network HTTPS socket \"%s\"", value);
 }
 
+static void
+start_dns(Agent *agent)
+{
+    static const char key[] = "core.dns_address";
+    g_autoptr(GError) why = NULL;
+    if (!zone_server_listen(agent, key, settings_get(agent->settings, key), &why)) {
+        haw_warn("zone.listen_failed", KS("why", why->message)); /* the address may come back */
+    }
+}
+
 static bool
 start_https(Agent *agent, GError **error)
 {
     g_autoptr(GError) why = NULL;
+    settings_on_change(agent->settings, "core.dns_address", zone_server_listen);
     settings_on_change(agent->settings, "core.https_address", apply_https_address);
+    start_dns(agent);
     const char *address = settings_get(agent->settings, "core.https_address");
     if (!server_listen_https(agent->server, address, &why)) {
         /* The address may come back, and the socket must stay reachable to change it. */
@@ -246,6 +263,7 @@ agent_new(const AgentOptions *options, AgentDone done, void *data, GError **erro
     agent->ovn = ovn_new(agent);
     agent->dpd = dpdclient_new(agent);
     agent->networks = net_table_new(agent);
+    agent->zones = zone_server_new(agent);
     agent->instances = inst_table_new(agent);
 
     life = (struct life){agent, options->socket_fd, done, data};
@@ -306,6 +324,7 @@ agent_free(Agent *agent)
         return;
     }
     server_free(agent->server);
+    zone_server_free(agent->zones);
     inst_table_free(agent->instances);
     net_table_free(agent->networks);
     dpdclient_free(agent->dpd);

@@ -15,6 +15,7 @@ typedef struct PoolTable PoolTable;   /* store/pool.h */
 typedef struct ImageTable ImageTable; /* image/image.h */
 typedef struct NetTable NetTable;     /* net/network.h */
 typedef struct Ovn Ovn;               /* ovn/ovn.h */
+typedef struct ZoneServer ZoneServer; /* net/zone_server.h */
 typedef struct InstTable InstTable;   /* inst/inst.h */
 typedef struct DpdClient DpdClient;   /* dpd/dpdclient.h */
 
@@ -40,6 +41,7 @@ typedef struct Agent {
     Ovn *ovn;
     DpdClient *dpd;
     NetTable *networks;
+    ZoneServer *zones;
     InstTable *instances;
     Server *server;
 } Agent;

@@ -42,6 +42,8 @@ pem(const char *v, GError **error)
 const Key keys_server[] = {
     S("backups.compression_algorithm", "compression", grammar_compression, "gzip",
       "How backups are compressed."),
+    {"core.dns_address", "listen", grammar_listen, NULL, KEY_LIVE | KEY_LOCAL,
+     "Address of the DNS server that hands out zones; unset means that there is none."},
     {"core.https_address", "listen", grammar_listen, NULL, KEY_LIVE | KEY_LOCAL,
      "Address of the HTTPS API; unset means that there is none."},
     S("core.https_allowed_credentials", "bool", grammar_bool, "false",

@@ -67,12 +67,11 @@ listen_split(const char *text, char **ret_host, char **ret_port)
     *ret_port = g_strdup(colon != NULL && colon[1] != '\0' ? colon + 1 : DEFAULT_HTTPS_PORT);
 }
 
-int
-listen_tcp(const char *host, const char *port, GError **error)
+static int
+listen_on(const char *host, const char *port, int type, GError **error)
 {
-    struct addrinfo hints = {.ai_family = AF_UNSPEC,
-                             .ai_socktype = SOCK_STREAM,
-                             .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
+    struct addrinfo hints = {
+        .ai_family = AF_UNSPEC, .ai_socktype = type, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
     struct addrinfo *found = NULL;
     int status = getaddrinfo(*host != '\0' ? host : NULL, port, &hints, &found);
     if (status != 0) {
@@ -88,7 +87,7 @@ listen_tcp(const char *host, const char *port, GError **error)
                 continue;
             }
             int one = 1, zero = 0;
-            fd = socket(at->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+            fd = socket(at->ai_family, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
             if (fd < 0) {
                 err = errno;
                 continue;
@@ -97,7 +96,8 @@ listen_tcp(const char *host, const char *port, GError **error)
             if (at->ai_family == AF_INET6) {
                 setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &zero, sizeof zero);
             }
-            if (bind(fd, at->ai_addr, at->ai_addrlen) < 0 || listen(fd, 1024) < 0) {
+            if (bind(fd, at->ai_addr, at->ai_addrlen) < 0 ||
+                (type == SOCK_STREAM && listen(fd, 1024) < 0)) {
                 err = errno;
                 fd_close(&fd);
             }
@@ -108,6 +108,18 @@ listen_tcp(const char *host, const char *port, GError **error)
         haw_fail_errno(error, err, "listen on '%s:%s'", host, port);
     }
     return fd;
+}
+
+int
+listen_tcp(const char *host, const char *port, GError **error)
+{
+    return listen_on(host, port, SOCK_STREAM, error);
+}
+
+int
+listen_udp(const char *host, const char *port, GError **error)
+{
+    return listen_on(host, port, SOCK_DGRAM, error);
 }
 
 static void

@@ -11,5 +11,6 @@ int listen_unix(const char *path, const char *group, GError **error);
 void listen_split(const char *text, char **ret_host, char **ret_port);
 /* A wildcard takes IPv4 and IPv6 where the kernel has both. */
 int listen_tcp(const char *host, const char *port, GError **error);
+int listen_udp(const char *host, const char *port, GError **error);
 /* ["10.0.0.5:8443", …] that a listener bound to 'host' is reached at; a new reference. */
 json_t *listen_addresses(const char *host, const char *port);

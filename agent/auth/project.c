@@ -11,6 +11,7 @@
 #include "agent/state/db.h"
 #include "agent/state/project_rows.h"
 #include "agent/state/usage_rows.h"
+#include "proto/grammar.h"
 #include "proto/keys.h"
 
 #include <string.h>
@@ -75,6 +76,12 @@ const char *
 project_for_networks(Agent *agent, const char *project)
 {
     return home_of(agent, project, "features.networks");
+}
+
+const char *
+project_for_zones(Agent *agent, const char *project)
+{
+    return home_of(agent, project, "features.networks.zones");
 }
 
 char *
@@ -216,6 +223,25 @@ project_allow_network(Agent *agent, const char *project, const char *network, GE
     bool allowed = restrict_network_allowed(config, network, true);
     json_decref(config);
     return allowed || haw_fail(error, HAW_INVALID, "Network not allowed in project");
+}
+
+bool
+project_allow_zone(Agent *agent, const char *project, const char *zone, GError **error)
+{
+    json_t *config = project_config(agent, project, error);
+    if (config == NULL) {
+        return false;
+    }
+    bool allowed = !keys_get_bool(config, "restricted", false);
+    g_auto(GStrv) list = grammar_list(keys_get(config, "restricted.networks.zones"));
+    for (char **one = list; *one != NULL && !allowed; one++) {
+        g_autofree char *below = g_strconcat(".", *one, NULL);
+        allowed = strcmp(*one, "block") != 0 &&
+                  (strcmp(zone, *one) == 0 || g_str_has_suffix(zone, below));
+    }
+    json_decref(config);
+    return allowed ||
+           haw_fail(error, HAW_DENIED, "Project isn't allowed to use the DNS zone \"%s\"", zone);
 }
 
 bool

@@ -12,6 +12,7 @@ const char *project_for_images(Agent *agent, const char *project);
 const char *project_for_profiles(Agent *agent, const char *project);
 const char *project_for_volumes(Agent *agent, const char *project);
 const char *project_for_networks(Agent *agent, const char *project);
+const char *project_for_zones(Agent *agent, const char *project);
 /* "web1" in the default project, else "<project>_web1": names of volumes and host objects. */
 char *project_object_name(const char *project, const char *name);
 
@@ -22,6 +23,8 @@ bool project_allow_instance(Agent *agent, const char *project, json_t *instance,
 bool project_allow_volume(Agent *agent, const char *project, json_t *volume_config, GError **error);
 /* May instances and callers of the project use this managed network? Yields. */
 bool project_allow_network(Agent *agent, const char *project, const char *network, GError **error);
+/* May the project make this DNS zone? DENIED. Yields. */
+bool project_allow_zone(Agent *agent, const char *project, const char *zone, GError **error);
 /* One more network, or image of so many bytes, in the project. Yield. */
 bool project_allow_new_network(Agent *agent, const char *project, GError **error);
 bool project_allow_image(Agent *agent, const char *project, gint64 bytes, GError **error);

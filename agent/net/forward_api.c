@@ -1,13 +1,17 @@
 /* /1.0/networks/NAME/forwards: decode, check, store, apply.
- * A change is stored, then loaded into the network's firewall; what the kernel refuses is undone. */
+ * A change is stored, then loaded into the network's firewall, or into the northbound database for an
+ * ovn network; what either refuses is undone. */
 #include <string.h>
 
 #include "agent/api/body.h"
 #include "agent/api/event.h"
+#include "agent/auth/project.h"
 #include "agent/inst/inst.h"
 #include "agent/net/forward.h"
 #include "agent/net/netcheck.h"
+#include "agent/net/ovn_net.h"
 #include "agent/net/subnet.h"
+#include "agent/state/balancers.h"
 #include "agent/state/forwards.h"
 #include "base/log.h"
 #include "proto/keys.h"
@@ -15,13 +19,15 @@
 static Network *
 need_network(Request *req, GError **error)
 {
-    g_autoptr(Network) net =
-        netobj_find(req_agent(req)->networks, req_project(req), req_arg(req, "name"));
+    const char *name = req_arg(req, "name");
+    g_autoptr(Network) net = project_allow_network(req_agent(req), req_project(req), name, NULL)
+                                 ? netobj_find(req_agent(req)->networks, req_project(req), name)
+                                 : NULL;
     if (net == NULL) {
         haw_fail(error, HAW_NOT_FOUND, "Network not found");
         return NULL;
     }
-    if (!netobj_is(net, "bridge")) {
+    if (!netobj_is(net, "bridge") && !netobj_is(net, "ovn")) {
         haw_fail(error, HAW_INVALID, "Network driver \"%s\" does not support forwards",
                  net->row->type);
         return NULL;
@@ -37,12 +43,13 @@ need(Request *req, Network *net, GError **error)
                            listen != NULL ? listen : req_arg(req, "address"), error);
 }
 
+/* Those of a bridge are a member's, those of an ovn network everybody's. */
 static json_t *
-forward_json(const ForwardRow *row)
+forward_json(Network *net, const ForwardRow *row)
 {
     return json_pack("{s:s, s:s, s:O, s:O, s:s}", "listen_address", row->listen, "description",
                      row->description, "config", row->config, "ports", row->ports, "location",
-                     "none");
+                     netobj_is(net, "ovn") ? "" : "none");
 }
 
 static json_t *
@@ -65,7 +72,7 @@ forwards_get(Request *req, GError **error)
     for (guint i = 0; i < rows->len; i++) {
         const ForwardRow *row = g_ptr_array_index(rows, i);
         json_array_append_new(
-            list, full ? forward_json(row)
+            list, full ? forward_json(net, row)
                        : json_sprintf("/1.0/networks/%s/forwards/%s", net->row->name, row->listen));
     }
     return req_reply(req, list);
@@ -76,7 +83,7 @@ forward_get(Request *req, GError **error)
 {
     g_autoptr(Network) net = need_network(req, error);
     g_autoptr(ForwardRow) row = net != NULL ? need(req, net, error) : NULL;
-    return row != NULL && req_reply_etag(req, forward_json(row), forward_tag(row));
+    return row != NULL && req_reply_etag(req, forward_json(net, row), forward_tag(row));
 }
 
 /* The fields of a port that are known, as texts. */
@@ -185,9 +192,29 @@ proxy_listens(const char *project, json_t *config, json_t *devices, void *data)
 }
 
 static bool
+check_free_ovn(Network *net, const char *listen, GError **error)
+{
+    Db *db = netobj_agent(net->table)->db;
+    g_autoptr(ForwardRow) same = forwardrow_load(db, net->row->id, listen, NULL);
+    g_autoptr(BalancerRow) balancer = balancerrow_load(db, net->row->id, listen, NULL);
+    if (same != NULL || balancer != NULL) {
+        return haw_fail(error, HAW_EXISTS,
+                        "Failed creating forward: A %s for that listen address already exists",
+                        same != NULL ? "forward" : "load balancer");
+    }
+    g_autofree char *whole =
+        g_strdup_printf("%s/%d", listen, strchr(listen, ':') != NULL ? 128 : 32);
+    return ovn_net_check_external(net, "Forward listen address", whole, NULL, error) ||
+           haw_push(error, "Failed creating forward");
+}
+
+static bool
 check_free(Request *req, Network *net, const char *listen, GError **error)
 {
     Agent *agent = req_agent(req);
+    if (netobj_is(net, "ovn")) {
+        return check_free_ovn(net, listen, error);
+    }
     g_autoptr(GPtrArray) rows = forwardrow_list(agent->db, 0, error);
     if (rows == NULL) {
         return false;
@@ -225,9 +252,10 @@ announce(Request *req, const char *action, Network *net, const char *listen)
 }
 
 static bool
-load_firewall(Network *net, GError **error)
+apply(Network *net, GError **error)
 {
-    return !net->up || netobj_firewall(net, error);
+    return netobj_is(net, "ovn") ? ovn_net_apply(net, error)
+                                 : !net->up || netobj_firewall(net, error);
 }
 
 static bool
@@ -258,9 +286,9 @@ forwards_post(Request *req, GError **error)
     if (!forwardrow_insert(agent->db, row, error)) {
         return false;
     }
-    if (!load_firewall(net, error)) {
+    if (!apply(net, error)) {
         forwardrow_delete(agent->db, row->id, NULL);
-        load_firewall(net, NULL);
+        apply(net, NULL);
         return false;
     }
     announce(req, "network-forward-created", net, row->listen);
@@ -288,9 +316,9 @@ change(Request *req, bool patch, GError **error)
     if (!forwardrow_update(agent->db, row, error)) {
         return false;
     }
-    if (!load_firewall(net, error)) {
+    if (!apply(net, error)) {
         forwardrow_update(agent->db, old, NULL);
-        load_firewall(net, NULL);
+        apply(net, NULL);
         return false;
     }
     announce(req, "network-forward-updated", net, row->listen);
@@ -319,8 +347,11 @@ forward_delete(Request *req, GError **error)
     }
     g_auto(FiberHold) hold = fiber_hold(&net->lock);
     g_autoptr(ForwardRow) row = need(req, net, error);
-    if (row == NULL || !forwardrow_delete(agent->db, row->id, error) ||
-        !load_firewall(net, error)) {
+    if (row == NULL || !forwardrow_delete(agent->db, row->id, error)) {
+        return false;
+    }
+    if (!apply(net, error)) {
+        forwardrow_insert(agent->db, row, NULL);
         return false;
     }
     announce(req, "network-forward-deleted", net, row->listen);

@@ -337,37 +337,6 @@ leases_get(Request *req, GError **error)
     return req_reply(req, leases_of(net, req_project(req)));
 }
 
-/* What only networks of type ovn have. */
-static bool
-no_peers(Request *req, GError **error)
-{
-    g_autoptr(Network) net = need(req, error);
-    return net != NULL &&
-           haw_fail(error, HAW_INVALID, "Network driver \"%s\" does not support peering",
-                    net->row->type);
-}
-
-static bool
-no_balancers(Request *req, GError **error)
-{
-    g_autoptr(Network) net = need(req, error);
-    return net != NULL &&
-           haw_fail(error, HAW_INVALID, "Network driver \"%s\" does not support load balancers",
-                    net->row->type);
-}
-
-static bool
-zones_get(Request *req, GError **error)
-{
-    return req_reply(req, json_array());
-}
-
-static bool
-zone_missing(Request *req, GError **error)
-{
-    return haw_fail(error, HAW_NOT_FOUND, "Network zone not found");
-}
-
 const Route network_routes[] = {
     {"GET", "/1.0/networks", networks_get, 0},
     {"POST", "/1.0/networks", networks_post, ROUTE_BODY_JSON},
@@ -378,19 +347,5 @@ const Route network_routes[] = {
     {"DELETE", "/1.0/networks/{name}", network_delete, 0},
     {"GET", "/1.0/networks/{name}/state", state_get, 0},
     {"GET", "/1.0/networks/{name}/leases", leases_get, 0},
-    {"GET", "/1.0/networks/{name}/peers", no_peers, 0},
-    {"POST", "/1.0/networks/{name}/peers", no_peers, ROUTE_BODY_JSON},
-    {"GET", "/1.0/networks/{name}/peers/{peer}", no_peers, 0},
-    {"PUT", "/1.0/networks/{name}/peers/{peer}", no_peers, ROUTE_BODY_JSON},
-    {"PATCH", "/1.0/networks/{name}/peers/{peer}", no_peers, ROUTE_BODY_JSON},
-    {"DELETE", "/1.0/networks/{name}/peers/{peer}", no_peers, 0},
-    {"GET", "/1.0/networks/{name}/load-balancers", no_balancers, 0},
-    {"POST", "/1.0/networks/{name}/load-balancers", no_balancers, ROUTE_BODY_JSON},
-    {"GET", "/1.0/networks/{name}/load-balancers/{address}", no_balancers, 0},
-    {"PUT", "/1.0/networks/{name}/load-balancers/{address}", no_balancers, ROUTE_BODY_JSON},
-    {"PATCH", "/1.0/networks/{name}/load-balancers/{address}", no_balancers, ROUTE_BODY_JSON},
-    {"DELETE", "/1.0/networks/{name}/load-balancers/{address}", no_balancers, 0},
-    {"GET", "/1.0/network-zones", zones_get, 0},
-    {"GET", "/1.0/network-zones/{zone}", zone_missing, 0},
     {NULL},
 };

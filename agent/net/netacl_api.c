@@ -1,6 +1,6 @@
 /* /1.0/network-acls: decode, check, store, apply.
- * Q1  A change is stored, then loaded into the firewall of every network that names the ACL; a
- *     ruleset that the kernel refuses undoes the change.
+ * Q1  A change is stored, then loaded into the firewall of every bridge that names the ACL, and into the
+ *     northbound database for ovn networks; what either refuses undoes the change.
  * Q2  PATCH merges the config and replaces everything else by what the body has (LXD's way). */
 #include <string.h>
 
@@ -10,6 +10,9 @@
 #include "agent/inst/inst.h"
 #include "agent/net/netacl.h"
 #include "agent/net/netcheck.h"
+#include "agent/net/ovn_acllog.h"
+#include "agent/net/ovn_acluse.h"
+#include "agent/net/ovn_net.h"
 #include "agent/net/pktlog.h"
 #include "agent/state/acls.h"
 #include "base/clock.h"
@@ -159,8 +162,11 @@ log_get(Request *req, GError **error)
     }
     g_ptr_array_add(on, NULL);
     g_autofree char *kernel = pktlog_read();
-    g_autofree char *text = pktlog_of_acl(kernel, (const char *const *) on->pdata, row->ingress,
-                                          row->egress, clock_real_us() - pktlog_uptime_us());
+    g_autofree char *bridges = pktlog_of_acl(kernel, (const char *const *) on->pdata, row->ingress,
+                                             row->egress, clock_real_us() - pktlog_uptime_us());
+    g_autofree char *controller = ovn_acllog_read(agent);
+    g_autofree char *ports = ovn_acllog_of(controller, row->id);
+    g_autofree char *text = ovn_acllog_merge(bridges, ports);
     return req_reply_bytes(req, 200, "text/plain", text, strlen(text), NULL);
 }
 
@@ -244,20 +250,45 @@ acls_post(Request *req, GError **error)
     return req_reply_created(req, "/1.0/network-acls/%s", row->name);
 }
 
-/* Q1 */
+/* All ovn networks that the ACL acts on, in one transaction. */
 static bool
-reload_networks(Agent *agent, const char *project, const char *name, GError **error)
+apply_ovn(Agent *agent, const AclRow *row, GError **error)
+{
+    g_autoptr(GPtrArray) networks =
+        ovn_acluse_networks(agent->networks, row->project, row->name, error);
+    if (networks == NULL) {
+        return false;
+    }
+    for (guint i = 0; i < networks->len; i++) {
+        if (!ovn_acluse_check_rules(g_ptr_array_index(networks, i), row->ingress, row->egress,
+                                    error)) {
+            return false;
+        }
+    }
+    return networks->len == 0 || ovn_net_apply_many(agent->networks, networks, error);
+}
+
+static bool
+reload_bridges(Agent *agent, const char *project, const char *name, GError **error)
 {
     g_autoptr(GPtrArray) networks = netobj_list(agent->networks);
     for (guint i = 0; i < networks->len; i++) {
         Network *net = g_ptr_array_index(networks, i);
         g_auto(FiberHold) hold = fiber_hold(&net->lock);
-        if (strcmp(net->row->project, project) == 0 && net->up && !net->gone &&
-            names(netobj_get(net, "security.acls"), name) && !netobj_firewall(net, error)) {
+        if (netobj_is(net, "bridge") && strcmp(net->row->project, project) == 0 && net->up &&
+            !net->gone && names(netobj_get(net, "security.acls"), name) &&
+            !netobj_firewall(net, error)) {
             return haw_push(error, "Failed applying ACL to network \"%s\"", net->row->name);
         }
     }
     return true;
+}
+
+/* Q1 */
+static bool
+reload(Agent *agent, const AclRow *row, GError **error)
+{
+    return reload_bridges(agent, row->project, row->name, error) && apply_ovn(agent, row, error);
 }
 
 static bool
@@ -280,10 +311,9 @@ change(Request *req, bool patch, GError **error)
     if (!aclrow_update(agent->db, row, error)) {
         return false;
     }
-    if (!reload_networks(agent, row->project, row->name, error)) {
+    if (!reload(agent, row, error)) {
         g_autoptr(GError) again = NULL;
-        if (!aclrow_update(agent->db, old, &again) ||
-            !reload_networks(agent, old->project, old->name, &again)) {
+        if (!aclrow_update(agent->db, old, &again) || !reload(agent, old, &again)) {
             haw_error("acl.undo_failed", KS("acl", old->name), KS("why", again->message));
         }
         return false;

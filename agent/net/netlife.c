@@ -17,7 +17,10 @@
 #include "agent/net/netcheck.h"
 #include "agent/net/netstate.h"
 #include "agent/net/ovn_check.h"
+#include "agent/net/ovn_acluse.h"
 #include "agent/net/ovn_net.h"
+#include "agent/net/ovn_peer.h"
+#include "agent/net/zone.h"
 #include "agent/net/subnet.h"
 #include "base/crash.h"
 #include "base/fd.h"
@@ -93,10 +96,12 @@ check_interface_free(const char *name, GError **error)
 }
 
 static bool
-check_acls(NetTable *table, const char *project, json_t *config, GError **error)
+check_acls(NetTable *table, const char *project, const char *name, json_t *config, GError **error)
 {
     const char *acls = keys_get(config, "security.acls");
-    return acls == NULL || netacl_check_exist(netobj_agent(table), project, acls, error);
+    Agent *agent = netobj_agent(table);
+    return acls == NULL || (netacl_check_exist(agent, project, acls, error) &&
+                            ovn_acluse_check(agent, project, name, acls, error));
 }
 
 /* L2 */
@@ -176,7 +181,8 @@ static bool
 check_ovn(Network *net, json_t *config, GError **error)
 {
     return netobj_is(net, "ovn") ? ovn_check_network(net->table, net->row->project, net->row->name,
-                                                     net->row->id, config, error)
+                                                     net->row->id, config, error) &&
+                                       ovn_peer_check(net, config, NULL, error)
                                  : ovn_check_uplink_of(net, config, error);
 }
 
@@ -202,7 +208,9 @@ check_new(NetTable *table, const char *project, const char *name, const char *ty
         return haw_fail(error, HAW_FAILED, "Parent interface \"%s\" in use by another network",
                         keys_get(config, "parent"));
     }
-    return check_acls(table, project, config, error) && resolve_auto(table, type, config, error) &&
+    return check_acls(table, project, name, config, error) &&
+           zone_check_network(netobj_agent(table), config, error) &&
+           resolve_auto(table, type, config, error) &&
            (strcmp(type, "ovn") != 0 || ovn_check_network(table, project, name, 0, config, error));
 }
 
@@ -319,7 +327,8 @@ netlife_update(Network *net, const char *description, json_t *config, GError **e
     keep_volatile(config, net->row->config);
     netcheck_drop_empty(config);
     bool ok = netcheck_config(net->row->name, net->row->type, config, error) &&
-              check_acls(net->table, net->row->project, config, error) &&
+              check_acls(net->table, net->row->project, net->row->name, config, error) &&
+              zone_check_network(netobj_agent(net->table), config, error) &&
               resolve_auto(net->table, net->row->type, config, error) &&
               check_ovn(net, config, error) && apply_update(net, description, config, error);
     json_decref(config);

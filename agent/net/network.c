@@ -25,6 +25,7 @@
 #include "agent/net/leases.h"
 #include "agent/net/netobj.h"
 #include "agent/net/nicuse.h"
+#include "agent/net/ovn_acluse.h"
 #include "agent/net/ovn_net.h"
 #include "agent/net/parent.h"
 #include "agent/net/subnet.h"
@@ -450,6 +451,7 @@ net_table_new(Agent *agent)
     table->kept = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, close_kept);
     table->ending = g_cancellable_new();
     ovn_net_register();
+    ovn_acluse_register();
     table->on_stopping =
         g_cancellable_connect(agent->stopping, G_CALLBACK(on_stopping), table, NULL);
     return table;

@@ -50,4 +50,4 @@ const char *nic_host_name(const Nic *nic);
  * namespace of 'pid' (0: ours), as REST's state shows it; a new reference. Yields. */
 json_t *net_state_of_pid(pid_t pid, GError **error);
 extern const Route network_routes[]; /* networks, leases, state */
-extern const Route netacl_routes[], forward_routes[];
+extern const Route netacl_routes[], forward_routes[], balancer_routes[], peer_routes[];

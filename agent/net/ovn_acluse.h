@@ -3,15 +3,13 @@
 #pragma once
 #include "agent/net/netobj.h"
 
-/* Hands the scopes "acl<id>" to the reconciler; before ovn_start(). */
-void ovn_acluse_init(Agent *agent);
-/* Appends to 'scopes' (owned texts) those of the ACLs that the networks (Network elements) and their
- * NICs have, and of ACLs that no longer have a user anywhere. Yields. */
-bool ovn_acluse_scopes(NetTable *table, GPtrArray *networks, GPtrArray *scopes, GError **error);
+/* Hands the scopes "acl<id>" to the reconciler, once; the table of networks is new. */
+void ovn_acluse_register(void);
 /* May the ACLs in this list be applied to the network: is each peer that their rules name there?
  * INVALID with LXD's words. Yields. */
-bool ovn_acluse_check(Network *net, const char *acls, GError **error);
-/* The same for the rules of one ACL. Yields. */
+bool ovn_acluse_check(Agent *agent, const char *project, const char *net, const char *acls,
+                      GError **error);
+/* The same for rules that an ACL on the network would have. Yields. */
 bool ovn_acluse_check_rules(Network *net, json_t *ingress, json_t *egress, GError **error);
 /* Ovn networks that have the ACL on themselves or on a NIC, or one that names it: referenced elements;
  * NULL on failure. Yields. */

@@ -9,6 +9,7 @@
 
 #include "agent/auth/project.h"
 #include "agent/net/netacl.h"
+#include "agent/net/ovn_acluse.h"
 #include "agent/net/ovn_external.h"
 #include "agent/net/ovn_net.h"
 #include "agent/net/ovn_uplink.h"
@@ -440,7 +441,9 @@ ovn_check_nic(NicUse *use, GError **error)
     return check_address(use, 4, error) && check_address(use, 6, error) && check_both(use, error) &&
            check_nesting(use, error) &&
            (acls == NULL ||
-            netacl_check_exist(netobj_agent(use->table), use->net->row->project, acls, error)) &&
+            (netacl_check_exist(netobj_agent(use->table), use->net->row->project, acls, error) &&
+             ovn_acluse_check(netobj_agent(use->table), use->net->row->project, use->net->row->name,
+                              acls, error))) &&
            check_external_routes(use, uplink, 4, error) &&
            check_external_routes(use, uplink, 6, error);
 }

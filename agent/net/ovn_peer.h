@@ -18,6 +18,3 @@ void ovn_peer_free(OvnPeer *peer);
  * 'extra' (may be NULL) is one more network. INVALID names both networks and the subnets that overlap.
  * Yields. */
 bool ovn_peer_check(Network *net, json_t *config, Network *extra, GError **error);
-/* The names of the networks that are peered with it, as URLs, appended: such a network is in use.
- * Yields. */
-void ovn_peer_used_by(Network *net, json_t *list);
