@@ -140,6 +140,11 @@ check_host(json_t *list, const HwInventory *inventory, const struct doctor_facts
         say(list, "host", "openvswitch", "unknown",
             "install openvswitch-switch and start it, or set network.ovn.northbound_connection",
             "the local Open vSwitch database doesn't answer");
+    } else if (facts->ovs_hw_offload == 0 && facts->ovs_embedded) {
+        say(list, "host", "openvswitch", "warning",
+            "for flows in hardware install openvswitch-switch and ovn-host, and set "
+            "network.ovn.northbound_connection",
+            "the agent's own Open vSwitch is used, which keeps all flows in software");
     } else if (facts->ovs_hw_offload == 0) {
         say(list, "host", "openvswitch", "error",
             "ovs-vsctl set Open_vSwitch . other_config:hw-offload=true, then restart "

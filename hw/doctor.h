@@ -8,6 +8,7 @@ struct doctor_facts {
         kernel_config; /* text of the running kernel's configuration, NULL when it isn't found; owned */
     char *kernel_release;
     int ovs_hw_offload; /* other_config:hw-offload of the local Open vSwitch; -1: no answer */
+    bool ovs_embedded;  /* it is the agent's own */
     bool ovs_userspace; /* br-int is on the userspace datapath, which offloads nothing */
 };
 /* Reads kernel_config and kernel_release; the rest is the caller's. */

@@ -11,10 +11,10 @@
 #include "agent/api/hardware.h"
 
 #include "agent/dpd/dpdclient.h"
+#include "agent/ovn/ovn.h"
 #include "base/fiber.h"
 #include "hw/doctor.h"
 #include "hw/prepare.h"
-#include "proto/ovsdb.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -136,32 +136,46 @@ get_pfs(Request *req, GError **error)
     return seen;
 }
 
-/* What the local Open vSwitch says; unknown when it doesn't answer in time. Yields. */
 static void
-ask_ovs(struct doctor_facts *facts)
+read_ovs(Agent *agent, Ovsdb *db, struct doctor_facts *facts)
+{
+    g_autoptr(GPtrArray) roots = ovsdb_list(db, "Open_vSwitch", NULL, NULL);
+    const char *on =
+        roots->len > 0 ? ovsdb_map_text(roots->pdata[0], "other_config", "hw-offload") : NULL;
+    const OvsdbRow *bridge = ovsdb_find(db, "Bridge", "name", ovn_integration_bridge(agent));
+    facts->ovs_hw_offload = g_strcmp0(on, "true") == 0;
+    facts->ovs_userspace =
+        bridge != NULL && g_strcmp0(ovsdb_text(bridge, "datapath_type"), "netdev") == 0;
+}
+
+/* What the local Open vSwitch says, over the session that OVN networks have or one for the moment;
+ * unknown when it doesn't answer in time. Yields. */
+static void
+ask_ovs(Agent *agent, struct doctor_facts *facts)
 {
     static const char *const root_columns[] = {"other_config", NULL};
     static const char *const bridge_columns[] = {"name", "datapath_type", NULL};
     static const OvsdbTable tables[] = {
         {"Open_vSwitch", root_columns}, {"Bridge", bridge_columns}, {NULL, NULL}};
     facts->ovs_hw_offload = -1;
+    facts->ovs_embedded = ovn_is_embedded(agent);
+    if (ovn_local(agent) != NULL) {
+        if (ovsdb_ready(ovn_local(agent))) {
+            read_ovs(agent, ovn_local(agent), facts);
+        }
+        return;
+    }
     if (access("/run/openvswitch/db.sock", R_OK | W_OK) < 0) {
         return;
     }
+    facts->ovs_embedded = false;
     g_autoptr(Ovsdb) db = ovsdb_open(&(OvsdbOptions){.name = "Open_vSwitch",
                                                      .remotes = "unix:/run/openvswitch/db.sock",
                                                      .database = "Open_vSwitch",
                                                      .tables = tables});
-    if (!ovsdb_wait_ready(db, OVS_WAIT_MS, NULL)) {
-        return;
+    if (ovsdb_wait_ready(db, OVS_WAIT_MS, NULL)) {
+        read_ovs(agent, db, facts);
     }
-    g_autoptr(GPtrArray) roots = ovsdb_list(db, "Open_vSwitch", NULL, NULL);
-    const char *on =
-        roots->len > 0 ? ovsdb_map_text(roots->pdata[0], "other_config", "hw-offload") : NULL;
-    const OvsdbRow *bridge = ovsdb_find(db, "Bridge", "name", "br-int");
-    facts->ovs_hw_offload = g_strcmp0(on, "true") == 0;
-    facts->ovs_userspace =
-        bridge != NULL && g_strcmp0(ovsdb_text(bridge, "datapath_type"), "netdev") == 0;
 }
 
 static bool
@@ -169,7 +183,7 @@ get_doctor(Request *req, GError **error)
 {
     struct doctor_facts facts = {0};
     struct visit visit = {.facts = &facts};
-    ask_ovs(&facts);
+    ask_ovs(req_agent(req), &facts);
     bool seen = visit_make(req_agent(req), &visit, error);
     if (seen) {
         req_reply(req, g_steal_pointer(&visit.checks));
