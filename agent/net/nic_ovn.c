@@ -286,7 +286,8 @@ const struct nic_driver nic_ovn = {
     .fixed_by_network = "nictype parent mtu maas.subnet.ipv4 maas.subnet.ipv6",
     .live_keys = "security.acls security.acls.default.ingress.action "
                  "security.acls.default.egress.action security.acls.default.ingress.logged "
-                 "security.acls.default.egress.logged",
+                 "security.acls.default.egress.logged ipv4.routes ipv6.routes "
+                 "ipv4.routes.external ipv6.routes.external",
     .start = ovn_start_nic,
     .stop = ovn_stop_nic,
     .check = ovn_check_nic,
