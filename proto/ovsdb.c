@@ -1,6 +1,6 @@
 /* A session with an OVSDB server: one fiber that connects, looks, and begins again.
- * O1  One remote at a time, in their order; after a failed or lost one the next. A pause comes before
- *     each round that found none, ever longer.
+ * O1  One remote at a time, in their order; after a failed or lost one the next. After each round that
+ *     found none comes a pause, ever longer.
  * O2  The replica is filled aside and takes the old one's place when it is complete, so that readers see
  *     either the old rows or the new ones.
  * O3  leader_only: a member of a cluster that is not its leader, or has lost the others, is left;
@@ -22,7 +22,7 @@ enum {
     CALL_MS = 60 * 1000,
     TRANSACT_MS = 30 * 1000,
 
-    AGAIN_MS = 100, /* O1: first pause; doubles */
+    AGAIN_MS = 50, /* O1: first pause; doubles */
     AGAIN_MOST_MS = 8000,
 };
 
@@ -287,9 +287,9 @@ session_run(void *data)
     guint tried = 0;
     while (!g_cancellable_is_cancelled(db->stop)) {
         g_autoptr(GError) why = NULL;
-        if (connect_to(db, db->remotes[at], &why)) {
+        bool lost = connect_to(db, db->remotes[at], &why);
+        if (lost) {
             pause_ms = AGAIN_MS;
-            tried = 0;
             stay(db);
         } else if (!g_cancellable_is_cancelled(db->stop)) {
             set_trouble(db, why->message);
@@ -300,7 +300,8 @@ session_run(void *data)
         g_clear_pointer(&db->rpc, jsonrpc_close);
         fiber_signal_all(&db->changed);
         at = db->remotes[at + 1] != NULL ? at + 1 : 0;
-        if (++tried >= g_strv_length(db->remotes)) { /* O1 */
+        tried = lost ? 0 : tried + 1;
+        if (tried >= g_strv_length(db->remotes)) { /* O1 */
             tried = 0;
             fiber_sleep_ms(pause_ms, db->stop, NULL);
             pause_ms = MIN(pause_ms * 2, AGAIN_MOST_MS);

@@ -415,7 +415,8 @@ must_leave(OvnDiff *diff, const OvsdbRow *parent, const OvsdbReference *referenc
         return false; /* the whole column is planned */
     }
     if (going) {
-        return reference->strong; /* D1; weak ones the database drops */
+        /* D1. Weak ones the database drops, but ovsdb-server 3.1 now and then forgets some. */
+        return reference->strong || (reference->many && is_ours(diff, parent));
     }
     g_autofree char *set = set_name(parent->uuid, reference->column);
     g_autofree char *member = g_strdup_printf("%s %s", set, child->uuid);

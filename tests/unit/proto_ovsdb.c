@@ -2,17 +2,10 @@
  * connections that end, TLS, clusters. Skipped where there is no ovsdb-server. */
 #include "proto/ovsdb.h"
 
-#include <errno.h>
-#include <signal.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
-#include "base/fd.h"
-#include "base/fiber.h"
-#include "base/proc.h"
 #include "proto/x509.h"
+#include "tests/fakes/ovsdb_server.h"
 
 static const char schema_text[] =
     "{\"name\":\"Test\",\"version\":\"1.0.0\",\"tables\":{"
@@ -36,67 +29,13 @@ static const OvsdbTable tables[] = {
 
 /* ---- servers ---- */
 
-struct server {
-    char *dir, *file, *sock;
-    pid_t pid;
-};
-
 static void
-run(const char *const *argv)
+server_start(struct ovsdb_server *server, const char *const *extra)
 {
-    g_autoptr(GError) error = NULL;
-    ProcSpec spec = {.argv = argv, .fd_in = -1, .fd_out = -1, .wait_ms = 10000};
-    proc_run(&spec, NULL, &error);
-    g_assert_no_error(error);
-}
-
-static void
-server_spawn(struct server *server, const char *const *extra)
-{
-    g_autoptr(GError) error = NULL;
-    g_autoptr(GPtrArray) argv = g_ptr_array_new_with_free_func(g_free);
-    g_ptr_array_add(argv, g_strdup("ovsdb-server"));
-    g_ptr_array_add(argv, g_strdup_printf("--remote=punix:%s", server->sock));
-    g_ptr_array_add(argv, g_strdup_printf("--unixctl=%s.ctl", server->sock));
-    g_ptr_array_add(argv, g_strdup("--no-chdir"));
-    for (; extra != NULL && *extra != NULL; extra++) {
-        g_ptr_array_add(argv, g_strdup(*extra));
-    }
-    g_ptr_array_add(argv, g_strdup(server->file));
-    g_ptr_array_add(argv, NULL);
-    g_autofree char *log = g_strdup_printf("%s.log", server->sock);
-    server->pid = proc_spawn((const char *const *) argv->pdata, NULL, log, NULL, 0, &error);
-    g_assert_no_error(error);
-}
-
-static void
-server_start(struct server *server, const char *const *extra)
-{
-    g_autoptr(GError) error = NULL;
-    server->dir = g_dir_make_tmp("ovsdb-XXXXXX", NULL);
-    server->file = g_build_filename(server->dir, "test.db", NULL);
-    server->sock = g_build_filename(server->dir, "sock", NULL);
-    g_autofree char *schema = g_build_filename(server->dir, "schema", NULL);
+    g_autofree char *schema = g_strdup_printf("%s/ovsdb-schema-%d", g_get_tmp_dir(), getpid());
     g_file_set_contents(schema, schema_text, -1, NULL);
-    run((const char *[]){"ovsdb-tool", "create", server->file, schema, NULL});
-    server_spawn(server, extra);
-}
-
-static void
-server_kill(struct server *server)
-{
-    kill(server->pid, SIGKILL);
-    waitpid(server->pid, NULL, 0);
-}
-
-static void
-server_end(struct server *server)
-{
-    server_kill(server);
-    fd_remove_tree(server->dir, NULL);
-    g_free(server->dir);
-    g_free(server->file);
-    g_free(server->sock);
+    ovsdb_server_start(server, schema, extra);
+    unlink(schema);
 }
 
 static Ovsdb *
@@ -111,7 +50,7 @@ open_remote(const char *remotes, bool leader_only)
 }
 
 static Ovsdb *
-open_ready(const struct server *server)
+open_ready(const struct ovsdb_server *server)
 {
     g_autoptr(GError) error = NULL;
     g_autofree char *remote = g_strdup_printf("unix:%s", server->sock);
@@ -137,7 +76,7 @@ insert_parent(Ovsdb *db, const char *name)
 static void
 values_round_trip(void *unused)
 {
-    struct server server;
+    struct ovsdb_server server;
     g_autoptr(GError) error = NULL;
     server_start(&server, NULL);
     g_autoptr(Ovsdb) db = open_ready(&server);
@@ -167,13 +106,13 @@ values_round_trip(void *unused)
     g_assert_cmpstr(ovsdb_ref_table(db, "Parent", "queues"), ==, "Child");
     g_assert_true(ovsdb_is_root(db, "Parent") && !ovsdb_is_root(db, "Child"));
     g_assert_false(ovsdb_has_column(db, "Absent", "x"));
-    server_end(&server);
+    ovsdb_server_end(&server);
 }
 
 static void
 changes_reach_rows_and_indexes(void *unused)
 {
-    struct server server;
+    struct ovsdb_server server;
     g_autoptr(GError) error = NULL;
     server_start(&server, NULL);
     g_autoptr(Ovsdb) db = open_ready(&server);
@@ -208,13 +147,13 @@ changes_reach_rows_and_indexes(void *unused)
     g_assert_null(ovsdb_get(db, "Parent", uuid));
     g_autoptr(GPtrArray) left = ovsdb_list(db, "Parent", NULL, NULL);
     g_assert_cmpuint(left->len, ==, 1);
-    server_end(&server);
+    ovsdb_server_end(&server);
 }
 
 static void
 errors_name_the_row(void *unused)
 {
-    struct server server;
+    struct ovsdb_server server;
     g_autoptr(GError) error = NULL;
     server_start(&server, NULL);
     g_autoptr(Ovsdb) db = open_ready(&server);
@@ -244,13 +183,13 @@ errors_name_the_row(void *unused)
     ovsdb_txn_insert(unknown, "Parent", NULL, json_pack("{s:s}", "nam", "x"));
     g_assert_false(ovsdb_txn_commit(unknown, &error));
     g_assert_nonnull(strstr(error->message, "no column 'nam'"));
-    server_end(&server);
+    ovsdb_server_end(&server);
 }
 
 static void
 expectations_guard(void *unused)
 {
-    struct server server;
+    struct ovsdb_server server;
     g_autoptr(GError) error = NULL;
     server_start(&server, NULL);
     g_autoptr(Ovsdb) db = open_ready(&server);
@@ -280,7 +219,7 @@ expectations_guard(void *unused)
     g_assert_false(ovsdb_txn_commit(there, &error));
     g_assert_cmpint(haw_code(error), ==, HAW_CONFLICT);
     g_assert_null(ovsdb_find(db, "Parent", "name", "other"));
-    server_end(&server);
+    ovsdb_server_end(&server);
 }
 
 static guint seen_rows;
@@ -294,7 +233,7 @@ count_row(Ovsdb *db, const OvsdbRow *before, const OvsdbRow *after, void *data)
 static void
 a_killed_server_is_found_again(void *unused)
 {
-    struct server server;
+    struct ovsdb_server server;
     g_autoptr(GError) error = NULL;
     server_start(&server, NULL);
     g_autoptr(Ovsdb) db = open_ready(&server);
@@ -303,7 +242,7 @@ a_killed_server_is_found_again(void *unused)
     seen_rows = 0;
     guint64 epoch = ovsdb_epoch(db);
 
-    server_kill(&server);
+    ovsdb_server_kill(&server);
     while (ovsdb_ready(db)) {
         g_assert_true(fiber_signal_wait(ovsdb_changed(db), 5000, NULL, NULL));
     }
@@ -316,20 +255,20 @@ a_killed_server_is_found_again(void *unused)
     g_assert_nonnull(strstr(error->message, "test database (unix:"));
     g_clear_error(&error);
 
-    server_spawn(&server, NULL);
+    ovsdb_server_spawn(&server, NULL);
     ovsdb_wait_ready(db, 10000, &error);
     g_assert_no_error(error);
     g_assert_cmpuint(ovsdb_epoch(db), ==, epoch + 1);
     g_assert_cmpuint(seen_rows, ==, 0);
     insert_parent(db, "two");
     g_assert_cmpuint(seen_rows, ==, 1);
-    server_end(&server);
+    ovsdb_server_end(&server);
 }
 
 static void
 silence_ends_a_connection(void *unused)
 {
-    struct server server;
+    struct ovsdb_server server;
     g_autoptr(GError) error = NULL;
     server_start(&server, NULL);
     g_autofree char *remote = g_strdup_printf("unix:%s", server.sock);
@@ -352,7 +291,7 @@ silence_ends_a_connection(void *unused)
     kill(server.pid, SIGCONT);
     ovsdb_wait_ready(db, 10000, &error);
     g_assert_no_error(error);
-    server_end(&server);
+    ovsdb_server_end(&server);
 }
 
 static void
@@ -383,7 +322,7 @@ free_port(void)
 static void
 tls_trusts_its_ca_only(void *unused)
 {
-    struct server server;
+    struct ovsdb_server server;
     g_autoptr(GError) error = NULL;
     g_autofree char *cert = NULL;
     g_autofree char *key = NULL;
@@ -428,7 +367,7 @@ tls_trusts_its_ca_only(void *unused)
     g_assert_false(ovsdb_wait_ready(db, 500, &error));
     g_assert_nonnull(strstr(error->message, "network.ovn.ca_cert"));
     ovsdb_close(db);
-    server_end(&server);
+    ovsdb_server_end(&server);
     fd_remove_tree(dir, NULL);
 }
 
@@ -437,13 +376,13 @@ tls_trusts_its_ca_only(void *unused)
 static void
 the_leader_is_followed(void *unused)
 {
-    struct server members[3] = {0};
+    struct ovsdb_server members[3] = {0};
     guint16 port = free_port();
     g_autoptr(GError) error = NULL;
     g_autoptr(GString) remotes = g_string_new(NULL);
     g_autofree char *first = g_strdup_printf("tcp:127.0.0.1:%u", port);
     for (int i = 0; i < 3; i++) {
-        struct server *server = &members[i];
+        struct ovsdb_server *server = &members[i];
         g_autofree char *local = g_strdup_printf("tcp:127.0.0.1:%u", port + i);
         server->dir = g_dir_make_tmp("ovsdb-XXXXXX", NULL);
         server->file = g_build_filename(server->dir, "test.db", NULL);
@@ -451,13 +390,13 @@ the_leader_is_followed(void *unused)
         g_autofree char *schema = g_build_filename(server->dir, "schema", NULL);
         write_text(server->dir, "schema", schema_text);
         if (i == 0) {
-            run((const char *[]){"ovsdb-tool", "create-cluster", server->file, schema, local,
-                                 NULL});
+            ovsdb_server_tool((const char *[]){"ovsdb-tool", "create-cluster", server->file, schema,
+                                               local, NULL});
         } else {
-            run((const char *[]){"ovsdb-tool", "join-cluster", server->file, "Test", local, first,
-                                 NULL});
+            ovsdb_server_tool((const char *[]){"ovsdb-tool", "join-cluster", server->file, "Test",
+                                               local, first, NULL});
         }
-        server_spawn(server, NULL);
+        ovsdb_server_spawn(server, NULL);
         g_string_append_printf(remotes, "%sunix:%s", i > 0 ? "," : "", server->sock);
     }
     g_autoptr(Ovsdb) db = open_remote(remotes->str, true);
@@ -470,7 +409,7 @@ the_leader_is_followed(void *unused)
         g_autofree char *remote = g_strdup_printf("unix:%s", members[i].sock);
         if (g_strcmp0(remote, ovsdb_remote(db)) == 0) {
             fiber_sleep_ms(1000, NULL, NULL); /* the joined ones have the log */
-            server_kill(&members[i]);
+            ovsdb_server_kill(&members[i]);
         }
     }
     gint64 end_us = g_get_monotonic_time() + 30 * G_USEC_PER_SEC;
@@ -482,7 +421,7 @@ the_leader_is_followed(void *unused)
     g_assert_nonnull(ovsdb_find(db, "Parent", "name", "one"));
     insert_parent(db, "two");
     for (int i = 0; i < 3; i++) {
-        server_end(&members[i]);
+        ovsdb_server_end(&members[i]);
     }
 }
 
