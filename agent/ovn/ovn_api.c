@@ -1,4 +1,4 @@
-/* /1.0/ovn: what an operator wants to know about the OVN behind the networks. Ours, not LXD's. */
+/* /1.0/hawser/ovn: what an operator wants to know about the OVN behind the networks. Ours, not LXD's. */
 #include "agent/ovn/ovnobj.h"
 
 static json_t *
@@ -48,8 +48,8 @@ post_reconcile(Request *req, GError **error)
 }
 
 const Route ovn_routes[] = {
-    {"GET", "/1.0/ovn", get_status, ROUTE_ADMIN},
-    {"GET", "/1.0/ovn/diff", get_diff, ROUTE_ADMIN},
-    {"POST", "/1.0/ovn/reconcile", post_reconcile, ROUTE_ADMIN},
+    {"GET", "/1.0/hawser/ovn", get_status, ROUTE_ADMIN},
+    {"GET", "/1.0/hawser/ovn/diff", get_diff, ROUTE_ADMIN},
+    {"POST", "/1.0/hawser/ovn/reconcile", post_reconcile, ROUTE_ADMIN},
     {NULL, NULL, NULL, 0},
 };
