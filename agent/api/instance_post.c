@@ -70,9 +70,8 @@ take_image(struct post *post, json_t *image)
     replace(&post->row->config, config);
     if (post->want_profiles) {
         json_t *profiles = json_object_get(image, "profiles");
-        replace(&post->row->profiles, json_is_array(profiles) && json_array_size(profiles) > 0
-                                          ? json_incref(profiles)
-                                          : json_pack("[s]", "default"));
+        replace(&post->row->profiles,
+                json_is_array(profiles) ? json_incref(profiles) : json_pack("[s]", "default"));
     }
     if (*post->row->architecture == '\0' && *text_of(image, "architecture") != '\0') {
         g_free(post->row->architecture);

@@ -7,6 +7,7 @@
 #include "agent/api/body.h"
 #include "agent/api/event.h"
 #include "agent/auth/project.h"
+#include "agent/auth/restrict.h"
 #include "agent/inst/device.h"
 #include "agent/inst/inst.h"
 #include "agent/net/network.h"
@@ -210,7 +211,7 @@ check_config(json_t *config, GError **error)
             return false;
         }
     }
-    return keys_check_instance_rules(config, error);
+    return keys_check_instance_rules(config, error) && restrict_unprivileged_only(config, error);
 }
 
 static bool
@@ -341,6 +342,39 @@ post(Request *req, GError **error)
     return ok;
 }
 
+/* Whether the instance's root disk comes from its own devices, or another of its profiles names the same
+ * pool. Yields. */
+static bool
+has_other_root(Agent *agent, Inst *inst, const char *pool, const char *but)
+{
+    const char *name;
+    json_t *device, *profile;
+    size_t i;
+
+    json_object_foreach (inst_devices(inst), name, device) {
+        if (g_strcmp0(keys_get(device, "path"), "/") == 0) {
+            return true;
+        }
+    }
+    json_array_foreach (inst_profiles(inst), i, profile) {
+        if (g_strcmp0(json_string_value(profile), but) == 0) {
+            continue;
+        }
+        json_t *other = profile_load(agent, project_for_profiles(agent, inst_project(inst)),
+                                     json_string_value(profile), NULL);
+        bool has = false;
+        json_object_foreach (json_object_get(other, "devices"), name, device) {
+            has = has || (g_strcmp0(keys_get(device, "path"), "/") == 0 &&
+                          g_strcmp0(keys_get(device, "pool"), pool) == 0);
+        }
+        json_decref(other);
+        if (has) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* The root disk's pool may not change under instances that have no root disk of their own. */
 static bool
 check_root(Agent *agent, json_t *old, json_t *new, GError **error)
@@ -372,11 +406,9 @@ check_root(Agent *agent, json_t *old, json_t *new, GError **error)
             g_autofree char *its =
                 g_strdup_printf("/1.0/instances/%s%s%s", inst_name(inst),
                                 plain ? "" : "?project=", plain ? "" : inst_project(inst));
-            bool own_root = false;
-            json_object_foreach (inst_devices(inst), name, device) {
-                own_root = own_root || g_strcmp0(keys_get(device, "path"), "/") == 0;
-            }
-            if (strcmp(its, json_string_value(url)) == 0 && !own_root) {
+            if (strcmp(its, json_string_value(url)) == 0 &&
+                !has_other_root(agent, inst, was,
+                                json_string_value(json_object_get(old, "name")))) {
                 return haw_fail(error, HAW_FAILED,
                                 "At least one instance relies on this profile's root disk device");
             }

@@ -96,7 +96,7 @@ project_object_name(const char *project, const char *name)
 struct scope_rows {
     const char *project;
     json_t *config, *volumes, *profiles; /* new references */
-    gint64 image_bytes, networks;
+    gint64 networks;
 };
 
 static bool
@@ -110,8 +110,8 @@ load_scope_rows(DbTx *tx, void *data, GError **error)
     rows->config = json_incref(json_object_get(project, "config"));
     json_decref(project);
     rows->profiles = profile_rows_list(tx, rows->project, error);
-    return rows->profiles != NULL && usage_rows_totals(tx, rows->project, &rows->image_bytes,
-                                                       &rows->networks, &rows->volumes, error);
+    return rows->profiles != NULL &&
+           usage_rows_totals(tx, rows->project, &rows->networks, &rows->volumes, error);
 }
 
 typedef struct {
@@ -154,7 +154,6 @@ scope_load(Agent *agent, const char *project, Scope *scope, GError **error)
                                .config = rows.config,
                                .instances = ok ? list_entities(agent, project) : NULL,
                                .volumes = rows.volumes,
-                               .image_bytes = rows.image_bytes,
                                .networks = rows.networks},
                      .profiles = rows.profiles};
     return ok;
@@ -209,18 +208,19 @@ project_allow_image(Agent *agent, const char *project, gint64 bytes, GError **er
     if (!scope_load(agent, project, &scope, error)) {
         return false;
     }
-    scope.scope.image_bytes += bytes;
+    scope.scope.image_bytes = bytes; /* as in LXD: those that are there do not count */
     return restrict_totals(&scope.scope, false, error);
 }
 
 bool
-project_allow_network(Agent *agent, const char *project, const char *network, GError **error)
+project_allow_network(Agent *agent, const char *project, const char *network, bool managed,
+                      GError **error)
 {
     json_t *config = project_config(agent, project, error);
     if (config == NULL) {
         return false;
     }
-    bool allowed = restrict_network_allowed(config, network, true);
+    bool allowed = restrict_network_allowed(config, network, managed);
     json_decref(config);
     return allowed || haw_fail(error, HAW_INVALID, "Network not allowed in project");
 }
@@ -242,6 +242,26 @@ project_allow_zone(Agent *agent, const char *project, const char *zone, GError *
     json_decref(config);
     return allowed ||
            haw_fail(error, HAW_DENIED, "Project isn't allowed to use the DNS zone \"%s\"", zone);
+}
+
+bool
+project_allow_disk(Agent *agent, const char *project, const char *source, char **ret_parent,
+                   GError **error)
+{
+    json_t *config = project_config(agent, project, error);
+    if (config == NULL) {
+        return false;
+    }
+    g_autofree char *parent = NULL;
+    bool allowed = !keys_get_bool(config, "restricted", false) ||
+                   restrict_disk_parent(config, source, &parent);
+    json_decref(config);
+    if (!allowed) {
+        return haw_fail(error, HAW_DENIED, "Disk source path \"%s\" not allowed by project",
+                        source);
+    }
+    *ret_parent = g_steal_pointer(&parent);
+    return true;
 }
 
 bool

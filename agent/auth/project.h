@@ -21,8 +21,13 @@ char *project_object_name(const char *project, const char *name);
 bool project_allow_instance(Agent *agent, const char *project, json_t *instance, GError **error);
 /* A custom volume with this config, beside the stored ones. Yields. */
 bool project_allow_volume(Agent *agent, const char *project, json_t *volume_config, GError **error);
-/* May instances and callers of the project use this managed network? Yields. */
-bool project_allow_network(Agent *agent, const char *project, const char *network, GError **error);
+/* May instances and callers of the project use this network, or interface of the host? Yields. */
+bool project_allow_network(Agent *agent, const char *project, const char *network, bool managed,
+                           GError **error);
+/* May instances share this path of the host? The entry of restricted.devices.disk.paths that holds it,
+ * NULL when any path may be shared; caller frees. By name: links are the opener's to watch. Yields. */
+bool project_allow_disk(Agent *agent, const char *project, const char *source, char **ret_parent,
+                        GError **error);
 /* May the project make this DNS zone? DENIED. Yields. */
 bool project_allow_zone(Agent *agent, const char *project, const char *zone, GError **error);
 /* One more network, or image of so many bytes, in the project. Yield. */

@@ -93,16 +93,57 @@ check_raw_idmap(json_t *config, const char *value, const char *what, GError **er
     return true;
 }
 
+bool
+restrict_unprivileged_only(json_t *config, GError **error)
+{
+    static const char *const raw_keys[] = {"lxc.idmap", "lxc.id_map", "lxc.include", NULL};
+    if (!grammar_parse_bool(getenv("LXD_UNPRIVILEGED_ONLY"), false)) {
+        return true;
+    }
+    if (keys_get_bool(config, "security.privileged", false)) {
+        return haw_fail(error, HAW_INVALID,
+                        "LXD was configured to only allow unprivileged containers");
+    }
+    const char *raw = keys_get(config, "raw.lxc"), *idmap = keys_get(config, "raw.idmap");
+    g_auto(GStrv) lines = g_strsplit(raw != NULL ? raw : "", "\n", -1);
+    for (char **line = lines; *line != NULL; line++) {
+        char *equals = strchr(*line, '=');
+        g_autofree char *key =
+            g_ascii_strdown(*line, equals != NULL ? equals - *line : (gssize) strlen(*line));
+        if (g_strv_contains(raw_keys, g_strstrip(key))) {
+            return haw_fail(error, HAW_INVALID,
+                            "%s can't be set in raw.lxc as LXD was configured to only allow "
+                            "unprivileged containers",
+                            key);
+        }
+    }
+    g_auto(GStrv) maps = g_strsplit(idmap != NULL ? idmap : "", "\n", -1);
+    for (char **map = maps; *map != NULL; map++) {
+        g_auto(GStrv) words = g_strsplit_set(g_strstrip(*map), " \t", -1);
+        if (g_strv_length(words) >= 2 && g_ascii_strtoll(words[1], NULL, 10) == 0) {
+            return haw_fail(error, HAW_INVALID,
+                            "Cannot map root user into container as LXD was configured to only "
+                            "allow unprivileged containers");
+        }
+    }
+    return true;
+}
+
 /* Interception that lets nothing out of the container, and such that reaches the host. */
 static bool
 check_interception(const char *allowed, const char *key, const char *value)
 {
+    /* Without a list of file systems, intercept.mount alone mounts nothing. */
+    static const char *const reaching[] = {"security.syscalls.intercept.mount.allowed",
+                                           "security.syscalls.intercept.mount.shift",
+                                           "security.syscalls.intercept.sched_setscheduler",
+                                           "security.syscalls.intercept.sysinfo", NULL};
     if (!g_str_has_prefix(key, "security.syscalls.intercept.") ||
-        !grammar_parse_bool(value, false)) {
+        g_ascii_strcasecmp(value, "false") == 0 || strcmp(value, "0") == 0 ||
+        g_ascii_strcasecmp(value, "no") == 0 || g_ascii_strcasecmp(value, "off") == 0) {
         return true;
     }
-    bool risky = strcmp(key, "security.syscalls.intercept.mount") == 0 ||
-                 strcmp(key, "security.syscalls.intercept.mount.shift") == 0;
+    bool risky = g_strv_contains(reaching, key);
     return strcmp(allowed, "full") == 0 || (strcmp(allowed, "allow") == 0 && !risky);
 }
 
@@ -181,34 +222,29 @@ restrict_network_allowed(json_t *config, const char *network, bool managed)
 }
 
 /* R3 */
-static bool
-path_allowed(json_t *config, const char *source)
+bool
+restrict_disk_parent(json_t *config, const char *source, char **ret_parent)
 {
     const char *paths = keys_get(config, "restricted.devices.disk.paths");
     g_auto(GStrv) list = grammar_list(paths);
     if (paths == NULL) {
+        *ret_parent = NULL;
         return true;
     }
     if (!g_path_is_absolute(source)) {
         return false;
     }
-    g_autofree char *lexical = g_canonicalize_filename(source, "/");
-    char *real = realpath(source, NULL);
-    bool allowed = false;
-    for (char **path = list; !allowed && *path != NULL; path++) {
-        g_autofree char *prefix = g_canonicalize_filename(*path, "/");
-        size_t length = strlen(prefix);
-        const char *const seen[] = {lexical, real != NULL ? real : lexical};
-        bool below = true;
-        for (size_t i = 0; i < 2; i++) {
-            below = below && (strcmp(prefix, "/") == 0 ||
-                              (strncmp(seen[i], prefix, length) == 0 &&
-                               (seen[i][length] == '/' || seen[i][length] == '\0')));
+    g_autofree char *clean = g_canonicalize_filename(source, "/");
+    for (char **path = list; *path != NULL; path++) {
+        g_autofree char *parent = g_canonicalize_filename(*path, "/");
+        size_t length = strlen(parent);
+        if (strcmp(parent, "/") == 0 || (strncmp(clean, parent, length) == 0 &&
+                                         (clean[length] == '/' || clean[length] == '\0'))) {
+            *ret_parent = g_steal_pointer(&parent);
+            return true;
         }
-        allowed = below;
     }
-    free(real);
-    return allowed;
+    return false;
 }
 
 static bool
@@ -231,7 +267,8 @@ check_disk(json_t *rules, json_t *device, GError **error)
     if (strcmp(allowed, "managed") == 0) {
         return haw_fail(error, HAW_INVALID, "Attaching disks not backed by a pool is forbidden");
     }
-    return path_allowed(rules, field(device, "source")) ||
+    g_autofree char *parent = NULL;
+    return restrict_disk_parent(rules, field(device, "source"), &parent) ||
            haw_fail(error, HAW_INVALID, "Disk source path \"%s\" not allowed",
                     field(device, "source"));
 }

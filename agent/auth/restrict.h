@@ -7,15 +7,17 @@
 
 typedef struct {
     const char *project;
-    json_t *config;    /* of the project */
-    json_t *instances; /* array of entities */
-    json_t *volumes;   /* custom ones: "pool/name" → size, "" without */
-    gint64 image_bytes;
+    json_t *config;     /* of the project */
+    json_t *instances;  /* array of entities */
+    json_t *volumes;    /* custom ones: "pool/name" → size, "" without */
+    gint64 image_bytes; /* of the one that is coming; stored ones do not count, as in LXD */
     gint64 networks;
 } RestrictScope;
 
 /* restricted.*: may this one be? INVALID with LXD's words. */
 bool restrict_entity(const RestrictScope *scope, json_t *entity, GError **error);
+/* LXD_UNPRIVILEGED_ONLY=true in the agent's environment: nothing may run as the host's root. INVALID. */
+bool restrict_unprivileged_only(json_t *config, GError **error);
 /* limits.*: do all of them fit? 'is_update' chooses the words: a limit that is set too low, or a
  * newcomer that is too much. */
 bool restrict_totals(const RestrictScope *scope, bool is_update, GError **error);
@@ -23,3 +25,6 @@ bool restrict_totals(const RestrictScope *scope, bool is_update, GError **error)
 json_t *restrict_state(const RestrictScope *scope);
 /* Whether a NIC may be on this network (managed) or host interface. */
 bool restrict_network_allowed(json_t *config, const char *network, bool managed);
+/* The entry of restricted.devices.disk.paths that a disk's source is in, cleaned; caller frees. By name
+ * only: links are the opener's to watch. False when there is none; NULL when any source may be. */
+bool restrict_disk_parent(json_t *config, const char *source, char **ret_parent);

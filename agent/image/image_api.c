@@ -337,13 +337,14 @@ start_task(Request *req, const char *description, OpFn fn, json_t *request, GErr
     if (image == NULL) {
         return false;
     }
-    return op_reply(req, (OpSpec){.class = OP_TASK,
-                                  .description = description,
-                                  .project = image_text(image, "project"),
-                                  .resources = resources_of(image),
-                                  .fn = fn,
-                                  .data = task_new(req, image, request),
-                                  .free_data = task_free});
+    return op_reply(
+        req, (OpSpec){.class = OP_TASK,
+                      .description = description,
+                      .project = req_project(req), /* its events go where the caller listens */
+                      .resources = resources_of(image),
+                      .fn = fn,
+                      .data = task_new(req, image, request),
+                      .free_data = task_free});
 }
 
 static bool

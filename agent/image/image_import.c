@@ -391,14 +391,15 @@ apply_token(json_t *request, json_t *metadata)
 static bool
 reply_import(Request *req, struct import *import, json_t *metadata)
 {
-    return op_reply(req, (OpSpec){.class = OP_TASK,
-                                  .description = "Downloading image",
-                                  .project = import->image_project,
-                                  .metadata = metadata,
-                                  .cancellable = true,
-                                  .fn = run_import,
-                                  .data = import,
-                                  .free_data = import_free});
+    return op_reply(
+        req, (OpSpec){.class = OP_TASK,
+                      .description = "Downloading image",
+                      .project = req_project(req), /* its events go where the caller listens */
+                      .metadata = metadata,
+                      .cancellable = true,
+                      .fn = run_import,
+                      .data = import,
+                      .free_data = import_free});
 }
 
 static bool

@@ -73,6 +73,9 @@ parse_compression(const char *text, size_t *ret_row, int *ret_level, GError **er
             level = words[i][2] == 'b' ? 9 : 1;
             continue;
         }
+        if (strcmp(words[i], "--rsyncable") == 0) {
+            continue; /* changes how well rsync finds what two archives share, and nothing else */
+        }
         if (words[i][0] != '-' || !g_ascii_isdigit(words[i][1])) {
             return haw_fail(error, HAW_INVALID, "Invalid compression option \"%s\"", words[i]);
         }

@@ -15,7 +15,7 @@ void sink_free(Sink *sink);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Sink, sink_free)
 
 /* A name as it may be used: no leading "./", no doubled or trailing slash; "" is the directory
- * itself. NULL with INVALID for an absolute name or one with "..". Caller frees. */
+ * itself. NULL with INVALID for an absolute name (but "/rootfs/…") or one with "..". Caller frees. */
 char *sink_clean_name(const char *name, GError **error);
 /* Writes one entry (its data comes from 'in') as 'name', which is clean. 'link' is the clean name of
  * a hard link's target, else NULL. */

@@ -116,7 +116,8 @@ expired(Agent *agent, json_t *image, gint64 now)
     const char *project = text_of(image, "project");
     g_autofree char *text = image_setting(agent, project, "images.remote_cache_expiry");
     gint64 days = text != NULL ? g_ascii_strtoll(text, NULL, 10) : 0;
-    gint64 used = MAX(time_of(image, "last_used_at"), time_of(image, "uploaded_at"));
+    gint64 last = time_of(image, "last_used_at");
+    gint64 used = last > 0 ? last : time_of(image, "uploaded_at");
     return days > 0 && used + days * 24 * 3600 * G_USEC_PER_SEC <= now;
 }
 

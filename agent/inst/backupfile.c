@@ -3,27 +3,51 @@
  * Called after a change of rows by create.c, change.c and snapshot.c; main loop, in a fiber. */
 #include "agent/inst/backupfile.h"
 #include "agent/inst/show.h"
+#include "agent/store/wire.h"
 #include "base/log.h"
 #include "proto/yaml.h"
 
 #include <string.h>
 #include <unistd.h>
 
-static json_t *
-document(Inst *inst, const Vol *vol)
+/* Adds "volume" and "volume_snapshots". */
+static void
+add_volume(json_t *document, Inst *inst, const Vol *vol, bool with_snapshots)
 {
-    json_t *snapshots = json_array(), *names = json_array();
-    g_autoptr(GPtrArray) rows = record_snapshots(inst, NULL);
+    VolumeWhich which = shelf_which(vol);
+    g_autoptr(VolumeRow) row = volumes_get(inst->agent->db, &which, NULL);
+    g_autoptr(GPtrArray) rows =
+        row != NULL && with_snapshots ? volume_snaps_load(inst->agent->db, &which, NULL) : NULL;
+    json_t *snapshots = json_array();
     for (guint i = 0; rows != NULL && i < rows->len; i++) {
-        SnapRow *snap = rows->pdata[i];
-        json_array_append_new(snapshots, show_snapshot(inst, snap));
-        json_array_append_new(names, json_string(snap->name));
+        json_array_append_new(snapshots, wire_snapshot(row, rows->pdata[i], false));
     }
-    const char *driver = pool_driver(inst->agent->pools, vol->pool);
-    return json_pack("{s:o,s:o,s:{s:s,s:s},s:{s:s,s:s,s:s,s:o}}", "container", show_instance(inst),
-                     "snapshots", snapshots, "pool", "name", vol->pool, "driver",
-                     driver != NULL ? driver : "", "volume", "name", inst->name, "type", inst->type,
-                     "content_type", "filesystem", "snapshots", names);
+    json_object_set_new(document, "volume",
+                        row == NULL
+                            ? json_null()
+                            : json_pack("{s:s,s:s,s:s,s:s,s:O}", "name", row->name, "type",
+                                        row->type, "content_type", row->content_type, "description",
+                                        row->description, "config", row->config));
+    json_object_set_new(document, "volume_snapshots", snapshots);
+}
+
+json_t *
+backupfile_document(Inst *inst, const Vol *vol, bool with_snapshots)
+{
+    json_t *snapshots = json_array();
+    g_autoptr(GPtrArray) rows = with_snapshots ? record_snapshots(inst, NULL) : NULL;
+    for (guint i = 0; rows != NULL && i < rows->len; i++) {
+        json_array_append_new(snapshots, show_snapshot(inst, rows->pdata[i]));
+    }
+    Pool *pool = shelf_pool(inst->agent->pools, vol->pool, false, NULL);
+    json_t *document =
+        json_pack("{s:o,s:o,s:o}", "container", show_instance(inst), "snapshots", snapshots, "pool",
+                  pool == NULL ? json_null()
+                               : json_pack("{s:s,s:s,s:s,s:O}", "name", pool->row->name, "driver",
+                                           pool->row->driver, "description", pool->row->description,
+                                           "config", pool->row->config));
+    add_volume(document, inst, vol, with_snapshots);
+    return document;
 }
 
 void
@@ -40,7 +64,7 @@ backupfile_store(Inst *inst)
     if (access(rootfs, F_OK) < 0) {
         return; /* not mounted: the next start writes it */
     }
-    json_t *all = document(inst, &vol);
+    json_t *all = backupfile_document(inst, &vol, true);
     g_autofree char *text = all != NULL ? yaml_from_json(all) : NULL;
     json_decref(all);
     if (text != NULL &&

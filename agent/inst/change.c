@@ -8,11 +8,13 @@
 #include "agent/inst/backupfile.h"
 #include "agent/inst/create.h"
 #include "agent/inst/devlxd.h"
+#include "agent/inst/inject.h"
 #include "agent/inst/instbackup.h"
 #include "agent/inst/journal.h"
 #include "agent/inst/limits.h"
 #include "agent/inst/plug.h"
 #include "base/crash.h"
+#include "base/fd.h"
 #include "base/ids.h"
 #include "proto/grammar.h"
 #include "proto/keys.h"
@@ -133,6 +135,23 @@ apply_quota(Inst *inst, json_t *from, json_t *to, GError **error)
            vol_set_quota(inst->agent->pools, &vol, bytes, error);
 }
 
+/* security.devlxd: the socket's directory comes and goes. */
+static bool
+apply_devlxd(Inst *inst, json_t *from, json_t *to, GError **error)
+{
+    bool was = keys_get_bool(from, "security.devlxd", true);
+    bool wanted = keys_get_bool(to, "security.devlxd", true);
+    if (was == wanted || inst_pid(inst) <= 0) {
+        return true;
+    }
+    if (!wanted) {
+        return inject_unmount(inst->agent, inst, "/dev/lxd", false, error);
+    }
+    g_autofree char *dir = agent_path(inst->agent, "devlxd");
+    InjectMount mount = {.source = dir, .target = "/dev/lxd"};
+    return fd_mkdir_p(dir, 0755, error) && inject_mount(inst->agent, inst, &mount, error);
+}
+
 /* The running container and the volume follow from one set of expanded maps to another. */
 static bool
 apply(Inst *inst, json_t *config, json_t *devices, GError **error)
@@ -141,6 +160,7 @@ apply(Inst *inst, json_t *config, json_t *devices, GError **error)
     json_t *to_devices = json_incref(inst->expanded_devices), *changes = json_object();
     bool ok = plug_change(inst, devices, to_devices, changes, error) &&
               apply_quota(inst, devices, to_devices, error) &&
+              apply_devlxd(inst, config, to_config, error) &&
               (inst->cgroup == NULL || limits_change(inst, config, to_config, error));
     if (ok && inst->cgroup != NULL &&
         g_strcmp0(keys_get(config, "limits.cpu"), keys_get(to_config, "limits.cpu")) != 0) {

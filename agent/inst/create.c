@@ -5,6 +5,7 @@
  * Called by api/instances.c in an operation's fiber. */
 #include "agent/inst/create.h"
 #include "agent/auth/project.h"
+#include "agent/auth/restrict.h"
 #include "agent/image/image.h"
 #include "agent/inst/backupfile.h"
 #include "agent/inst/discard.h"
@@ -21,17 +22,24 @@
 
 /* ---- V2 ---- */
 
+/* Whether there is a map for it at all; which ids an isolated instance gets is chosen at its start. */
+static bool
+check_idmap(json_t *expanded, GError **error)
+{
+    IdmapRange host = idmap_host_range("/etc/subuid", "/etc/subgid", "/proc/self/uid_map");
+    g_autoptr(GArray) chosen = idmap_choose(expanded, host, NULL, error);
+    return chosen != NULL;
+}
+
 static bool
 check_config(const char *type, json_t *config, json_t *expanded, GError **error)
 {
     const char *raw_lxc = keys_get(expanded, "raw.lxc");
-    const char *raw_idmap = keys_get(expanded, "raw.idmap");
-    g_autoptr(GArray) map = g_array_new(FALSE, TRUE, sizeof(IdmapEntry));
     return keys_check_all(keys_instance, config, error) &&
            keys_check_instance_type(config, type, error) &&
            keys_check_instance_rules(expanded, error) &&
-           (raw_lxc == NULL || lxcconf_check_raw(raw_lxc, error)) &&
-           (raw_idmap == NULL || idmap_add_raw(map, raw_idmap, error));
+           restrict_unprivileged_only(expanded, error) &&
+           (raw_lxc == NULL || lxcconf_check_raw(raw_lxc, error)) && check_idmap(expanded, error);
 }
 
 static bool
@@ -115,7 +123,9 @@ static void
 add_volatile(json_t *config)
 {
     g_autofree char *uuid = ids_uuid(), *cloud = ids_uuid();
-    json_object_set_new(config, "volatile.uuid", json_string(uuid));
+    if (keys_get(config, "volatile.uuid") == NULL) { /* a move to another pool brings its own */
+        json_object_set_new(config, "volatile.uuid", json_string(uuid));
+    }
     json_object_set_new(config, "volatile.uuid.generation", json_string(uuid));
     json_object_set_new(config, "volatile.cloud-init.instance-id", json_string(cloud));
     if (keys_get(config, "volatile.last_state.idmap") == NULL) {

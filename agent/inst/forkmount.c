@@ -11,10 +11,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/capability.h>
 #include <stdlib.h>
 #include <sys/fsuid.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "agent/inst/confine.h"
@@ -95,6 +97,19 @@ clone_source(json_t *request, pid_t pid, GError **error)
     return fd_steal(&tree);
 }
 
+/* Other file-system ids than 0 took CAP_DAC_OVERRIDE and its like away: an image's /tmp may be 0644. */
+static void
+keep_capabilities(void)
+{
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct data[2];
+    if (syscall(SYS_capget, &header, data) == 0) {
+        data[0].effective = data[0].permitted;
+        data[1].effective = data[1].permitted;
+        syscall(SYS_capset, &header, data);
+    }
+}
+
 /* The place to mount on, as O_PATH, made when it is missing (M2). */
 static int
 make_target(const char *target, bool file, GError **error)
@@ -150,6 +165,7 @@ do_mount(json_t *request, pid_t pid, GError **error)
     umask(022);
     setfsgid((gid_t) gid);
     setfsuid((uid_t) uid);
+    keep_capabilities();
     place = make_target(target, flag_of(request, "file"), error);
     setfsuid(0);
     setfsgid(0);

@@ -1,7 +1,8 @@
 /* Id maps: LXD's rules for who gets which ids, and its form of writing them down.
  * M1  A container that is not isolated has the host's whole range; isolated ones have pieces that
  *     do not overlap each other, the first one 65536 above the range's base.
- * M2  raw.idmap cuts holes: a later entry wins over both the inside and the host ids it names.
+ * M2  raw.idmap cuts holes: a later entry wins over the inside ids it names. A host id that is in the
+ *     map already cannot be given twice: two ids inside would own the same files.
  * M3  Shifting touches an entry once and changes nothing that the old map does not know, so that
  *     a run that was cut short can be repeated.
  * Called by start.c; the shift on a worker thread. */
@@ -208,38 +209,38 @@ idmap_choose(json_t *config, IdmapRange host, const GArray *taken, GError **erro
     return g_steal_pointer(&map);
 }
 
-/* What is left of 'old' once the ids of 'cut' (inside or on the host) are taken out of it. */
-static void
-cut_entry(GArray *out, IdmapEntry old, const IdmapEntry *cut, bool by_host)
+static bool
+overlap(gint64 a, gint64 a_count, gint64 b, gint64 b_count)
 {
-    gint64 start = by_host ? old.host : old.inside, hole = by_host ? cut->host : cut->inside;
-    gint64 end = start + old.count, hole_end = hole + cut->count;
-    if (hole >= end || hole_end <= start || (old.uid && !cut->uid) || (old.gid && !cut->gid)) {
-        g_array_append_val(out, old);
-        return;
-    }
-    gint64 left = hole - start, right = end - hole_end;
-    append(out, old.uid, old.gid, old.host, old.inside, left);
-    if (right > 0) {
-        gint64 skip = old.count - right;
-        append(out, old.uid, old.gid, old.host + skip, old.inside + skip, right);
-    }
+    return a < b + b_count && b < a + a_count;
 }
 
-static void
-add_entry(GArray *map, IdmapEntry entry)
+/* M2 */
+static bool
+add_entry(GArray *map, IdmapEntry entry, GError **error)
 {
-    for (int by_host = 0; by_host < 2; by_host++) { /* M2 */
-        g_autoptr(GArray) kept = g_array_new(FALSE, TRUE, sizeof(IdmapEntry));
-        for (guint i = 0; i < map->len; i++) {
-            cut_entry(kept, g_array_index(map, IdmapEntry, i), &entry, by_host == 1);
+    g_autoptr(GArray) kept = g_array_new(FALSE, TRUE, sizeof(IdmapEntry));
+    for (guint i = 0; i < map->len; i++) {
+        IdmapEntry old = g_array_index(map, IdmapEntry, i);
+        bool same_kind = old.uid == entry.uid && old.gid == entry.gid;
+        if (same_kind && overlap(old.host, old.count, entry.host, entry.count)) {
+            return haw_fail(error, HAW_INVALID, "Host id is in the range of subids");
         }
-        g_array_set_size(map, 0);
-        if (kept->len > 0) {
-            g_array_append_vals(map, kept->data, kept->len);
+        if (!same_kind || !overlap(old.inside, old.count, entry.inside, entry.count)) {
+            g_array_append_val(kept, old);
+            continue;
         }
+        gint64 left = entry.inside - old.inside;
+        gint64 skip = entry.inside + entry.count - old.inside;
+        append(kept, old.uid, old.gid, old.host, old.inside, left);
+        append(kept, old.uid, old.gid, old.host + skip, old.inside + skip, old.count - skip);
+    }
+    g_array_set_size(map, 0);
+    if (kept->len > 0) {
+        g_array_append_vals(map, kept->data, kept->len);
     }
     g_array_append_val(map, entry);
+    return true;
 }
 
 static bool
@@ -287,11 +288,15 @@ idmap_add_raw(GArray *map, const char *lines, GError **error)
         }
         if (both || kind[0] == 'u') {
             entry.uid = true, entry.gid = false;
-            add_entry(map, entry);
+            if (!add_entry(map, entry, error)) {
+                return false;
+            }
         }
         if (both || kind[0] == 'g') {
             entry.uid = false, entry.gid = true;
-            add_entry(map, entry);
+            if (!add_entry(map, entry, error)) {
+                return false;
+            }
         }
     }
     return true;

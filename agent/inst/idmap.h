@@ -27,7 +27,8 @@ IdmapRange idmap_host_range(const char *subuid_path, const char *subgid_path,
 /* LIMIT "Not enough uid/gid available for the container". 'taken' has the ranges (IdmapRange) of the
  * other isolated instances, in any order. Empty map for a privileged one. */
 GArray *idmap_choose(json_t *config, IdmapRange host, const GArray *taken, GError **error);
-/* "both 1000 2000-2009" lines onto the map; INVALID "Invalid raw.idmap line: …". */
+/* "both 1000 2000-2009" lines onto the map; INVALID "Invalid raw.idmap line: …", and for a host id that
+ * the map has already. */
 bool idmap_add_raw(GArray *map, const char *lines, GError **error);
 
 /* The id on the host, -1 when it has none; and the way back. */

@@ -18,6 +18,7 @@
 #include "agent/api/settings.h"
 #include "agent/auth/project.h"
 #include "agent/image/archive.h"
+#include "agent/inst/backupfile.h"
 #include "agent/inst/show.h"
 #include "agent/store/shelf.h"
 #include "base/clock.h"
@@ -70,7 +71,7 @@ rows_of(Inst *inst, const char *name, GError **error)
     return volume_backups_load(inst->agent->db, &which, error);
 }
 
-/* NOT_FOUND "Instance backup not found". */
+/* NOT_FOUND in LXD's words. */
 static VolumeBackupRow *
 row_of(Inst *inst, const char *name, GError **error)
 {
@@ -80,7 +81,7 @@ row_of(Inst *inst, const char *name, GError **error)
         return NULL;
     }
     if (rows->len == 0) {
-        haw_fail(error, HAW_NOT_FOUND, "Instance backup not found");
+        haw_fail(error, HAW_NOT_FOUND, "Load backup from database: Instance backup not found");
         return NULL;
     }
     return g_ptr_array_steal_index(rows, 0);
@@ -133,35 +134,33 @@ instbackup_follow(Agent *agent, const char *from_object, const char *to_object)
 /* ---- making one ---- */
 
 /* What the archive says about the instance: its ids on disk are its own there (Z1). */
-static json_t *
-shown_unmapped(Inst *inst)
+static void
+unmap(json_t *document)
 {
-    json_t *shown = show_instance(inst);
+    json_t *shown = json_object_get(document, "container");
     json_t *config = json_copy(json_object_get(shown, "config"));
 
     if (json_object_get(config, "volatile.last_state.idmap") != NULL) {
         json_object_set_new(config, "volatile.last_state.idmap", json_string("[]"));
     }
     json_object_set_new(shown, "config", config);
-    return shown;
 }
 
 static char *
 index_text(Inst *inst, const Vol *vol, GPtrArray *snaps)
 {
-    json_t *names = json_array(), *shown = json_array();
+    json_t *names = json_array();
     const char *driver = pool_driver(inst->agent->pools, vol->pool);
 
     for (guint i = 0; snaps != NULL && i < snaps->len; i++) {
-        SnapRow *snap = snaps->pdata[i];
-        json_array_append_new(names, json_string(snap->name));
-        json_array_append_new(shown, show_snapshot(inst, snap));
+        json_array_append_new(names, json_string(((SnapRow *) snaps->pdata[i])->name));
     }
-    json_auto_t *index = json_pack(
-        "{s:s,s:s,s:s,s:s,s:b,s:b,s:o,s:{s:o,s:o,s:{s:s,s:s}}}", "name", inst->name, "backend",
-        driver != NULL ? driver : "", "pool", vol->pool, "type", "container", "optimized", 0,
-        "optimized_header", 0, "snapshots", names, "config", "container", shown_unmapped(inst),
-        "snapshots", shown, "pool", "name", vol->pool, "driver", driver != NULL ? driver : "");
+    json_t *document = backupfile_document(inst, vol, snaps != NULL);
+    unmap(document);
+    json_auto_t *index =
+        json_pack("{s:s,s:s,s:s,s:s,s:b,s:b,s:o,s:o}", "name", inst->name, "backend",
+                  driver != NULL ? driver : "", "pool", vol->pool, "type", "container", "optimized",
+                  0, "optimized_header", 0, "snapshots", names, "config", document);
     return index != NULL ? yaml_from_json(index) : NULL;
 }
 
@@ -349,6 +348,8 @@ delete_one(Inst *inst, const Caller *caller, const char *name, GError **error)
     if (!volume_backups_delete(inst->agent->db, row->id, error)) {
         return false;
     }
+    g_autofree char *dir = g_path_get_dirname(file);
+    rmdir(dir); /* stays while it has others */
     announce(inst, caller, name, "instance-backup-deleted");
     return true;
 }

@@ -215,6 +215,35 @@ insert_snapshot(DbTx *tx, void *data, GError **error)
     return inst_rows_snapshot_insert(tx, data, error);
 }
 
+/* Of a volume's config only what people wrote: the rest belongs to the pool that it was on. */
+static json_t *
+user_keys(json_t *volume)
+{
+    json_t *kept = json_object(), *value;
+    const char *key;
+
+    json_object_foreach (json_object_get(volume, "config"), key, value) {
+        if (g_str_has_prefix(key, "user.") && json_is_string(value)) {
+            json_object_set(kept, key, value);
+        }
+    }
+    return kept;
+}
+
+static json_t *
+named(json_t *list, const char *name)
+{
+    json_t *item;
+    size_t i;
+
+    json_array_foreach (list, i, item) {
+        if (g_strcmp0(keys_get(item, "name"), name) == 0) {
+            return item;
+        }
+    }
+    return NULL;
+}
+
 static bool
 import_snapshot(Import *job, Inst *inst, const Vol *vol, json_t *shown, Meter *meter,
                 GError **error)
@@ -228,10 +257,11 @@ import_snapshot(Import *job, Inst *inst, const Vol *vol, json_t *shown, Meter *m
     }
     g_autofree char *prefix = g_strdup_printf("backup/snapshots/%s", name);
     Filling filling = {.fd = job->fd, .prefix = prefix, .meter = meter};
-    json_auto_t *nothing = json_object();
+    json_auto_t *volume_config = user_keys(
+        named(json_object_get(json_object_get(job->index, "config"), "volume_snapshots"), name));
     const VolumeSnapRow volume_row = {.name = (char *) name,
                                       .description = (char *) "",
-                                      .config = nothing,
+                                      .config = volume_config,
                                       .created_at = time_of(shown, "created_at"),
                                       .expires_at = time_of(shown, "expires_at")};
     if (!volume_import_snapshot(job->agent->pools, vol, &volume_row, fill, &filling, error)) {
@@ -261,8 +291,10 @@ import_content(Import *job, Operation *op, Inst *inst, GError **error)
     json_t *snap;
     size_t i;
 
+    json_auto_t *volume_config =
+        user_keys(json_object_get(json_object_get(job->index, "config"), "volume"));
     if (!inst_volume(inst, &vol, error) ||
-        !vol_create(job->agent->pools, &vol, NULL, fill, &filling, error)) {
+        !vol_create(job->agent->pools, &vol, volume_config, fill, &filling, error)) {
         return false;
     }
     json_array_foreach (snapshots, i, snap) {

@@ -9,6 +9,7 @@
 #include "proto/grammar.h"
 #include "proto/keys.h"
 
+#include <lxc/lxccontainer.h>
 #include <errno.h>
 #include <linux/prctl.h>
 #include <string.h>
@@ -368,6 +369,10 @@ lxcconf_check_raw(const char *raw, GError **error)
             !net_key_allowed(key)) {
             return haw_fail(error, HAW_INVALID,
                             "Only interface-specific ipv4/ipv6 lxc.net.* keys are allowed");
+        }
+        if (!lxc_config_item_is_supported(key)) {
+            return haw_fail(error, HAW_INVALID, "Failed to set raw.lxc: liblxc knows no key '%s'",
+                            key);
         }
     }
     return true;

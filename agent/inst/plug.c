@@ -252,6 +252,7 @@ validate_one(Agent *agent, const char *project, const char *name, const char *in
                    .inst = inst != NULL ? inst->name : name,
                    .device = entry->name,
                    .inst_type = inst_type,
+                   .uuid = keys_get(config, "volatile.uuid"),
                    .config = entry->config,
                    .volatiles = volatiles,
                    .inst_id = inst != NULL ? inst->id : 0};
@@ -409,7 +410,7 @@ hot_add(Inst *inst, const struct entry *entry, json_t *changes, GError **error)
     if (is_type(entry->config, "nic") && inst_pid(inst) == 0) {
         return settle_nic(inst, entry, changes, error);
     }
-    if (is_type(entry->config, "none") || inst_pid(inst) == 0) {
+    if (is_type(entry->config, "none") || inst_pid(inst) == 0 || plug_is_root(entry->config)) {
         return true;
     }
     if (is_type(entry->config, "nic")) {
@@ -437,7 +438,8 @@ hot_remove(Inst *inst, const struct entry *entry, json_t *changes, GError **erro
         ok = nic_hotunplug(inst->agent->networks, &nic, inst->pid, error);
         merge_changes(changes, inst, entry->name, volatiles);
         json_decref(volatiles);
-    } else if (inst_pid(inst) != 0 && !is_type(entry->config, "none")) {
+    } else if (inst_pid(inst) != 0 && !is_type(entry->config, "none") &&
+               !plug_is_root(entry->config)) { /* the root disk may come from another profile */
         Device device = {inst, entry->name, entry->config};
         ok = device_can_hotplug(&device)
                  ? device_hotunplug(inst->agent, &device, error)

@@ -212,14 +212,11 @@ take_held(Inst *inst, const char *name, gint64 expires_at, GError **error)
     return true;
 }
 
-bool
-snapshot_take(Inst *inst, const char *name, gint64 expires_at, const Caller *caller,
-              char **ret_name, GError **error)
+/* With the queue held. */
+static bool
+take(Inst *inst, const char *name, gint64 expires_at, const Caller *caller, char **ret_name,
+     GError **error)
 {
-    g_auto(FiberHold) hold = inst_hold(inst, "snapshot", error);
-    if (hold == NULL) {
-        return false;
-    }
     g_autoptr(GPtrArray) rows = record_snapshots(inst, error);
     if (rows == NULL) {
         return false;
@@ -241,6 +238,24 @@ snapshot_take(Inst *inst, const char *name, gint64 expires_at, const Caller *cal
         *ret_name = g_steal_pointer(&chosen);
     }
     return true;
+}
+
+bool
+snapshot_take(Inst *inst, const char *name, gint64 expires_at, const Caller *caller,
+              char **ret_name, GError **error)
+{
+    g_auto(FiberHold) hold = inst_hold(inst, "snapshot", error);
+    return hold != NULL && take(inst, name, expires_at, caller, ret_name, error);
+}
+
+bool
+snapshot_at_start(Inst *inst, GError **error)
+{
+    const char *schedule = inst_get(inst, "snapshots.schedule");
+    g_autofree char *lower = g_ascii_strdown(schedule != NULL ? schedule : "", -1);
+    g_auto(GStrv) triggers = g_strsplit(lower, ", ", -1);
+    return !g_strv_contains((const char *const *) triggers, "@startup") ||
+           take(inst, NULL, -1, NULL, NULL, error);
 }
 
 /* ---- restoring ---- */

@@ -14,6 +14,7 @@
 #include "agent/inst/limits.h"
 #include "agent/inst/lxcconf.h"
 #include "agent/inst/plug.h"
+#include "agent/inst/snapshot.h"
 #include "agent/inst/template.h"
 #include "base/clock.h"
 #include "base/crash.h"
@@ -82,7 +83,7 @@ taken_ranges(Inst *inst)
         Inst *other = all->pdata[i];
         const char *base = inst_get(other, "volatile.idmap.base");
         const char *size = inst_get(other, "security.idmap.size");
-        if (other != inst && base != NULL &&
+        if (other != inst && base != NULL && !g_str_equal(base, "0") &&
             inst_get_bool(other, "security.idmap.isolated", false) &&
             !inst_get_bool(other, "security.privileged", false)) {
             gint64 count =
@@ -351,6 +352,9 @@ start_run(Inst *inst, GError **error)
     }
     if (inst->agent->instances->stopping) {
         return haw_fail(error, HAW_UNAVAILABLE, "The server is shutting down");
+    }
+    if (!snapshot_at_start(inst, error)) {
+        return haw_push(error, "Failed performing startup snapshot");
     }
     struct start s = {.inst = inst, .changes = json_object()};
     inst_move(inst, INST_STARTING);

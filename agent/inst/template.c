@@ -142,7 +142,7 @@ apply_run(void *data)
     g_autofree char *rootfs = g_strdup_printf("%s/rootfs", job->mount);
     gsize size;
     g_autofree char *text = fd_read_file(path, YAML_MAX_BYTES, &size, NULL);
-    if (text == NULL || strstr(text, "templates:") == NULL) {
+    if (text == NULL || strstr(text, "templates") == NULL) {
         return;
     }
     json_t *metadata = yaml_to_json(text, size, yaml_text_keys, &job->error);

@@ -77,6 +77,26 @@ make_node(Agent *agent, const Device *device, const UnixdevNode *node, const cha
     return true;
 }
 
+/* Another device of the instance has a node for the same path: the first is the one that is seen. */
+static bool
+has_twin(Agent *agent, const Device *device, const char *place, const char *path)
+{
+    g_autofree char *dir_path = devtype_dir(agent, device);
+    g_autofree char *stem = devtype_path(agent, device, "unix", "");
+    g_autofree char *whole = devtype_path(agent, device, "unix", path);
+    const char *suffix = whole + strlen(stem) - 1; /* ".dev-ttyS0" */
+    g_autoptr(GDir) dir = g_dir_open(dir_path, 0, NULL);
+    const char *name;
+
+    while (dir != NULL && (name = g_dir_read_name(dir)) != NULL) {
+        g_autofree char *other = g_build_filename(dir_path, name, NULL);
+        if (g_str_has_suffix(name, suffix) && !g_str_equal(other, place)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 bool
 unixdev_add(Agent *agent, const Device *device, const UnixdevNode *node, json_t *lxc,
             GError **error)
@@ -86,15 +106,18 @@ unixdev_add(Agent *agent, const Device *device, const UnixdevNode *node, json_t 
     if (!make_node(agent, device, node, place, error)) {
         return false;
     }
+    bool twin = has_twin(agent, device, place, node->path);
     if (lxc == NULL) {
         InjectMount mount = {.source = place, .target = node->path, .file = true};
-        return inject_mount(agent, device->inst, &mount, error) &&
+        return (twin || inject_mount(agent, device->inst, &mount, error)) &&
                inject_allow(agent, device->inst, node->kind, node->major_no, node->minor_no, true,
                             error);
     }
     g_autofree char *from = devtype_fstab(place);
     g_autofree char *to = devtype_fstab(node->path + strspn(node->path, "/"));
-    devtype_lxc(lxc, "lxc.mount.entry", "%s %s none bind,create=file 0 0", from, to);
+    if (!twin) {
+        devtype_lxc(lxc, "lxc.mount.entry", "%s %s none bind,create=file 0 0", from, to);
+    }
     int version = cgroup_version(CG_DEVICES);
     if (version != 0) { /* T2 */
         devtype_lxc(lxc, version == 1 ? "lxc.cgroup.devices.allow" : "lxc.cgroup2.devices.allow",
@@ -140,7 +163,8 @@ remove_place(Agent *agent, const Device *device, const char *place, const char *
         return true;
     }
     bool running = inst_pid(device->inst) > 0;
-    if (running && !inject_unmount(agent, device->inst, path, true, error)) {
+    if (running && !has_twin(agent, device, place, path) &&
+        !inject_unmount(agent, device->inst, path, true, error)) {
         return false;
     }
     if (unlink(place) < 0 && errno != ENOENT) {

@@ -30,9 +30,9 @@ project_suffix(const char *project)
 }
 
 static bool
-visible(Request *req, const char *name)
+visible(Request *req, const char *name, bool managed)
 {
-    return project_allow_network(req_agent(req), req_project(req), name, NULL);
+    return project_allow_network(req_agent(req), req_project(req), name, managed, NULL);
 }
 
 /* ---- encoding ---- */
@@ -89,7 +89,7 @@ list_managed(Request *req, json_t *list, bool full, const Filter *filter, GHashT
     for (guint i = 0; i < networks->len; i++) {
         Network *net = g_ptr_array_index(networks, i);
         g_hash_table_add(names, g_strdup(net->row->name));
-        if (strcmp(net->row->project, project) == 0 && visible(req, net->row->name)) {
+        if (strcmp(net->row->project, project) == 0 && visible(req, net->row->name, true)) {
             list_add(list, net_json(req, net), full, filter);
         }
     }
@@ -116,7 +116,7 @@ networks_get(Request *req, GError **error)
             return false;
         }
         json_object_foreach (interfaces, name, type) {
-            if (!g_hash_table_contains(names, name) && visible(req, name)) {
+            if (!g_hash_table_contains(names, name) && visible(req, name, false)) {
                 list_add(list, interface_json(req, name, json_string_value(type)), full, filter);
             }
         }
@@ -131,8 +131,9 @@ static Network *
 need(Request *req, GError **error)
 {
     const char *name = req_arg(req, "name");
-    Network *net =
-        visible(req, name) ? netobj_find(req_agent(req)->networks, req_project(req), name) : NULL;
+    Network *net = visible(req, name, true)
+                       ? netobj_find(req_agent(req)->networks, req_project(req), name)
+                       : NULL;
     if (net == NULL) {
         haw_fail(error, HAW_NOT_FOUND, "Network not found");
     }
@@ -147,7 +148,7 @@ network_get(Request *req, GError **error)
     if (net != NULL) {
         return req_reply_etag(req, net_json(req, net), net_tag(net));
     }
-    json_t *interfaces = strcmp(net_project(req), "default") == 0 && visible(req, name)
+    json_t *interfaces = strcmp(net_project(req), "default") == 0 && visible(req, name, false)
                              ? netstate_interfaces(NULL)
                              : NULL;
     const char *type = json_string_value(json_object_get(interfaces, name));
@@ -305,7 +306,7 @@ state_get(Request *req, GError **error)
         net == NULL || netobj_is(net, "bridge")
             ? g_strdup(name)
             : parent_ifname(netobj_get(net, "parent"), netobj_get(net, "vlan"));
-    if (net == NULL && (strcmp(net_project(req), "default") != 0 || !visible(req, name))) {
+    if (net == NULL && (strcmp(net_project(req), "default") != 0 || !visible(req, name, false))) {
         return haw_fail(error, HAW_NOT_FOUND, "Network not found");
     }
     g_autoptr(GError) missing = NULL;

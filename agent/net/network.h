@@ -19,6 +19,7 @@ json_t *net_find(NetTable *table, const char *project, const char *name, GError 
 typedef struct {
     const char *project, *inst, *device; /* c1, eth0 */
     const char *inst_type;               /* "container" */
+    const char *uuid;                    /* volatile.uuid; NULL before there is one */
     json_t *config;                      /* the expanded device */
     json_t *volatiles;                   /* volatile.<device>.* without that prefix; updated */
     gint64 inst_id;

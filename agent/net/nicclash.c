@@ -87,8 +87,11 @@ check_inst(NicUse *use, Inst *inst, GError **error)
 {
     const char *device;
     json_t *config;
-    bool same = strcmp(inst_name(inst), use->nic->inst) == 0 &&
-                strcmp(inst_project(inst), use->nic->project) == 0;
+    /* While an instance moves to another pool or project there are two with its uuid. */
+    const char *uuid = keys_get(inst_config(inst), "volatile.uuid");
+    bool same = (strcmp(inst_name(inst), use->nic->inst) == 0 &&
+                 strcmp(inst_project(inst), use->nic->project) == 0) ||
+                (uuid != NULL && g_strcmp0(uuid, use->nic->uuid) == 0);
     json_object_foreach (inst_expanded_devices(inst), device, config) {
         struct other other = {.inst = inst, .device = device, .config = config};
         if ((same && strcmp(device, use->nic->device) == 0) || !beside(use, inst, config)) {

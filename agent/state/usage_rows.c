@@ -103,12 +103,10 @@ one_number(DbTx *tx, const char *sql, const char *project, gint64 *ret, GError *
 }
 
 bool
-usage_rows_totals(DbTx *tx, const char *project, gint64 *ret_image_bytes, gint64 *ret_networks,
-                  json_t **ret_volumes, GError **error)
+usage_rows_totals(DbTx *tx, const char *project, gint64 *ret_networks, json_t **ret_volumes,
+                  GError **error)
 {
-    if (!one_number(tx, "SELECT COALESCE(SUM(size), 0) FROM images" OF_PROJECT, project,
-                    ret_image_bytes, error) ||
-        !one_number(tx, "SELECT COUNT(*) FROM networks" OF_PROJECT, project, ret_networks, error)) {
+    if (!one_number(tx, "SELECT COUNT(*) FROM networks" OF_PROJECT, project, ret_networks, error)) {
         return false;
     }
     g_autoptr(DbRows) rows =

@@ -7,7 +7,7 @@
 json_t *usage_rows_project(DbTx *tx, const char *project, GError **error);
 /* URLs of the instances that use a profile; a new array. */
 json_t *usage_rows_profile(DbTx *tx, const char *project, const char *profile, GError **error);
-/* Bytes of images, number of networks, and custom volumes ("pool/name" → 'size' key, "" where it is not
+/* Number of networks, and custom volumes ("pool/name" → 'size' key, "" where it is not
  * set; a new object) in a project. */
-bool usage_rows_totals(DbTx *tx, const char *project, gint64 *ret_image_bytes, gint64 *ret_networks,
-                       json_t **ret_volumes, GError **error);
+bool usage_rows_totals(DbTx *tx, const char *project, gint64 *ret_networks, json_t **ret_volumes,
+                       GError **error);

@@ -390,6 +390,8 @@ run_delete(Operation *op, void *data, GError **error)
     if (!volume_backups_delete(job->table->agent->db, row->id, error)) {
         return false;
     }
+    g_autofree char *dir = dir_of(job->table, &vol);
+    rmdir(dir); /* stays while it has others */
     tell(job->table->agent, op_caller(op), &vol, job->name, "storage-volume-backup-deleted");
     return true;
 }

@@ -34,6 +34,9 @@ plain_pool_create(const DriverPool *pool, GError **error)
         return fd_mkdir_p(pool->path, 0711, error);
     }
     g_autofree char *clean = g_canonicalize_filename(source, "/");
+    if (strcmp(clean, pool->path) == 0 && !fd_mkdir_p(pool->path, 0711, error)) {
+        return false;
+    }
     if (!g_path_is_absolute(source) || !g_file_test(clean, G_FILE_TEST_IS_DIR)) {
         return haw_fail(error, HAW_FAILED, "Source path '%s' doesn't exist", source);
     }

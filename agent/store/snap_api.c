@@ -187,7 +187,8 @@ snap_api_create(Request *req, GError **error)
         return false;
     }
     const char *expiry = keys_get(row->config, "snapshots.expiry");
-    if (!given && expiry != NULL) {
+    if (!(given && json_is_string(json_object_get(req_json(req), "expires_at"))) &&
+        expiry != NULL) {
         expires_at = grammar_expiry_after(expiry, clock_real_us());
     }
     vol.snap = snap;

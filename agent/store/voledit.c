@@ -196,7 +196,7 @@ find_snap(GPtrArray *snaps, const VolumeSnapRow *wanted)
 {
     for (guint i = 0; i < snaps->len; i++) {
         VolumeSnapRow *snap = snaps->pdata[i];
-        if (strcmp(snap->name, wanted->name) == 0 && snap->created_at == wanted->created_at) {
+        if (strcmp(snap->name, wanted->name) == 0) { /* by name only, as LXD */
             return snap;
         }
     }

@@ -3,7 +3,7 @@
  *     away, then the row (V1, V2).
  * N2  A restore builds the snapshot's copy in .new and exchanges it with the volume in one system call:
  *     at any moment the name holds either the old or the new content, whole.
- * N3  The volume's quota goes over to what is restored.
+ * N3  The volume's quota goes over to what is restored; config and description are the snapshot's.
  * Main loop, inside fibers. */
 #include "agent/store/shelf.h"
 
@@ -237,5 +237,5 @@ vol_restore(PoolTable *table, const Vol *vol, GError **error)
         work_remove(pool->driver, &temp, NULL);
         return haw_push(error, "Failed restoring snapshot \"%s\"", vol->snap);
     }
-    return true;
+    return volumes_store(table->agent->db, row->id, snap->description, snap->config, error);
 }

@@ -85,7 +85,7 @@ config_rules_hold(void)
     allowed("{" ON ",\"restricted.containers.interception\":\"allow\"}", "container",
             "{\"security.syscalls.intercept.mknod\":\"true\"}", "{}");
     forbidden("{" ON ",\"restricted.containers.interception\":\"allow\"}", "container",
-              "{\"security.syscalls.intercept.mount\":\"true\"}", "{}",
+              "{\"security.syscalls.intercept.mount.allowed\":\"ext4\"}", "{}",
               "interception is forbidden");
 }
 

@@ -166,6 +166,18 @@ absolute_name_is_refused(void)
 }
 
 static void
+a_slash_before_rootfs_is_dropped(void)
+{
+    struct place place = place_new();
+    struct stat st;
+    const struct entry entries[] = {{"/rootfs/f", '0', .content = "x"}};
+    g_assert_cmpint(unpack(&place, entries, 1), ==, -1);
+    g_assert_true(is_there(&place, "rootfs/f", &st));
+    place_free(&place);
+    REFUSED(HAW_INVALID, {"/rootfs/../escaped", '0', .content = "x"});
+}
+
+static void
 dotdot_is_refused(void)
 {
     REFUSED(HAW_INVALID, {"../escaped", '0', .content = "x"});
@@ -515,6 +527,7 @@ main(int argc, char **argv)
         void (*fn)(void);
     } tests[] = {
         {"absolute-name-is-refused", absolute_name_is_refused},
+        {"a-slash-before-rootfs-is-dropped", a_slash_before_rootfs_is_dropped},
         {"dotdot-is-refused", dotdot_is_refused},
         {"symlink-that-leads-out-is-not-followed", symlink_that_leads_out_is_not_followed},
         {"device-through-symlink-is-refused", device_through_symlink_is_refused},
