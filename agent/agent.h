@@ -25,7 +25,9 @@ typedef struct Agent {
     char *exe;   /* the binary of the 'fork…' helpers */
     char *group; /* of the unix socket, NULL for root's */
     bool debug;
-    bool ready;             /* start-up is complete */
+    bool ready; /* start-up is complete */
+    bool
+        autostarted; /* instances that start by themselves have been started: what waitready waits for */
     bool shutting_down;     /* new changes are answered with 503 */
     GCancellable *stopping; /* cancelled when the process is about to end: background fibers pass
                                it to what they wait for, and return */

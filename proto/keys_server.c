@@ -58,6 +58,8 @@ const Key keys_server[] = {
       "Life of a trust token; unset means for ever."),
     S("core.shutdown_timeout", "int64", grammar_int64, "5",
       "Minutes that a shutdown waits for operations."),
+    S("core.trust_ca_certificates", "bool", grammar_bool, "false",
+      "Whether a certificate that the authority in server.ca signed is trusted as such."),
     {"core.trust_password", "string", NULL, NULL, KEY_LIVE | KEY_HIDDEN,
      "Password with which clients may add themselves to the trust store."},
     S("images.auto_update_cached", "bool", grammar_bool, "true",

@@ -6,7 +6,7 @@
 static bool
 get_ready(Request *req, GError **error)
 {
-    if (!req_agent(req)->ready) {
+    if (!req_agent(req)->ready || !req_agent(req)->autostarted) {
         return haw_fail(error, HAW_UNAVAILABLE, "LXD daemon not ready yet");
     }
     return req_reply(req, NULL);

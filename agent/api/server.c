@@ -313,6 +313,10 @@ on_headers(Listener *listener, Request *req, struct MHD_Connection *connection, 
         request_reply_error(req, error);
         return queue_reply(req);
     }
+    const char *site = req_header(req, "Sec-Fetch-Site");
+    if (g_strcmp0(site, "cross-site") == 0 || g_strcmp0(site, "same-site") == 0) {
+        return refuse(req, HAW_DENIED, "Forbidden Sec-Fetch-Site header value");
+    }
     RouteFlags flags = req->route->flags;
     bool demands = g_strcmp0(req_header(req, "X-LXD-authenticated"), "true") == 0;
     if (req->caller.kind == CALLER_UNTRUSTED && (!(flags & ROUTE_UNTRUSTED) || demands)) {
@@ -407,18 +411,20 @@ on_access(void *data, struct MHD_Connection *connection, const char *url, const 
     return MHD_YES;
 }
 
-/* Asks TLS clients for a certificate, of any issuer: trust is by fingerprint. */
+/* Asks TLS clients for a certificate: of any issuer, for trust is by fingerprint, or of our authority. */
 static void
 on_connection(void *data, struct MHD_Connection *connection, void **socket_context,
               enum MHD_ConnectionNotificationCode code)
 {
+    const Listener *listener = data;
     const union MHD_ConnectionInfo *info =
         code == MHD_CONNECTION_NOTIFY_STARTED
             ? MHD_get_connection_info(connection, MHD_CONNECTION_INFO_GNUTLS_SESSION)
             : NULL;
     if (info != NULL && info->tls_session != NULL) {
         gnutls_certificate_server_set_request(info->tls_session, GNUTLS_CERT_REQUEST);
-        gnutls_certificate_send_x509_rdn_sequence(info->tls_session, 1);
+        bool any = trust_ca_pem(listener->server->agent->trust) == NULL;
+        gnutls_certificate_send_x509_rdn_sequence(info->tls_session, any ? 1 : 0);
     }
 }
 
@@ -447,6 +453,9 @@ listener_new(Server *server, int *fd, bool tls, GError **error)
         OPTION(MHD_OPTION_NOTIFY_CONNECTION, (intptr_t) on_connection, listener);
         OPTION(MHD_OPTION_HTTPS_MEM_CERT, 0, trust_server_cert_pem(server->agent->trust));
         OPTION(MHD_OPTION_HTTPS_MEM_KEY, 0, trust_server_key_pem(server->agent->trust));
+        if (trust_ca_pem(server->agent->trust) != NULL) {
+            OPTION(MHD_OPTION_HTTPS_MEM_TRUST, 0, trust_ca_pem(server->agent->trust));
+        }
         OPTION(MHD_OPTION_HTTPS_PRIORITIES, 0, "SECURE128:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2");
     }
     OPTION(MHD_OPTION_END, 0, NULL);

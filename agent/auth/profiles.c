@@ -294,6 +294,16 @@ read_body(json_t *body, const char *type, const char *name, GError **error)
         json_decref(config);
         return NULL;
     }
+    const char *device, *key;
+    json_t *options, *value;
+    void *next;
+    json_object_foreach (devices, device, options) { /* an option that is unset comes as "" */
+        json_object_foreach_safe (options, next, key, value) {
+            if (*json_string_value(value) == '\0') {
+                json_object_del(options, key);
+            }
+        }
+    }
     return json_pack("{s:s,s:s,s:o,s:o}", "name", name, "description", description, "config",
                      config, "devices", devices);
 }

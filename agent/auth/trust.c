@@ -3,15 +3,20 @@
  *     is not yet or no longer valid is a stranger.
  * T2  Memory holds what the table holds: every change goes to the rows first.
  * T3  The private key never leaves server.key (mode 0600) and this process's memory.
+ * T4  With server.ca in the directory only certificates that this authority signed, and did not take
+ *     back (ca.crl), are looked at; core.trust_ca_certificates makes its signature enough.
  * Main loop only; the REST side is certificates.c. */
 #include "agent/auth/trust.h"
 
+#include "agent/api/settings.h"
 #include "agent/state/db.h"
 #include "agent/state/trust_rows.h"
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "proto/grammar.h"
 #include "proto/x509.h"
+#include "proto/x509ca.h"
 
 #include <string.h>
 #include <unistd.h>
@@ -21,6 +26,8 @@ enum { TRUST_FILE_MAX = 256 * 1024 };
 struct Trust {
     Agent *agent;
     char *cert_pem, *key_pem, *fingerprint;
+    char *ca_pem; /* NULL without an authority */
+    X509Ca *ca;
     json_t *certs; /* array, by fingerprint */
 };
 
@@ -65,6 +72,35 @@ load_identity(Trust *trust, GError **error)
     return true;
 }
 
+/* T4 */
+static bool
+load_authority(Trust *trust, GError **error)
+{
+    g_autofree char *ca_path = agent_path(trust->agent, "server.ca");
+    g_autofree char *crl_path = agent_path(trust->agent, "ca.crl");
+    g_autofree char *crl = NULL;
+
+    if (access(ca_path, F_OK) != 0) {
+        return true;
+    }
+    trust->ca_pem = fd_read_file(ca_path, TRUST_FILE_MAX, NULL, error);
+    if (trust->ca_pem == NULL) {
+        return false;
+    }
+    if (access(crl_path, F_OK) == 0) {
+        crl = fd_read_file(crl_path, TRUST_FILE_MAX, NULL, error);
+        if (crl == NULL) {
+            return false;
+        }
+    }
+    trust->ca = x509ca_new(trust->ca_pem, crl, error);
+    if (trust->ca == NULL) {
+        return haw_push(error, "read '%s'", ca_path);
+    }
+    haw_info("trust.authority", KS("path", ca_path));
+    return true;
+}
+
 static bool
 load_rows(DbTx *tx, void *data, GError **error)
 {
@@ -89,7 +125,8 @@ trust_load(Agent *agent, GError **error)
 {
     Trust *trust = g_new0(Trust, 1);
     trust->agent = agent;
-    if (!load_identity(trust, error) || !trust_reload(trust, error)) {
+    if (!load_identity(trust, error) || !load_authority(trust, error) ||
+        !trust_reload(trust, error)) {
         trust_free(trust);
         return NULL;
     }
@@ -106,6 +143,8 @@ trust_free(Trust *trust)
         explicit_bzero(trust->key_pem, strlen(trust->key_pem));
     }
     g_free(trust->key_pem);
+    x509ca_free(trust->ca);
+    g_free(trust->ca_pem);
     g_free(trust->cert_pem);
     g_free(trust->fingerprint);
     json_decref(trust->certs);
@@ -116,6 +155,12 @@ const char *
 trust_server_cert_pem(Trust *trust)
 {
     return trust->cert_pem;
+}
+
+const char *
+trust_ca_pem(Trust *trust)
+{
+    return trust->ca_pem;
 }
 
 const char *
@@ -183,10 +228,16 @@ trust_identify(Trust *trust, const guint8 *der, size_t size, Caller *ret_caller)
     json_t *cert = fingerprint != NULL ? exact(trust, fingerprint) : NULL;
 
     ret_caller->kind = CALLER_UNTRUSTED;
+    if (trust->ca != NULL && x509ca_judge(trust->ca, der, size) != X509CA_SIGNED) { /* T4 */
+        return;
+    }
     if (size > 0) {
         ret_caller->certificate = g_bytes_new(der, size);
     }
-    if (cert == NULL || !valid_now(der, size)) { /* T1 */
+    bool by_ca = trust->ca != NULL &&
+                 grammar_parse_bool(
+                     settings_get(trust->agent->settings, "core.trust_ca_certificates"), false);
+    if ((cert == NULL && !by_ca) || !valid_now(der, size)) { /* T1 */
         return;
     }
     ret_caller->kind = CALLER_TLS;

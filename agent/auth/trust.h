@@ -9,6 +9,8 @@ Trust *trust_load(Agent *agent, GError **error);
 void trust_free(Trust *trust);
 const char *trust_server_cert_pem(Trust *trust);
 const char *trust_server_key_pem(Trust *trust);
+/* Of the authority whose clients are let in; NULL: any self-signed one may ask. */
+const char *trust_ca_pem(Trust *trust);
 const char *trust_server_fingerprint(Trust *trust); /* SHA-256 of the DER, hex */
 /* Who is the peer with this certificate (DER; size 0: none)? Fills kind, protocol, username,
  * restricted, projects, metrics_only and certificate of a zeroed Caller whose other fields the

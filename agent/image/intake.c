@@ -9,6 +9,7 @@
  * Called by image_api.c (uploads), remote.c and streams.c (downloads), publish.c. */
 #include "agent/image/intake.h"
 
+#include "agent/auth/project.h"
 #include "agent/image/archive.h"
 #include "agent/image/image.h"
 #include "agent/image/metadata.h"
@@ -450,6 +451,9 @@ intake_commit(Intake *intake, const char *project, GError **error)
     g_autofree char *rootfs = image_file(agent, intake->fingerprint, true);
 
     g_auto(FiberHold) hold = fiber_hold(image_files_lock(agent->images));
+    if (!project_allow_image(agent, project, intake->size, error)) {
+        return false;
+    }
     if (!db_read(agent->db, count_rows, &job, error)) {
         return false;
     }

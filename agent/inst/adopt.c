@@ -150,6 +150,7 @@ autostart_fiber(void *data)
             fiber_sleep_ms(delay_s * 1000, NULL, NULL);
         }
     }
+    table->agent->autostarted = true;
 }
 
 void

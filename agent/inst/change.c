@@ -342,7 +342,12 @@ follow_profile(Inst *inst, GError **error)
     }
     json_t *config = json_incref(inst->expanded_config);
     json_t *devices = json_incref(inst->expanded_devices);
-    bool ok = record_refresh(inst, error) && apply(inst, config, devices, error);
+    const char *root;
+    bool ok = record_refresh(inst, error);
+    if (ok && plug_root(inst->expanded_devices, &root, error) == NULL) {
+        ok = haw_push(error, "Invalid devices");
+    }
+    ok = ok && apply(inst, config, devices, error);
     if (ok && inst_pid(inst) > 0) {
         devlxd_changed(inst, config, devices);
     }

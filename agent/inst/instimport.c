@@ -3,8 +3,8 @@
  *     pass image/archive.h, and names in it are names, never paths.
  * H2  The row is there first, marked unfinished; a failure at any line leaves nothing (create_abort).
  * H3  What an instance was is kept: local config, devices, profiles, snapshots with their times; its
- *     MAC addresses only under its own name. The root disk moves to the pool that is asked for, or to the only
- *     one when its own is not here. */
+ *     MAC addresses only under its own name. The root disk moves to the pool that is asked for, or to
+ *     that of the default profile when its own is not here. */
 #include "agent/inst/instbackup.h"
 
 #include <fcntl.h>
@@ -129,6 +129,18 @@ import_config(const Import *job, json_t *shown)
     return config;
 }
 
+/* The pool of the root disk in the project's default profile; NULL when it has none. Caller frees. */
+static char *
+default_pool(Import *job)
+{
+    json_auto_t *profile =
+        profile_load(job->agent, project_for_profiles(job->agent, job->project), "default", NULL);
+    const char *name = NULL;
+    json_t *root = plug_root(json_object_get(profile, "devices"), &name, NULL);
+
+    return g_strdup(root != NULL ? keys_get(root, "pool") : NULL);
+}
+
 /* H3: the root disk, on a pool that is here. */
 static bool
 place_root(Import *job, json_t *devices, json_t *shown, GError **error)
@@ -139,10 +151,10 @@ place_root(Import *job, json_t *devices, json_t *shown, GError **error)
 
     root = root != NULL ? root : plug_root(expanded, &name, NULL);
     const char *own = root != NULL ? keys_get(root, "pool") : NULL;
-    g_autofree char *only = pool_only(job->agent->pools);
+    g_autofree char *fallback = default_pool(job);
     const char *pool = job->pool != NULL                                    ? job->pool
                        : own != NULL && pool_exists(job->agent->pools, own) ? own
-                                                                            : only;
+                                                                            : fallback;
     if (pool == NULL || !pool_exists(job->agent->pools, pool)) {
         return haw_fail(error, HAW_NOT_FOUND, "Storage pool not found");
     }

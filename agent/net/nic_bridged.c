@@ -150,9 +150,9 @@ address_of(NicUse *use, int family, const char *reserved, bool *ret_none)
     if (set != NULL) {
         return *ret_none ? NULL : g_strdup(set);
     }
-    return use->net != NULL && nicuse_bool(use, filter_key(family))
-               ? filtered_address(use, family, reserved)
-               : NULL;
+    bool served = use->net != NULL && (family == 6 || netobj_dhcp4(use->net));
+    return served && nicuse_bool(use, filter_key(family)) ? filtered_address(use, family, reserved)
+                                                          : NULL;
 }
 
 /* ---- filters and leases ---- */
@@ -357,12 +357,7 @@ check_static(NicUse *use, int family, GError **error)
         return true;
     }
     if (address == NULL) {
-        bool served = four ? netobj_dhcp4(use->net) : netobj_address(use->net, 6) != NULL;
-        return !filter || served ||
-               haw_fail(error, HAW_INVALID,
-                        "Cannot use security.ipv%d_filtering without ipv%d.address when DHCP is "
-                        "disabled on network \"%s\"",
-                        family, family, use->net->row->name);
+        return true; /* a filter on a network that gives no addresses lets none through */
     }
     if (strcmp(address, "none") == 0) {
         return filter || haw_fail(error, HAW_INVALID,
