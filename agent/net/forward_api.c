@@ -20,9 +20,10 @@ static Network *
 need_network(Request *req, GError **error)
 {
     const char *name = req_arg(req, "name");
-    g_autoptr(Network) net = project_allow_network(req_agent(req), req_project(req), name, true, NULL)
-                                 ? netobj_find(req_agent(req)->networks, req_project(req), name)
-                                 : NULL;
+    g_autoptr(Network) net =
+        project_allow_network(req_agent(req), req_project(req), name, true, NULL)
+            ? netobj_find(req_agent(req)->networks, req_project(req), name)
+            : NULL;
     if (net == NULL) {
         haw_fail(error, HAW_NOT_FOUND, "Network not found");
         return NULL;
