@@ -1,9 +1,12 @@
 /* hw_call: calls of hw/backend.h for lab scripts: "hw_call list" prints the inventory; the others change.
  * The backend is $HAWSER_HW's. Exit status: the error's. */
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/fd.h"
 #include "hw/backend.h"
 #include "hw/sim.h"
 
@@ -42,6 +45,32 @@ static bool
 vdpa_del(HwBackend *hw, char **args, GError **error)
 {
     return hw_del_vdpa(hw, args[0], error);
+}
+
+/* MGMT NAME COUNT: made, opened, refused to go, closed, removed, so often. */
+static bool
+vdpa_cycles(HwBackend *hw, char **args, GError **error)
+{
+    for (int left = atoi(args[2]); left > 0; left--) {
+        g_autoptr(GError) busy = NULL;
+        struct hw_vdpa_new want = {.mgmt = args[0], .name = args[1], .mac = "02:00:00:00:00:0a"};
+        struct hw_vdpa vdpa;
+        if (!hw_add_vdpa(hw, &want, &vdpa, error)) {
+            return false;
+        }
+        haw_autofd int fd = open(vdpa.chardev, O_RDWR | O_CLOEXEC);
+        if (fd < 0) {
+            return haw_fail_errno(error, errno, "open '%s'", vdpa.chardev);
+        }
+        if (hw_del_vdpa(hw, args[1], &busy) || haw_code(busy) != HAW_BUSY) {
+            return haw_fail(error, HAW_BUG, "'%s' was removed under its user", args[1]);
+        }
+        fd_close(&fd);
+        if (!hw_del_vdpa(hw, args[1], error)) {
+            return false;
+        }
+    }
+    return true;
 }
 
 /* PF VF [mac=…] [vlan=…] [spoofchk=0|1] [trust=0|1] [max_mbps=…] [link_state=0..2] */
@@ -96,8 +125,9 @@ static const struct {
     const char *name;
     int args;
     bool (*fn)(HwBackend *hw, char **args, GError **error);
-} calls[] = {{"list", 0, list},         {"bind", 2, bind_driver}, {"vdpa-add", 3, vdpa_add},
-             {"vdpa-del", 1, vdpa_del}, {"set-vf", 2, set_vf},    {"rep-wait", 3, wait_rep}};
+} calls[] = {{"list", 0, list},         {"bind", 2, bind_driver},        {"vdpa-add", 3, vdpa_add},
+             {"vdpa-del", 1, vdpa_del}, {"vdpa-cycles", 3, vdpa_cycles}, {"set-vf", 2, set_vf},
+             {"rep-wait", 3, wait_rep}};
 
 int
 main(int argc, char **argv)
