@@ -205,6 +205,12 @@ bool
 project_allow_image(Agent *agent, const char *project, gint64 bytes, GError **error)
 {
     g_auto(Scope) scope = {0};
+    json_t *config = project_config(agent, project, error);
+    bool limited = keys_get(config, "limits.disk") != NULL;
+    json_decref(config);
+    if (config == NULL || !limited) {
+        return config != NULL;
+    }
     if (!scope_load(agent, project, &scope, error)) {
         return false;
     }

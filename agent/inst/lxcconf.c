@@ -343,6 +343,20 @@ net_key_allowed(const char *key)
     return false;
 }
 
+/* liblxc tells of whole keys only, not of those that end with a name of the kernel's. */
+static bool
+known_to_liblxc(const char *key)
+{
+    static const char *const open_ended[] = {"lxc.cgroup.", "lxc.cgroup2.", "lxc.net.",
+                                             "lxc.proc.",   "lxc.sysctl.",  "lxc.namespace."};
+    for (size_t i = 0; i < G_N_ELEMENTS(open_ended); i++) {
+        if (g_str_has_prefix(key, open_ended[i]) && key[strlen(open_ended[i])] != '\0') {
+            return true;
+        }
+    }
+    return lxc_config_item_is_supported(key);
+}
+
 bool
 lxcconf_check_raw(const char *raw, GError **error)
 {
@@ -370,7 +384,7 @@ lxcconf_check_raw(const char *raw, GError **error)
             return haw_fail(error, HAW_INVALID,
                             "Only interface-specific ipv4/ipv6 lxc.net.* keys are allowed");
         }
-        if (!lxc_config_item_is_supported(key)) {
+        if (!known_to_liblxc(key)) {
             return haw_fail(error, HAW_INVALID, "Failed to set raw.lxc: liblxc knows no key '%s'",
                             key);
         }

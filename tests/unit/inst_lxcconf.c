@@ -152,6 +152,9 @@ raw_lxc_may_not_touch_what_is_ours(void)
         {"lxc.log.syslog = daemon", false},
         {"lxc.ephemeral = 1", false},
         {"lxc.prlimit.nofile = 5", false},
+        {"lxc.cgroup2.memory.max = 1G", true},
+        {"lxc.apparmor.profile = unconfined", true},
+        {"lxc.notaconfigkey = invalid", false},
         {"no equals sign", false},
     };
     for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
