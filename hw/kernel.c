@@ -412,6 +412,12 @@ static bool
 kernel_set_vf(HwBackend *hw, const struct hw_pf *pf, guint vf, const struct hw_vf_props *props,
               GError **error)
 {
+    if (pf->netdev[0] == '\0') {
+        return haw_fail(error, HAW_CONFLICT,
+                        "PF '%s' has no network interface on this host: its VFs "
+                        "can't be configured",
+                        pf->dev);
+    }
     g_autoptr(NlSock) sock = nlsock_open(error);
     return sock != NULL && netdev_set_vf(sock, pf->netdev, vf, props, error);
 }

@@ -9,7 +9,7 @@
 
 #include "base/fd.h"
 
-enum { FILE_MAX = 1024 * 1024 };
+enum { NETDEV_WAIT_MS = 5000, FILE_MAX = 1024 * 1024 };
 
 /* What drivers insist on. */
 static const struct quirk {
@@ -78,16 +78,23 @@ check_unused(const HwInventory *inventory, const struct hw_pf *pf, const char *c
     return true;
 }
 
-/* One change, told in 'steps'; the inventory is looked at again, as all in it may be new. */
+/* After a change the inventory is looked at again, as all in it may be new. Some drivers make the PF's own
+ * interface anew when the mode changes: that is waited for. */
 static bool
 again(HwBackend *hw, HwInventory **inventory, const char *name, const struct hw_pf **pf,
       GError **error)
 {
     g_autofree char *dev = g_strdup(name);
-    g_clear_pointer(inventory, hw_inventory_free);
-    *inventory = hw_inventory(hw, error);
-    *pf = *inventory != NULL ? find(*inventory, dev, error) : NULL;
-    return *pf != NULL;
+    gint64 deadline_us = g_get_monotonic_time() + NETDEV_WAIT_MS * 1000;
+    for (;;) {
+        g_clear_pointer(inventory, hw_inventory_free);
+        *inventory = hw_inventory(hw, error);
+        *pf = *inventory != NULL ? find(*inventory, dev, error) : NULL;
+        if (*pf == NULL || (*pf)->netdev[0] != '\0' || g_get_monotonic_time() > deadline_us) {
+            return *pf != NULL;
+        }
+        g_usleep(50 * 1000);
+    }
 }
 
 struct work {

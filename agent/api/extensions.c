@@ -34,6 +34,7 @@ const char *const info_extensions[] = {
     "resources_cpu_socket",
     "resources_numa",
     "resources_disk_sata",
+    "resources_infiniband",
     "resources_network_firmware",
     "resources_disk_id",
     "resources_cpu_threads_numa",

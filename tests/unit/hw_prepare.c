@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <sched.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/fd.h"
@@ -147,8 +148,8 @@ main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     if (unshare(CLONE_NEWNET) < 0 && unshare(CLONE_NEWUSER | CLONE_NEWNET) < 0) {
-        g_printerr("no network namespace of our own: %s\n", g_strerror(errno));
-        return 77;
+        printf("1..0 # SKIP no network namespace of our own: %s\n", g_strerror(errno));
+        return 0;
     }
 #define ADD(name, fn) g_test_add("/prepare/" name, Fixture, NULL, set_up, fn, tear_down)
     ADD("the-second-time-changes-nothing", the_second_time_changes_nothing);

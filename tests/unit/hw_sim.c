@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -241,8 +242,8 @@ main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     /* Without root: a user namespace where we are. */
     if (unshare(CLONE_NEWNET) < 0 && unshare(CLONE_NEWUSER | CLONE_NEWNET) < 0) {
-        g_printerr("no network namespace of our own: %s\n", g_strerror(errno));
-        return 77;
+        printf("1..0 # SKIP no network namespace of our own: %s\n", g_strerror(errno));
+        return 0;
     }
 #define ADD(name, legacy, fn) g_test_add("/sim/" name, Fixture, legacy, set_up, fn, tear_down)
     ADD("switchdev-vfs-have-an-interface-and-a-representor", NULL,
