@@ -1,0 +1,494 @@
+/* Loading the fast path, and binding ports to it.
+ * L1  Maps are pinned before the first program is attached, so that a daemon that dies half way is
+ *     followed by one that finds all or starts anew.
+ * L2  A pinned map is adopted only when its config says our LAYOUT_VERSION; else all pins go.
+ * L3  A port's slot is filled before its interface points to it, and emptied after it no longer does; a
+ *     zone that a port left or joined is bumped, so no flow outlives the slot that it names.
+ * L4  Generations are never reused: each is one more than the highest that is in the config.
+ * L5  Where the kernel has tcx, attachments are pinned links, which a newer daemon moves to its own
+ *     programs atomically; else clsact filters, replaced in place.
+ * Called by the daemon's ports (slow/ports.c) and by tests. Not here: ageing and export (fastage.c). */
+#include "dataplane/slow/fastload.h"
+
+#include "base/fd.h"
+#include "bpf/fastpath.skel.h"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <errno.h>
+#include <linux/magic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+/* linux/bpf.h of Debian 12 is older than tcx. */
+#define TCX_INGRESS 46
+#define TCX_EGRESS  47
+#define TC_PRIORITY 1
+#define TC_HANDLE   1
+#define EXPIRE_NS   (2 * G_GUINT64_CONSTANT(1000000000))
+#define RENEW_NS    (1 * G_GUINT64_CONSTANT(1000000000))
+#define RETRY_NS    (200 * G_GUINT64_CONSTANT(1000000))
+#define PEND_NS     (200 * G_GUINT64_CONSTANT(1000000))
+
+struct FastLoad {
+    struct fastpath *skeleton;
+    char *pin_dir;
+    volatile struct layout_config *config; /* mapped */
+};
+
+static int
+quiet(enum libbpf_print_level level, const char *format, va_list args)
+{
+    return 0;
+}
+
+/* ---- pins ---- */
+
+static char *
+pin_path(const FastLoad *load, const char *name)
+{
+    return g_strdup_printf("%s/%s", load->pin_dir, name);
+}
+
+static bool
+ensure_bpffs(const char *dir, GError **error)
+{
+    struct statfs fs;
+    if (!fd_mkdir_p(dir, 0700, error)) {
+        return false;
+    }
+    if (statfs(dir, &fs) < 0) {
+        return haw_fail_errno(error, errno, "Look at '%s'", dir);
+    }
+    if (fs.f_type != BPF_FS_MAGIC && mount("bpf", dir, "bpf", 0, "mode=0700") < 0) {
+        return haw_fail_errno(error, errno, "Mount a bpffs at '%s'", dir);
+    }
+    return true;
+}
+
+bool
+fastload_remove(const char *pin_dir, GError **error)
+{
+    g_autoptr(GDir) dir = g_dir_open(pin_dir, 0, NULL);
+    const char *name;
+    while (dir != NULL && (name = g_dir_read_name(dir)) != NULL) {
+        g_autofree char *path = g_build_filename(pin_dir, name, NULL);
+        if (unlink(path) < 0) { /* the last reference of a link detaches it */
+            return haw_fail_errno(error, errno, "Remove '%s'", path);
+        }
+    }
+    return true;
+}
+
+/* L2 */
+static bool
+pins_fit(const char *pin_dir)
+{
+    g_autofree char *path = g_build_filename(pin_dir, "haw_config", NULL);
+    struct layout_config config;
+    guint32 key = 0;
+    haw_autofd int fd = bpf_obj_get(path);
+    struct bpf_map_info info = {0};
+    guint32 size = sizeof info;
+    return fd >= 0 && bpf_obj_get_info_by_fd(fd, &info, &size) == 0 &&
+           info.value_size == sizeof config && bpf_map_lookup_elem(fd, &key, &config) == 0 &&
+           config.version == LAYOUT_VERSION;
+}
+
+/* ---- open ---- */
+
+static bool
+map_config(FastLoad *load, GError **error)
+{
+    size_t page = (size_t) sysconf(_SC_PAGESIZE);
+    size_t size = (sizeof(struct layout_config) + page - 1) & ~(page - 1);
+    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED,
+                        bpf_map__fd(load->skeleton->maps.haw_config), 0);
+    if (memory == MAP_FAILED) {
+        return haw_fail_errno(error, errno, "Map the fast path's configuration");
+    }
+    load->config = memory;
+    return true;
+}
+
+static void
+fill_config(FastLoad *load)
+{
+    if (load->config->version != LAYOUT_VERSION) {
+        load->config->off = 0;
+        load->config->expire_ns = EXPIRE_NS;
+        load->config->renew_ns = RENEW_NS;
+        load->config->retry_ns = RETRY_NS;
+        load->config->pend_ns = PEND_NS;
+        load->config->version = LAYOUT_VERSION; /* last: from now on it is adopted */
+    }
+}
+
+static bool
+prepare_maps(FastLoad *load, guint flows, GError **error)
+{
+    struct bpf_map *map;
+    bpf_map__set_max_entries(load->skeleton->maps.haw_flow4, flows);
+    bpf_map__set_max_entries(load->skeleton->maps.haw_flow6, flows);
+    bpf_object__for_each_map(map, load->skeleton->obj)
+    {
+        g_autofree char *path = pin_path(load, bpf_map__name(map));
+        haw_autofd int fd = bpf_obj_get(path);
+        /* Dead code's strings and the like aren't ours to keep. */
+        bool ours = g_str_has_prefix(bpf_map__name(map), "haw_");
+        if (ours && fd >= 0 && bpf_map__reuse_fd(map, fd) < 0) {
+            return haw_fail_errno(error, errno, "Adopt '%s'", path);
+        }
+    }
+    return true;
+}
+
+static bool
+pin_maps(FastLoad *load, GError **error)
+{
+    struct bpf_map *map;
+    bpf_object__for_each_map(map, load->skeleton->obj)
+    {
+        g_autofree char *path = pin_path(load, bpf_map__name(map));
+        if (g_str_has_prefix(bpf_map__name(map), "haw_") && access(path, F_OK) < 0 &&
+            bpf_obj_pin(bpf_map__fd(map), path) < 0) {
+            return haw_fail_errno(error, errno, "Pin '%s'", path);
+        }
+    }
+    return true;
+}
+
+static void adopt_links(FastLoad *load);
+
+FastLoad *
+fastload_open(const char *pin_dir, guint flows, GError **error)
+{
+    g_autoptr(FastLoad) load = g_new0(FastLoad, 1);
+    load->pin_dir = g_strdup(pin_dir);
+    libbpf_set_print(quiet);
+    if (!ensure_bpffs(pin_dir, error) || (!pins_fit(pin_dir) && !fastload_remove(pin_dir, error))) {
+        return NULL;
+    }
+    load->skeleton = fastpath__open();
+    if (load->skeleton == NULL) {
+        haw_fail_errno(error, errno, "Open the fast path's programs");
+        return NULL;
+    }
+    if (!prepare_maps(load, flows, error)) {
+        return NULL;
+    }
+    int status = fastpath__load(load->skeleton);
+    if (status < 0) {
+        haw_fail(error, HAW_UNSUPPORTED,
+                 "The kernel does not take the fast path's programs (%s): it needs Linux 6.1 or "
+                 "newer with BPF and its JIT, and CAP_BPF and CAP_NET_ADMIN; ports stay on the "
+                 "slow path",
+                 g_strerror(-status));
+        return NULL;
+    }
+    if (!map_config(load, error)) {
+        return NULL;
+    }
+    fill_config(load);
+    if (!pin_maps(load, error)) { /* L1 */
+        return NULL;
+    }
+    adopt_links(load);
+    return g_steal_pointer(&load);
+}
+
+void
+fastload_close(FastLoad *load)
+{
+    if (load == NULL) {
+        return;
+    }
+    if (load->config != NULL) {
+        munmap((void *) load->config, sizeof *load->config);
+    }
+    fastpath__destroy(load->skeleton);
+    g_free(load->pin_dir);
+    g_free(load);
+}
+
+/* ---- attaching ---- */
+
+static char *
+link_path(const FastLoad *load, guint32 ifindex, bool egress)
+{
+    return g_strdup_printf("%s/%s_%u", load->pin_dir, egress ? "egress" : "ingress", ifindex);
+}
+
+static bool
+attach_clsact(int program, guint32 ifindex, bool egress, GError **error)
+{
+    DECLARE_LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = (int) ifindex,
+                        .attach_point = egress ? BPF_TC_EGRESS : BPF_TC_INGRESS);
+    DECLARE_LIBBPF_OPTS(bpf_tc_opts, opts, .handle = TC_HANDLE, .priority = TC_PRIORITY,
+                        .prog_fd = program, .flags = BPF_TC_F_REPLACE);
+    int status = bpf_tc_hook_create(&hook);
+    if (status == 0 || status == -EEXIST) {
+        status = bpf_tc_attach(&hook, &opts);
+    }
+    return status == 0 || haw_fail_errno(error, -status, "Attach to interface %u", ifindex);
+}
+
+static void
+detach_clsact(guint32 ifindex, bool egress)
+{
+    DECLARE_LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = (int) ifindex,
+                        .attach_point = egress ? BPF_TC_EGRESS : BPF_TC_INGRESS);
+    DECLARE_LIBBPF_OPTS(bpf_tc_opts, opts, .handle = TC_HANDLE, .priority = TC_PRIORITY);
+    bpf_tc_detach(&hook, &opts);
+}
+
+/* L5 */
+static bool
+attach(FastLoad *load, int program, guint32 ifindex, bool egress, GError **error)
+{
+    g_autofree char *path = link_path(load, ifindex, egress);
+    haw_autofd int known = bpf_obj_get(path);
+    if (known >= 0) {
+        if (bpf_link_update(known, program, NULL) == 0) {
+            return true;
+        }
+        unlink(path); /* its interface went, and the index came back */
+    }
+    haw_autofd int link =
+        bpf_link_create(program, (int) ifindex, egress ? TCX_EGRESS : TCX_INGRESS, NULL);
+    if (link < 0) {
+        return attach_clsact(program, ifindex, egress, error);
+    }
+    return bpf_obj_pin(link, path) == 0 || haw_fail_errno(error, errno, "Pin '%s'", path);
+}
+
+static void
+detach(FastLoad *load, guint32 ifindex, bool egress)
+{
+    g_autofree char *path = link_path(load, ifindex, egress);
+    if (unlink(path) < 0) {
+        detach_clsact(ifindex, egress);
+    }
+}
+
+int
+fastload_program(FastLoad *load, const char *name)
+{
+    struct bpf_program *program = bpf_object__find_program_by_name(load->skeleton->obj, name);
+    return program != NULL ? bpf_program__fd(program) : -1;
+}
+
+int
+fastload_map(FastLoad *load, const char *name)
+{
+    struct bpf_map *map = bpf_object__find_map_by_name(load->skeleton->obj, name);
+    return map != NULL ? bpf_map__fd(map) : -1;
+}
+
+/* ---- ports ---- */
+
+static int
+nics_fd(FastLoad *load)
+{
+    return bpf_map__fd(load->skeleton->maps.haw_nics);
+}
+
+static bool
+if_set(FastLoad *load, guint32 ifindex, guint16 nic, guint16 role, GError **error)
+{
+    struct layout_if value = {nic, role};
+    return bpf_map_update_elem(bpf_map__fd(load->skeleton->maps.haw_ifs), &ifindex, &value,
+                               BPF_ANY) == 0 ||
+           haw_fail_errno(error, errno, "Bind interface %u", ifindex);
+}
+
+/* The slot that the port has (true), or a free one. -1 without either. */
+static int
+slot_of(FastLoad *load, guint32 ifindex, bool *ret_known, struct layout_nic *ret_nic)
+{
+    int free_slot = -1;
+    for (guint32 i = 0; i < LAYOUT_NICS; i++) {
+        struct layout_nic nic;
+        if (bpf_map_lookup_elem(nics_fd(load), &i, &nic) < 0) {
+            break;
+        }
+        if (nic.ifindex == ifindex) {
+            *ret_known = true;
+            *ret_nic = nic;
+            return (int) i;
+        }
+        if (nic.ifindex == 0 && free_slot < 0) {
+            free_slot = (int) i;
+        }
+    }
+    *ret_known = false;
+    return free_slot;
+}
+
+static struct layout_nic
+nic_of(const FastPort *port)
+{
+    struct layout_nic nic = {
+        .ifindex = port->ifindex,
+        .slow_ifindex = port->slow,
+        .flags = (port->on ? LAYOUT_NIC_ON : 0) | (port->peer ? LAYOUT_NIC_PEER : 0) |
+                 (port->slow != 0 ? LAYOUT_NIC_PAIR : 0),
+        .zone = port->zone,
+        .mtu = port->mtu,
+        .addr4_count = port->addr4_count,
+        .addr6_count = port->addr6_count,
+    };
+    memcpy(nic.mac, port->mac, sizeof nic.mac);
+    memcpy(nic.addr4, port->addr4, sizeof nic.addr4);
+    memcpy(nic.addr6, port->addr6, sizeof nic.addr6);
+    return nic;
+}
+
+static bool
+check_port(const FastPort *port, GError **error)
+{
+    if (port->zone >= LAYOUT_ZONES || port->addr4_count > LAYOUT_ADDRS ||
+        port->addr6_count > LAYOUT_ADDRS) {
+        return haw_fail(error, HAW_INVALID, "Interface %u: zone or addresses out of range",
+                        port->ifindex);
+    }
+    if (port->ifindex == 0 || port->ifindex >= LAYOUT_IFINDEXES || port->slow >= LAYOUT_IFINDEXES) {
+        return haw_fail(error, HAW_LIMIT,
+                        "Interface %u stays on the slow path: its index is above %u", port->ifindex,
+                        LAYOUT_IFINDEXES - 1);
+    }
+    return true;
+}
+
+static bool
+attach_port(FastLoad *load, const FastPort *port, GError **error)
+{
+    guint32 out = port->slow != 0 ? port->slow : port->ifindex;
+    return attach(load, fastload_program(load, "haw_out"), out, port->slow == 0, error) &&
+           attach(load, fastload_program(load, "haw_in"), port->ifindex, false, error);
+}
+
+bool
+fastload_port_set(FastLoad *load, const FastPort *port, GError **error)
+{
+    bool known;
+    struct layout_nic before = {0}, nic = nic_of(port);
+    if (!check_port(port, error)) {
+        return false;
+    }
+    int slot = slot_of(load, port->ifindex, &known, &before);
+    if (slot < 0) {
+        return haw_fail(error, HAW_LIMIT, "More than %d fast ports", LAYOUT_NICS);
+    }
+    if (known && memcmp(&before, &nic, sizeof nic) == 0) {
+        return attach_port(load, port, error);
+    }
+    guint32 index = (guint32) slot;
+    if (bpf_map_update_elem(nics_fd(load), &index, &nic, BPF_ANY) < 0) { /* L3 */
+        return haw_fail_errno(error, errno, "Describe interface %u", port->ifindex);
+    }
+    fastload_bump(load, port->zone);
+    if (known) {
+        fastload_bump(load, before.zone);
+    }
+    bool ok =
+        if_set(load, port->ifindex, (guint16) slot, LAYOUT_ROLE_NIC, error) &&
+        (port->slow == 0 || if_set(load, port->slow, (guint16) slot, LAYOUT_ROLE_SLOW, error)) &&
+        attach_port(load, port, error);
+    if (!ok) {
+        fastload_port_unset(load, port->ifindex, NULL);
+    }
+    return ok;
+}
+
+bool
+fastload_port_unset(FastLoad *load, guint32 ifindex, GError **error)
+{
+    bool known;
+    struct layout_nic nic = {0}, empty = {0};
+    int slot = slot_of(load, ifindex, &known, &nic);
+    if (!known) {
+        return true;
+    }
+    guint32 index = (guint32) slot;
+    detach(load, ifindex, false);
+    detach(load, nic.slow_ifindex != 0 ? nic.slow_ifindex : ifindex, nic.slow_ifindex == 0);
+    bool ok = if_set(load, ifindex, 0, LAYOUT_ROLE_NONE, error) &&
+              (nic.slow_ifindex == 0 || if_set(load, nic.slow_ifindex, 0, LAYOUT_ROLE_NONE, error));
+    fastload_bump(load, nic.zone); /* L3 */
+    if (ok && bpf_map_update_elem(nics_fd(load), &index, &empty, BPF_ANY) < 0) {
+        return haw_fail_errno(error, errno, "Forget interface %u", ifindex);
+    }
+    return ok;
+}
+
+GArray *
+fastload_ports(FastLoad *load)
+{
+    GArray *ports = g_array_new(FALSE, FALSE, sizeof(guint32));
+    for (guint32 i = 0; i < LAYOUT_NICS; i++) {
+        struct layout_nic nic;
+        if (bpf_map_lookup_elem(nics_fd(load), &i, &nic) == 0 && nic.ifindex != 0) {
+            g_array_append_val(ports, nic.ifindex);
+        }
+    }
+    return ports;
+}
+
+/* What a former daemon attached runs our programs from now on. L5 */
+static void
+adopt_links(FastLoad *load)
+{
+    for (guint32 i = 0; i < LAYOUT_NICS; i++) {
+        struct layout_nic nic;
+        if (bpf_map_lookup_elem(nics_fd(load), &i, &nic) == 0 && nic.ifindex != 0) {
+            FastPort port = {.ifindex = nic.ifindex, .slow = nic.slow_ifindex};
+            attach_port(load, &port, NULL);
+        }
+    }
+}
+
+/* ---- the programs' configuration ---- */
+
+volatile struct layout_config *
+fastload_config(FastLoad *load)
+{
+    return load->config;
+}
+
+/* L4 */
+static guint32
+next_generation(FastLoad *load)
+{
+    guint32 highest = 0;
+    for (guint i = 0; i < LAYOUT_ZONES; i++) {
+        highest = MAX(highest, load->config->generation[i]);
+    }
+    return highest + 1;
+}
+
+void
+fastload_bump(FastLoad *load, guint zone)
+{
+    load->config->generation[zone % LAYOUT_ZONES] = next_generation(load);
+}
+
+void
+fastload_bump_all(FastLoad *load)
+{
+    guint32 next = next_generation(load);
+    for (guint i = 0; i < LAYOUT_ZONES; i++) {
+        load->config->generation[i] = next++;
+    }
+}
+
+void
+fastload_switch(FastLoad *load, bool on)
+{
+    load->config->off = on ? 0 : 1;
+}

@@ -1,0 +1,52 @@
+/* fastload.h: the kernel's fast path as the daemon sees it: load or adopt, bind ports, bump zones.
+ * What is loaded and learned is pinned below a bpffs directory and goes on without us: a restarted or
+ * upgraded daemon adopts it and no packet of a learned flow is lost.
+ * Threads: one, the daemon's. Calls are short system calls; nothing Yields. */
+#pragma once
+#include "base/error.h"
+#include "bpf/layout.h"
+
+typedef struct FastLoad FastLoad;
+
+typedef struct {
+    guint32 ifindex; /* the instance's host side */
+    guint32 slow;    /* our end of its slow pair; 0: the host side itself is the port on br-int */
+    bool peer;       /* a veth whose peer is in the instance */
+    bool on;         /* may be fast */
+    guint16 zone;    /* below LAYOUT_ZONES */
+    guint16 mtu;
+    guint8 mac[6];
+    guint8 addr4_count,
+        addr6_count;             /* up to LAYOUT_ADDRS each; who has more is slow from the rest */
+    guint32 addr4[LAYOUT_ADDRS]; /* network order */
+    guint32 addr6[LAYOUT_ADDRS][4];
+} FastPort;
+
+/* 'pin_dir' is on a bpffs (made if missing, the file system too). 'flows' of each family. What an older
+ * layout left is removed. UNSUPPORTED names what the kernel lacks: ports then work on the slow path. */
+FastLoad *fastload_open(const char *pin_dir, guint flows, GError **error);
+/* Closes our handles; everything pinned goes on. */
+void fastload_close(FastLoad *load);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(FastLoad, fastload_close)
+/* Detaches and forgets everything below a directory; without error when there is nothing. */
+bool fastload_remove(const char *pin_dir, GError **error);
+
+/* Binds, or changes, the port of port->ifindex. LIMIT without a free slot or for an interface index that
+ * is too high, INVALID for a zone that is. Changing bumps its zone. */
+bool fastload_port_set(FastLoad *load, const FastPort *port, GError **error);
+/* Without error when it isn't bound. */
+bool fastload_port_unset(FastLoad *load, guint32 ifindex, GError **error);
+/* Interfaces that are bound, for the reconciler; guint32 elements, caller unrefs. */
+GArray *fastload_ports(FastLoad *load);
+
+/* Forgets at once whatever was learned in the zone. */
+void fastload_bump(FastLoad *load, guint zone);
+void fastload_bump_all(FastLoad *load);
+/* All ports at once; learned flows stay, and go on when they are younger than a proof's life. */
+void fastload_switch(FastLoad *load, bool on);
+/* Borrowed, live: the programs read it. */
+volatile struct layout_config *fastload_config(FastLoad *load);
+/* Descriptors of maps by name, for export and tests; -1 when there is none of that name. Borrowed. */
+int fastload_map(FastLoad *load, const char *name);
+/* And of programs: "haw_in", "haw_out". */
+int fastload_program(FastLoad *load, const char *name);
