@@ -9,6 +9,7 @@
  * B3  Headers are changed in place; addresses and ports (NAT) by helpers, which know about checksums that a
  *     device is to finish.
  * Maps are pinned and shared by all ports; dataplane/slow/fastload.c attaches and fills them. */
+#define MACHINE_DOOR static
 #include "dataplane/fast/machine.h"
 #include "dataplane/fast/rewrite.h"
 

@@ -3,6 +3,7 @@
  * Called by front ends that are not BPF; the caller's thread. */
 #include "dataplane/fast/engine.h"
 
+#define MACHINE_DOOR static
 #include "dataplane/fast/machine.h"
 #include "dataplane/fast/rewrite.h"
 

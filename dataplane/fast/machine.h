@@ -116,16 +116,20 @@ machine_pend_take(struct layout_pend *slot, const struct layout_pend *want, int 
     }
 }
 
-/* The doors, defined by who includes us. */
-static struct layout_flow *door_flow(const struct machine *m, const struct layout_tuple *key);
-static int door_flow_put(const struct machine *m, const struct layout_tuple *key,
-                         const struct layout_flow *flow);
-static void door_flow_drop(const struct machine *m, const struct layout_tuple *key);
-static const struct layout_nic *door_nic(const struct machine *m, __u16 nic);
-static int door_pend_offer(const struct machine *m, int table, __u32 slot,
-                           const struct layout_pend *pend);
-static void door_pend_take(const struct machine *m, int table, __u32 slot,
-                           const struct layout_pend *want, int whole, struct layout_pend *ret);
+/* The doors, defined by who includes us, as static functions. */
+#ifndef MACHINE_DOOR
+#define MACHINE_DOOR extern
+#endif
+MACHINE_DOOR struct layout_flow *door_flow(const struct machine *m, const struct layout_tuple *key);
+MACHINE_DOOR int door_flow_put(const struct machine *m, const struct layout_tuple *key,
+                               const struct layout_flow *flow);
+MACHINE_DOOR void door_flow_drop(const struct machine *m, const struct layout_tuple *key);
+MACHINE_DOOR const struct layout_nic *door_nic(const struct machine *m, __u16 nic);
+MACHINE_DOOR int door_pend_offer(const struct machine *m, int table, __u32 slot,
+                                 const struct layout_pend *pend);
+MACHINE_DOOR void door_pend_take(const struct machine *m, int table, __u32 slot,
+                                 const struct layout_pend *want, int whole,
+                                 struct layout_pend *ret);
 
 FAST_FN __u32
 machine_generation(const struct machine *m, __u16 zone)

@@ -28,6 +28,7 @@
 /* linux/bpf.h of Debian 12 is older than tcx. */
 #define TCX_INGRESS 46
 #define TCX_EGRESS  47
+#define PINS        "fast"
 #define TC_PRIORITY 1
 #define TC_HANDLE   1
 #define EXPIRE_NS   (2 * G_GUINT64_CONSTANT(1000000000))
@@ -71,8 +72,8 @@ ensure_bpffs(const char *dir, GError **error)
     return true;
 }
 
-bool
-fastload_remove(const char *pin_dir, GError **error)
+static bool
+remove_pins(const char *pin_dir, GError **error)
 {
     g_autoptr(GDir) dir = g_dir_open(pin_dir, 0, NULL);
     const char *name;
@@ -83,6 +84,13 @@ fastload_remove(const char *pin_dir, GError **error)
         }
     }
     return true;
+}
+
+bool
+fastload_remove(const char *bpf_dir, GError **error)
+{
+    g_autofree char *pin_dir = g_build_filename(bpf_dir, PINS, NULL);
+    return remove_pins(pin_dir, error);
 }
 
 /* L2 */
@@ -166,12 +174,13 @@ pin_maps(FastLoad *load, GError **error)
 static void adopt_links(FastLoad *load);
 
 FastLoad *
-fastload_open(const char *pin_dir, guint flows, GError **error)
+fastload_open(const char *bpf_dir, guint flows, GError **error)
 {
     g_autoptr(FastLoad) load = g_new0(FastLoad, 1);
-    load->pin_dir = g_strdup(pin_dir);
+    load->pin_dir = g_build_filename(bpf_dir, PINS, NULL);
     libbpf_set_print(quiet);
-    if (!ensure_bpffs(pin_dir, error) || (!pins_fit(pin_dir) && !fastload_remove(pin_dir, error))) {
+    if (!ensure_bpffs(bpf_dir, error) || !fd_mkdir_p(load->pin_dir, 0700, error) ||
+        (!pins_fit(load->pin_dir) && !remove_pins(load->pin_dir, error))) {
         return NULL;
     }
     load->skeleton = fastpath__open();

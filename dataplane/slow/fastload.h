@@ -22,14 +22,14 @@ typedef struct {
     guint32 addr6[LAYOUT_ADDRS][4];
 } FastPort;
 
-/* 'pin_dir' is on a bpffs (made if missing, the file system too). 'flows' of each family. What an older
+/* Pins are in fast/ below 'bpf_dir', a bpffs (mounted there when it isn't one). 'flows' of each family. What an older
  * layout left is removed. UNSUPPORTED names what the kernel lacks: ports then work on the slow path. */
-FastLoad *fastload_open(const char *pin_dir, guint flows, GError **error);
+FastLoad *fastload_open(const char *bpf_dir, guint flows, GError **error);
 /* Closes our handles; everything pinned goes on. */
 void fastload_close(FastLoad *load);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(FastLoad, fastload_close)
-/* Detaches and forgets everything below a directory; without error when there is nothing. */
-bool fastload_remove(const char *pin_dir, GError **error);
+/* Detaches and forgets everything; without error when there is nothing. */
+bool fastload_remove(const char *bpf_dir, GError **error);
 
 /* Binds, or changes, the port of port->ifindex. LIMIT without a free slot or for an interface index that
  * is too high, INVALID for a zone that is. Changing bumps its zone. */
