@@ -5,11 +5,13 @@
  *   live       the same questions to this kernel, with 512 more interfaces (veth pairs) in a namespace: what the
  *              kernel needs for the dumps themselves
  *
- * hw_inventory [LIMIT_MS]: prints medians and worst of 30 looks; with a limit, exits 1 when recorded's or
- * live's median is above it. */
+ * hw_inventory [LIMIT_MS]: prints median and worst of 30 looks, by the clock and in CPU time (ours and the kernel's
+ * for us: nothing here sleeps, so on a quiet machine they are the same). With a limit, exits 1 when the CPU
+ * medians together are above it. */
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "base/fd.h"
 #include "hw/kernel.h"
@@ -89,17 +91,26 @@ compare(const void *a, const void *b)
     return left < right ? -1 : left > right;
 }
 
-/* Median in microseconds. */
+static gint64
+cpu_us(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+    return (gint64) now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
+/* Median CPU time in microseconds. */
 static gint64
 measure(const char *name, const char *root)
 {
-    gint64 times[ROUNDS];
+    gint64 times[ROUNDS], cpu[ROUNDS];
     guint vfs = 0, reps = 0;
     for (int i = 0; i < ROUNDS; i++) {
         g_autoptr(GError) error = NULL;
-        gint64 start = g_get_monotonic_time();
+        gint64 start = g_get_monotonic_time(), cpu_start = cpu_us();
         g_autoptr(HwInventory) inventory = kernel_look(root, &error);
         times[i] = g_get_monotonic_time() - start;
+        cpu[i] = cpu_us() - cpu_start;
         if (inventory == NULL) {
             g_error("%s: %s", name, error->message);
         }
@@ -107,9 +118,11 @@ measure(const char *name, const char *root)
         reps = inventory->reps->len;
     }
     qsort(times, ROUNDS, sizeof times[0], compare);
-    printf("%-9s median %6.2f ms, worst %6.2f ms (%u VFs, %u representors)\n", name,
-           times[ROUNDS / 2] / 1000.0, times[ROUNDS - 1] / 1000.0, vfs, reps);
-    return times[ROUNDS / 2];
+    qsort(cpu, ROUNDS, sizeof cpu[0], compare);
+    printf("%-9s median %6.2f ms, worst %6.2f ms; CPU median %6.2f ms (%u VFs, %u representors)\n",
+           name, times[ROUNDS / 2] / 1000.0, times[ROUNDS - 1] / 1000.0, cpu[ROUNDS / 2] / 1000.0,
+           vfs, reps);
+    return cpu[ROUNDS / 2];
 }
 
 static gint64
@@ -153,6 +166,6 @@ main(int argc, char **argv)
 {
     gint64 limit_us = argc > 1 ? (gint64) (atof(argv[1]) * 1000) : G_MAXINT64;
     gint64 parsed = recorded(), dumped = live();
-    printf("both      median %6.2f ms\n", (double) (parsed + dumped) / 1000.0);
+    printf("both      CPU median %6.2f ms\n", (double) (parsed + dumped) / 1000.0);
     return parsed + dumped > limit_us;
 }
