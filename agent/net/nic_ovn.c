@@ -79,7 +79,10 @@ static void
 apply_or_later(NicUse *use)
 {
     g_autoptr(GError) error = NULL;
-    if (!ovn_net_apply(use->net, &error)) {
+    Ovsdb *nb = ovn_nb(netobj_agent(use->table));
+    if (nb == NULL || !ovsdb_ready(nb)) {
+        ovn_net_kick(use->net);
+    } else if (!ovn_net_apply(use->net, &error)) {
         haw_warn("ovn.later", KS("network", use->net->row->name), KS("inst", use->nic->inst),
                  KS("why", error->message));
         ovn_net_kick(use->net);

@@ -14,6 +14,7 @@
 #include "agent/net/netjob.h"
 #include "agent/net/ovn_input.h"
 #include "agent/net/ovn_uplink.h"
+#include "agent/net/ovs_local.h"
 #include "agent/net/subnet.h"
 #include "agent/ovn/ovn.h"
 #include "base/clock.h"
@@ -331,6 +332,18 @@ attach(Network *net, Network *uplink, bool moved, GError **error)
            haw_push(error, "connect uplink network \"%s\"", uplink->row->name);
 }
 
+/* ovn-controller takes a patch port of the right name for right, on whatever bridge it is: the one to the
+ * old uplink has to go before it makes the new one. */
+static bool
+drop_patch(Network *net, GError **error)
+{
+    Agent *agent = netobj_agent(net->table);
+    g_autofree char *provider = ovn_rows_name(net->row->id, OVN_ROWS_LSP_UPLINK);
+    g_autofree char *far =
+        g_strdup_printf("patch-%s-to-%s", provider, ovn_integration_bridge(agent));
+    return ovs_local_del_port(agent, far, error);
+}
+
 /* While the agent starts, one wait for databases that are away is enough for all networks; each is
  * tried again later (network.c, N2). */
 static bool
@@ -368,7 +381,7 @@ ovn_net_up(Network *net, json_t *old_config, GError **error)
     } else if (!ovn_net_apply(net, error)) {
         return false;
     }
-    return !moved || release_uplink(net, old_config, error);
+    return !moved || (drop_patch(net, error) && release_uplink(net, old_config, error));
 }
 
 /* ---- down ---- */

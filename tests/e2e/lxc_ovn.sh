@@ -277,6 +277,56 @@ must lxc restart -f c1
 claim 'rows of others stay' nb ls-lb-list foreign
 must nb ls-del foreign
 
+# ---- changes ----
+claim 'another uplink, while it is used' lxc network set o1 network up1
+shows 'is another address' '^10\.94\.70\.' lxc network get o1 volatile.network.ipv4.address
+same 'and no IPv6 one where that uplink has none' '' lxc network get o1 volatile.network.ipv6.address
+claim 'by which the world is reached' wait_for 20 pings c1 192.0.2.77
+claim 'the wiring of the one before is gone' sh -c '! ovs-vsctl --db=unix:'"$O"'/db.sock get Open_vSwitch . external_ids:ovn-bridge-mappings | grep upbr0'
+claim 'and back' lxc network set o1 network upbr0
+claim 'to the uplink before' wait_for 20 pings c1 192.0.2.1
+claim 'stateful DHCPv6' lxc network set o1 ipv6.dhcp.stateful true
+claim 'allows IPv6 addresses' lxc config device set c1 eth0 ipv6.address=fd42:95:1::50
+shows 'which are leases, too' 'c1,.*fd42:95:1::50,STATIC' lxc network list-leases o1 -f csv
+shows 'and the port says so' '10.95.1.50 fd42:95:1::50' sh -c "ovn-nbctl --db=unix:$O/ovnnb.sock list Logical_Switch_Port"
+claim 'a renamed domain' lxc network set o1 dns.domain example.test
+claim 'is in the names' wait_for 10 sh -c "lxc exec c2 -- nslookup c1.example.test | grep -q 10.95.1.50"
+claim 'renaming a network that is not used' lxc network create o7 --type=ovn network=none ipv6.address=none
+claim 'works' lxc network rename o7 o8
+claim 'and its rows stay' lxc network show o8
+claim 'and go with it' lxc network delete o8
+
+# ---- faults ----
+must lxc network create small --type=ovn network=upbr0 ipv4.address=10.95.6.1/30 ipv4.nat=true ipv6.address=none
+must lxc launch busybox s1 -n small
+refuse 'a full subnet is said so' 'no IPv4 address is left on network "small"' lxc launch busybox s2 -n small
+same 'and leaves no port' 1 sh -c "lxc query /1.0/networks/small/leases | jq '[.[] | select(.type==\"dynamic\")] | length'"
+quiet lxc delete -f s1 s2
+claim 'the network can go' lxc network delete small
+must lxc network set upbr0 ipv4.ovn.ranges 10.94.60.200-10.94.60.200
+refuse 'a full range of the uplink names both' 'network "o9".*uplink network "upbr0"' \
+    lxc network create o9 --type=ovn network=upbr0 ipv4.address=10.95.10.1/24 ipv4.nat=true ipv6.address=none
+must lxc network set upbr0 ipv4.ovn.ranges 10.94.60.200-10.94.60.220
+refuse 'an uplink cannot lose its address' 'upbr0.*o1' lxc network set upbr0 ipv4.address=none ipv6.address=none
+nb_pid() {
+    local each
+    for each in /proc/[0-9]*; do
+        tr '\0' ' ' <"$each/cmdline" 2>/dev/null | grep -q "ovsdb-server.*$O/ovnnb.db" && basename "$each" && return
+    done
+}
+must lxc init busybox f1 -n o1
+kill -STOP "$(nb_pid)"
+refuse 'a northbound database that hangs is named' 'northbound database.*not reachable' lxc start f1
+refuse 'for networks, too' 'network "o9".*northbound database.*not reachable' \
+    lxc network create o9 --type=ovn network=upbr0 ipv4.address=10.95.10.1/24 ipv4.nat=true ipv6.address=none
+claim 'a stop goes through' lxc stop -f c2
+kill -CONT "$(nb_pid)"
+claim 'nothing is half made' sh -c '! lxc network show o9'
+claim 'a start works again' wait_for 20 lxc start f1
+must lxc start c2
+claim 'what was missed is made up for' wait_for 20 sh -c "test \$(ovn-nbctl --db=unix:$O/ovnnb.sock --bare --columns=name list Logical_Switch_Port | grep -c instance) = 5"
+must lxc delete -f f1
+
 # ---- crash points ----
 alive() { kill -0 "${e2e_pid[main]}" 2>/dev/null; }
 # Kills the agent at the Nth point of an area, until the operation survives; its start meets them first.
@@ -296,10 +346,15 @@ walk() { # area, operation, repair, claim, check
     DAEMON_ENV='' daemon_start
     claim "$1: survived at the ${n}th" [ $n -lt 20 ]
 }
+must lxc network create upbr1 ipv4.address=10.94.61.1/24 ipv4.dhcp.ranges=10.94.61.9-10.94.61.19 ipv4.ovn.ranges=10.94.61.20-10.94.61.29 ipv6.address=none
 walk ovn_net 'lxc network create w1 --type=ovn network=upbr0 ipv4.address=10.95.9.1/24 ipv4.nat=true ipv6.address=none' \
     'lxc network show w1 || lxc network create w1 --type=ovn network=upbr0 ipv4.address=10.95.9.1/24 ipv4.nat=true ipv6.address=none; lxc network delete w1' \
     'a network can be made and deleted' '! lxc network show w1 && test $(nb --bare --columns=name list Logical_Router | grep -c .) = 3'
 quiet lxc network delete w1
+walk ovn_wire 'lxc network create w2 --type=ovn network=upbr1 ipv4.address=10.95.9.1/24 ipv4.nat=true ipv6.address=none; lxc network delete w2' \
+    'lxc network show w2 || lxc network create w2 --type=ovn network=upbr1 ipv4.address=10.95.9.1/24 ipv4.nat=true ipv6.address=none; lxc network delete w2' \
+    'an uplink is wired and let go' '! lxc network show w2 && ! ip link show master upbr1 | grep -q lxdovn'
+must lxc network delete upbr1
 must lxc init busybox w -n o1
 walk ovn_nic 'lxc start w' 'lxc list ^w\$ -f csv -c s | grep -q RUNNING || lxc start w' \
     'a container starts and has one port' 'wait_for 30 has4 w && test $(nb --bare --columns=name list Logical_Switch_Port | grep -c instance) = 5; lxc stop -f w'
