@@ -158,6 +158,11 @@ bool cmd_file_push(Ctl *ctl, GError **error);
 bool cmd_file_edit(Ctl *ctl, GError **error);
 bool cmd_file_delete(Ctl *ctl, GError **error);
 bool cmd_file_mount(Ctl *ctl, GError **error);
+/* cmd_ovn.c */
+bool cmd_ovn_info(Ctl *ctl, GError **error);
+bool cmd_ovn_diff(Ctl *ctl, GError **error);
+bool cmd_ovn_reconcile(Ctl *ctl, GError **error);
+
 /* cmd_hw.c */
 bool cmd_hw_list(Ctl *ctl, GError **error);
 bool cmd_hw_show(Ctl *ctl, GError **error);
