@@ -379,15 +379,16 @@ ovn_free(Ovn *ovn)
     g_free(ovn);
 }
 
-/* Networks of type ovn; -1 with *error. Yields. */
+/* Networks of type ovn, with those that are about to go or not; -1 with *error. Yields. */
 static int
-count_networks(Agent *agent, GError **error)
+count_networks(Agent *agent, bool with_leaving, GError **error)
 {
     g_autoptr(GPtrArray) rows = netrow_list(agent->db, error);
     int count = 0;
     for (guint i = 0; rows != NULL && i < rows->len; i++) {
         const NetRow *row = g_ptr_array_index(rows, i);
-        count += strcmp(row->type, "ovn") == 0;
+        count += strcmp(row->type, "ovn") == 0 &&
+                 (with_leaving || strcmp(row->state, NETROW_DELETING) != 0);
     }
     return rows != NULL ? count : -1;
 }
@@ -398,7 +399,7 @@ end_embedded(Ovn *ovn)
 {
     g_auto(FiberHold) hold = fiber_hold(&ovn->lock);
     g_autoptr(GError) error = NULL;
-    if (ovn->closed || count_networks(ovn->agent, &error) != 0 ||
+    if (ovn->closed || count_networks(ovn->agent, false, &error) != 0 ||
         !embedded_exists(ovn->agent->dir)) {
         return;
     }
@@ -433,7 +434,7 @@ apply_setting(Agent *agent, const char *key, const char *value, GError **error)
         }
         g_clear_pointer(&ovn->own, embedded_free);
     }
-    if (count_networks(agent, NULL) > 0) {
+    if (count_networks(agent, true, NULL) > 0) {
         fiber_start("ovn-need", need_run, agent);
         ovn_kick(agent, NULL);
     }
@@ -455,7 +456,7 @@ ovn_start(Agent *agent, GError **error)
         settings_on_change(agent->settings, keys[i], apply_setting);
     }
     ovn->owner = owner_rows_get(agent->db, error);
-    int count = ovn->owner != NULL ? count_networks(agent, error) : -1;
+    int count = ovn->owner != NULL ? count_networks(agent, true, error) : -1;
     if (count < 0) {
         return false;
     }

@@ -21,7 +21,8 @@ void ovn_stop(Agent *agent);
  * before an OVN network is made or started. The embedded one is started when it is to be used and does
  * not run. UNAVAILABLE names the connection and why. Yields. */
 bool ovn_need(Agent *agent, GError **error);
-/* After the last OVN network was deleted: the embedded daemons end. Yields. */
+/* When a network has gone from OVN (its row may still be there, as Deleting): the embedded daemons end if
+ * it was the last one. Yields. */
 void ovn_unneeded(Agent *agent);
 bool ovn_is_embedded(Agent *agent);
 /* "br-int", or as network.ovn.integration_bridge says; borrowed. */
