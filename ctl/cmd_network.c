@@ -185,7 +185,8 @@ cmd_network_leases(Ctl *ctl, GError **error)
     return out_print(table, leases, ctl_option(ctl, "format"), error);
 }
 
-/* Adds or removes an element of a list in an object: ports of forwards, rules of ACLs. */
+/* Adds or removes an element of a list in an object: ports of forwards and load balancers, rules of
+ * ACLs, entries of zone records. */
 typedef struct {
     const char *list; /* "ports", "ingress" */
     json_t *item;     /* to add; to remove: what must be equal */
@@ -269,6 +270,99 @@ cmd_network_forward_port_remove(Ctl *ctl, GError **error)
         json_object_set_new(port, "listen_port", json_string(ctl_arg(ctl, 3)));
     }
     return change_forward(ctl, &(ListChange){.item = port, .remove = true}, error);
+}
+
+/* An element of one of a balancer's lists. */
+static bool
+change_balancer(Ctl *ctl, ListChange *change, GError **error)
+{
+    const char *network = NULL, *address = ctl_arg(ctl, 1);
+    Rest *rest = ctl_server(ctl, ctl_arg(ctl, 0), &network, error);
+    if (rest == NULL) {
+        return false;
+    }
+    change->force = ctl_flag(ctl, "force");
+    g_autofree char *path = rest_path("/1.0/networks/%s/load-balancers/%s", network, address);
+    return entity_update(ctl, rest, path, "config description backends ports", apply_list, change,
+                         error) ||
+           haw_push(error, "load balancer '%s'", address);
+}
+
+bool
+cmd_network_balancer_backend_add(Ctl *ctl, GError **error)
+{
+    g_autoptr(json_t) backend =
+        json_pack("{ss ss}", "name", ctl_arg(ctl, 2), "target_address", ctl_arg(ctl, 3));
+    if (ctl_arg(ctl, 4) != NULL) {
+        json_object_set_new(backend, "target_port", json_string(ctl_arg(ctl, 4)));
+    }
+    return change_balancer(ctl, &(ListChange){.list = "backends", .item = backend}, error);
+}
+
+bool
+cmd_network_balancer_backend_remove(Ctl *ctl, GError **error)
+{
+    g_autoptr(json_t) backend = json_pack("{ss}", "name", ctl_arg(ctl, 2));
+    return change_balancer(ctl, &(ListChange){.list = "backends", .item = backend, .remove = true},
+                           error);
+}
+
+bool
+cmd_network_balancer_port_add(Ctl *ctl, GError **error)
+{
+    g_autoptr(json_t) port = json_pack("{ss ss s[]}", "protocol", ctl_arg(ctl, 2), "listen_port",
+                                       ctl_arg(ctl, 3), "target_backend");
+    g_auto(GStrv) names = g_strsplit(ctl_arg(ctl, 4), ",", -1);
+    for (char **name = names; *name != NULL; name++) {
+        json_array_append_new(json_object_get(port, "target_backend"), json_string(*name));
+    }
+    return change_balancer(ctl, &(ListChange){.list = "ports", .item = port}, error);
+}
+
+bool
+cmd_network_balancer_port_remove(Ctl *ctl, GError **error)
+{
+    g_autoptr(json_t) port = json_object();
+    if (ctl_arg(ctl, 2) != NULL) {
+        json_object_set_new(port, "protocol", json_string(ctl_arg(ctl, 2)));
+    }
+    if (ctl_arg(ctl, 3) != NULL) {
+        json_object_set_new(port, "listen_port", json_string(ctl_arg(ctl, 3)));
+    }
+    return change_balancer(ctl, &(ListChange){.list = "ports", .item = port, .remove = true},
+                           error);
+}
+
+static bool
+change_entries(Ctl *ctl, bool remove, GError **error)
+{
+    const char *zone = NULL, *record = ctl_arg(ctl, 1), *ttl = ctl_option(ctl, "ttl");
+    Rest *rest = ctl_server(ctl, ctl_arg(ctl, 0), &zone, error);
+    if (rest == NULL) {
+        return false;
+    }
+    g_autoptr(json_t) entry =
+        json_pack("{ss ss}", "type", ctl_arg(ctl, 2), "value", ctl_arg(ctl, 3));
+    if (!remove && ttl != NULL) {
+        json_object_set_new(entry, "ttl", json_integer(g_ascii_strtoll(ttl, NULL, 10)));
+    }
+    ListChange change = {.list = "entries", .item = entry, .remove = remove};
+    g_autofree char *path = rest_path("/1.0/network-zones/%s/records/%s", zone, record);
+    return entity_update(ctl, rest, path, "config description entries", apply_list, &change,
+                         error) ||
+           haw_push(error, "zone record '%s'", record);
+}
+
+bool
+cmd_network_zone_entry_add(Ctl *ctl, GError **error)
+{
+    return change_entries(ctl, false, error);
+}
+
+bool
+cmd_network_zone_entry_remove(Ctl *ctl, GError **error)
+{
+    return change_entries(ctl, true, error);
 }
 
 static bool

@@ -70,6 +70,7 @@ static const struct {
     {"pf", "/1.0/hawser/hw/pfs", "netdev"},
     {"volume", "/1.0/storage-pools/{0}/volumes?recursion=1", "name"},
     {"listen-address", "/1.0/networks/{0}/forwards?recursion=1", "listen_address"},
+    {"balancer-address", "/1.0/networks/{0}/load-balancers?recursion=1", "listen_address"},
     {"peer", "/1.0/networks/{0}/peers?recursion=1", "name"},
     {"record", "/1.0/network-zones/{0}/records?recursion=1", "name"},
     {"snapshot", "/1.0/instances/{0}/snapshots?recursion=1", "name"},

@@ -127,6 +127,10 @@ domain_list(const char *v, GError **error)
           "Whether such inbound traffic is logged."),                                              \
         N("security.acls.default.egress.logged", "bool", grammar_bool, "false",                    \
           "Whether such outbound traffic is logged.")
+#define ZONE_KEYS                                                                                  \
+    N("dns.zone.forward", "list", domain_list, NULL, "Zones that tell the names of instances."),   \
+        N("dns.zone.reverse.ipv4", "zone", domain, NULL, "Zone of pointers from IPv4 addresses."), \
+        N("dns.zone.reverse.ipv6", "zone", domain, NULL, "Zone of pointers from IPv6 addresses.")
 #define USER_KEYS                                                                                  \
     {"user.", "any", NULL, NULL, KEY_LIVE | KEY_PREFIX, "Free form."},                             \
     {                                                                                              \
@@ -143,6 +147,7 @@ const Key keys_network_bridge[] = {
     N("dns.domain", "domain", domain, "lxd", "Domain of the instances."),
     N("dns.mode", "managed|dynamic|none", dns_mode, "managed", "Who names the instances."),
     N("dns.search", "domains", domain_list, NULL, "Search list; dns.domain unless set."),
+    ZONE_KEYS,
     N("ipv4.address", "cidr4|none|auto", address4, NULL, "The bridge's IPv4 address."),
     N("ipv4.dhcp", "bool", grammar_bool, "true", "Serves DHCP."),
     N("ipv4.dhcp.expiry", "time", lease_time, "1h", "Life of a lease."),
@@ -245,6 +250,7 @@ const Key keys_network_ovn[] = {
     N("bridge.mtu", "mtu", ovn_mtu, NULL, "The MTU inside; by the underlay's unless set."),
     N("dns.domain", "domain", domain, "lxd", "Domain of the instances."),
     N("dns.search", "domains", domain_list, NULL, "Search list; dns.domain unless set."),
+    ZONE_KEYS,
     N("ipv4.address", "cidr4|none|auto", address4, NULL, "The router's IPv4 address."),
     N("ipv4.dhcp", "bool", grammar_bool, "true", "Serves DHCP."),
     N("ipv4.l3only", "bool", grammar_bool, "false", "Gives /32 addresses: no neighbours."),
