@@ -126,8 +126,8 @@ name_text(const OvnAcl *acl, const char *subject, bool source, gint64 net_id)
     }
     if (subject[0] == '@') {
         gint64 behind = json_integer_value(json_object_get(acl->peers, subject + 1));
-        g_autofree char *set4 = ovn_rows_set(behind, 0);
-        g_autofree char *set6 = ovn_rows_set(behind, 1);
+        g_autofree char *set4 = ovn_rows_set(behind, 4);
+        g_autofree char *set6 = ovn_rows_set(behind, 6);
         return behind != 0
                    ? g_strdup_printf("ip6.%s == $%s || ip4.%s == $%s", side, set6, side, set4)
                    : NULL;

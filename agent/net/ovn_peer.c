@@ -85,8 +85,8 @@ put_policy(OvnNetRows *rows, const OvnPeer *peer, const char *port)
     }
     g_autofree char *ext = ovn_rows_name(rows->in->id, OVN_ROWS_LRP_EXT);
     g_autofree char *router = ovn_rows_name(rows->in->id, OVN_ROWS_ROUTER);
-    g_autofree char *set4 = ovn_rows_set(peer->id, 0);
-    g_autofree char *set6 = ovn_rows_set(peer->id, 1);
+    g_autofree char *set4 = ovn_rows_set(peer->id, 4);
+    g_autofree char *set6 = ovn_rows_set(peer->id, 6);
     g_autofree char *match = g_strdup_printf("(inport == \"%s\" && ip6 && ip6.src == $%s) || "
                                              "(inport == \"%s\" && ip4 && ip4.src == $%s) // %s",
                                              ext, set6, ext, set4, port);

@@ -171,6 +171,11 @@ claim 'and goes' lxc network set o1 security.acls= security.acls.default.ingress
 claim 'the ACLs are deleted' sh -c 'lxc network acl delete web && lxc network acl delete friends'
 
 # ---- forwards ----
+must lxc launch busybox c3 -n o1
+must wait_for 60 has4 c3
+a3=$(four c3)
+serve default c3 7001
+serve default c3 7002
 refuse 'an address that the uplink does not have' '203.0.113.9' lxc network forward create o1 203.0.113.9
 claim 'a forward' lxc network forward create o1 198.51.100.10
 claim 'a port' lxc network forward port add o1 198.51.100.10 tcp 80 "$a1" 7001
@@ -178,17 +183,15 @@ claim 'reaches the container from the host' wait_for 15 sh -c "nc -w 3 198.51.10
 refuse 'a second forward there' 'already exists' lxc network forward create o1 198.51.100.10
 refuse 'nor in another network' '198.51.100.10' lxc network forward create o2 198.51.100.10 --project p2
 refuse 'a target outside the subnet' 'not within' lxc network forward port add o1 198.51.100.10 tcp 81 10.9.9.9
-claim 'a default target' lxc network forward set o1 198.51.100.10 target_address="$a1"
-claim 'takes the other ports' wait_for 15 sh -c "nc -w 3 198.51.100.10 7002 </dev/null | grep -q c1"
+refuse 'a default target that a port has' 'same as default' lxc network forward set o1 198.51.100.10 target_address="$a1"
+claim 'a default target' lxc network forward set o1 198.51.100.10 target_address="$a3"
+claim 'takes the other ports' wait_for 15 sh -c "nc -w 3 198.51.100.10 7002 </dev/null | grep -q c3"
+claim 'the port keeps its own' wait_for 15 sh -c "nc -w 3 198.51.100.10 80 </dev/null | grep -q c1"
 shows 'from inside its network, too' '^c1$' fetch default c1 198.51.100.10 80
 claim 'it is deleted' lxc network forward delete o1 198.51.100.10
 same 'nothing is left of it' 0 rows Load_Balancer
 
 # ---- load balancers ----
-must lxc launch busybox c3 -n o1
-must wait_for 60 has4 c3
-a3=$(four c3)
-serve default c3 7001
 lb='{"listen_address":"198.51.100.20","backends":[{"name":"one","target_address":"'$a1'","target_port":"7001"},{"name":"three","target_address":"'$a3'","target_port":"7001"}],"ports":[{"protocol":"tcp","listen_port":"80","target_backend":["one","three"]}]}'
 refuse 'a balancer needs backends that are there' 'Invalid target backend name' lxc query -X POST -d \
     '{"listen_address":"198.51.100.20","ports":[{"protocol":"tcp","listen_port":"80","target_backend":["x"]}]}' \
