@@ -58,11 +58,12 @@ addresses_subnets_and_ranges_are_alternatives(void)
 static void
 ports_follow_their_protocol(void)
 {
-    check_match("{\"protocol\":\"tcp\",\"destination_port\":\"80,8000-8080\",\"source_port\":\"7\"}",
-                true, 0,
-                "(outport == @lxd_acl5) && (tcp) && (tcp.src == 7) && "
-                "(tcp.dst == 80 || (tcp.dst >= 8000 && tcp.dst <= 8080))",
-                false);
+    check_match(
+        "{\"protocol\":\"tcp\",\"destination_port\":\"80,8000-8080\",\"source_port\":\"7\"}", true,
+        0,
+        "(outport == @lxd_acl5) && (tcp) && (tcp.src == 7) && "
+        "(tcp.dst == 80 || (tcp.dst >= 8000 && tcp.dst <= 8080))",
+        false);
     check_match("{\"protocol\":\"icmp6\",\"icmp_type\":\"128\",\"icmp_code\":\"0\"}", false, 0,
                 "(inport == @lxd_acl5) && (icmp6) && (icmp6.type == 128) && (icmp6.code == 0)",
                 false);
@@ -154,10 +155,10 @@ static OvnBalancer *
 a_forward(void)
 {
     json_t *config = json_pack("{s:s}", "target_address", "10.1.0.2");
-    json_t *ports = json_pack(
-        "[{s:s, s:s, s:s}, {s:s, s:s, s:s, s:s}]", "protocol", "tcp", "listen_port", "80,90-91",
-        "target_address", "10.1.0.3", "protocol", "udp", "listen_port", "53", "target_address",
-        "10.1.0.4", "target_port", "5353");
+    json_t *ports =
+        json_pack("[{s:s, s:s, s:s}, {s:s, s:s, s:s, s:s}]", "protocol", "tcp", "listen_port",
+                  "80,90-91", "target_address", "10.1.0.3", "protocol", "udp", "listen_port", "53",
+                  "target_address", "10.1.0.4", "target_port", "5353");
     OvnBalancer *balancer = ovn_lb_of_forward("198.51.100.1", config, ports);
     json_decref(config);
     json_decref(ports);
@@ -167,9 +168,9 @@ a_forward(void)
 static OvnBalancer *
 a_balancer(void)
 {
-    json_t *backends = json_pack("[{s:s, s:s, s:s}, {s:s, s:s}]", "name", "a", "target_address",
-                                 "fd42:1::2", "target_port", "8080", "name", "b",
-                                 "target_address", "fd42:1::3");
+    json_t *backends =
+        json_pack("[{s:s, s:s, s:s}, {s:s, s:s}]", "name", "a", "target_address", "fd42:1::2",
+                  "target_port", "8080", "name", "b", "target_address", "fd42:1::3");
     json_t *ports = json_pack("[{s:s, s:s, s:[s, s]}]", "protocol", "tcp", "listen_port", "80",
                               "target_backend", "a", "b");
     OvnBalancer *balancer = ovn_lb_of_balancer("fd42:99::1", backends, ports);
@@ -253,7 +254,8 @@ static const char log_text[] =
     "2023-05-01T12:00:02.000Z|00006|acl_log(ovn_pinctrl0)|INFO|name=\"lxd_acl5_net3-egress-1\", "
     "verdict=reject, severity=info, direction=to-lport: udp6,vlan_tci=0x0000,dl_src=0,"
     "ipv6_src=fd42::2,ipv6_dst=fd42::3,tp_src=1,tp_dst=2\n"
-    "2023-05-01T12:00:03.000Z|00007|main|INFO|name=\"lxd_acl5-x\", verdict=drop: tcp,nw_src=1.2.3.4\n"
+    "2023-05-01T12:00:03.000Z|00007|main|INFO|name=\"lxd_acl5-x\", verdict=drop: "
+    "tcp,nw_src=1.2.3.4\n"
     "2023-05-01T12:00:04.000Z|00008|acl_log(x)|INFO|name=\"lxd_acl5-ingress-0\", verdict=";
 
 static void
@@ -273,8 +275,8 @@ the_log_has_the_packets_of_the_acl_alone(void)
 static void
 two_logs_are_one_by_time(void)
 {
-    g_autofree char *both = ovn_acllog_merge("{\"time\":\"1\"}\n{\"time\":\"3\"}\n",
-                                             "{\"time\":\"2\"}\n");
+    g_autofree char *both =
+        ovn_acllog_merge("{\"time\":\"1\"}\n{\"time\":\"3\"}\n", "{\"time\":\"2\"}\n");
     g_assert_cmpstr(both, ==, "{\"time\":\"1\"}\n{\"time\":\"2\"}\n{\"time\":\"3\"}\n");
 }
 
