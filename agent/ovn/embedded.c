@@ -17,6 +17,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/proc.h"
+#include "hw/nldoor.h"
 #include "proto/ovsdb.h"
 
 enum { READY_MS = 10000 };
@@ -190,12 +191,20 @@ make_database(const OvnEmbedded *ovn, Which which, GError **error)
            proc_runv(NULL, error, "ovsdb-tool", "convert", file, schema, NULL);
 }
 
+/* A datapath that is built in shows in no list of modules: its netlink family tells. */
+static bool
+kernel_has_datapath(void)
+{
+    g_autoptr(NlSock) sock = nlsock_open_generic(NULL);
+    return sock != NULL && nldoor_family(sock, "ovs_datapath") > 0;
+}
+
 /* Only the kernel knows: a module that is there, can be loaded, or is built in. */
 static const char *
 find_datapath(void)
 {
-    if (access("/sys/module/openvswitch", F_OK) == 0 ||
-        proc_runv(NULL, NULL, "modprobe", "-q", "openvswitch", NULL)) {
+    if (kernel_has_datapath() ||
+        (proc_runv(NULL, NULL, "modprobe", "-q", "openvswitch", NULL) && kernel_has_datapath())) {
         return "system";
     }
     return "netdev";
