@@ -35,14 +35,23 @@ names(const char *list, const char *name)
     return g_strv_contains((const char *const *) items, name);
 }
 
+struct user {
+    Agent *agent;
+    const AclRow *row;
+};
+
 static bool
 nic_names(const char *project, json_t *config, json_t *devices, void *data)
 {
+    const struct user *user = data;
     const char *device;
     json_t *nic;
+    if (strcmp(project_for_networks(user->agent, project), user->row->project) != 0) {
+        return false; /* another ACL of that name */
+    }
     json_object_foreach (devices, device, nic) {
         if (g_strcmp0(keys_get(nic, "type"), "nic") == 0 &&
-            names(keys_get(nic, "security.acls"), data)) {
+            names(keys_get(nic, "security.acls"), user->row->name)) {
             return true;
         }
     }
@@ -73,7 +82,8 @@ add_url(json_t *list, const char *kind, const char *name, const char *project)
 static json_t *
 used_by(Agent *agent, const AclRow *row)
 {
-    json_t *list = agent->instances != NULL ? inst_used_by(agent->instances, nic_names, row->name)
+    struct user user = {agent, row};
+    json_t *list = agent->instances != NULL ? inst_used_by(agent->instances, nic_names, &user)
                                             : json_array();
     g_autoptr(GPtrArray) networks = netobj_list(agent->networks);
     for (guint i = 0; i < networks->len; i++) {

@@ -48,6 +48,8 @@ usage_rows_project(DbTx *tx, const char *project, GError **error)
          "/1.0/networks/", NULL},
         {"SELECT network_acls.name FROM network_acls" OF_PROJECT " ORDER BY network_acls.name",
          "/1.0/network-acls/", NULL},
+        {"SELECT network_zones.name FROM network_zones" OF_PROJECT " ORDER BY network_zones.name",
+         "/1.0/network-zones/", NULL},
     };
     json_t *list = json_array();
     for (size_t i = 0; i < G_N_ELEMENTS(kinds); i++) {

@@ -13,6 +13,8 @@ must lxc profile device add default root disk path=/ pool=default
 e2e_image busybox
 T=$E2E_DIR
 O=$LXD_DIR/ovn
+nb_pid() { pgrep -f "ovsdb-server .*$O/ovnnb" | head -1; }
+HAWSER=$(hawser_path)
 nb() { timeout 20 ovn-nbctl --db="unix:$O/ovnnb.sock" "$@"; }
 sbtrace() { timeout 20 ovn-trace --db="unix:$O/ovnsb.sock" "$@"; }
 rows() { nb --bare --columns=_uuid list "$1" | grep -c .; }
@@ -82,7 +84,7 @@ shows 'forged packets from the uplink are dropped' "500 .*lrp-ext.*lxd_net${n2}_
 claim 'container to container, IPv4' wait_for 15 ping_from default c1 "$a2"
 claim 'and back' wait_for 15 ping_from p2 c2 "$a1"
 serve p2 c2 7000
-shows 'TCP across' '^c2$' fetch default c1 "$a2" 7000
+claim 'TCP across' wait_for 10 sh -c "lxc exec c1 -- sh -c 'nc -w 3 $a2 7000 </dev/null' | grep -q c2"
 l1=$(lsp_of default c1 "$n1") l2=$(lsp_of p2 c2 "$n2")
 m1=$(lxc config get c1 volatile.eth0.hwaddr)
 gw1=$(nb get Logical_Router_Port "lxd-net$n1-lr-lrp-int" mac | tr -d '"')
@@ -208,11 +210,51 @@ both() {
 }
 claim 'uses both backends' wait_for 40 both
 refuse 'a forward at its address is refused' 'already exists' lxc network forward create o1 198.51.100.20
-HAWSER=$(hawser_path)
 shows 'hawser lists it' '198.51.100.20' "$HAWSER" network load-balancer list o1
 claim 'hawser takes a backend away from its port' "$HAWSER" network load-balancer port remove o1 198.51.100.20 tcp 80
 claim 'and deletes it' "$HAWSER" network load-balancer delete o1 198.51.100.20
 same 'nothing of it is left' 0 rows Load_Balancer
+
+# ---- a northbound database that is away, or dies in the middle ----
+count() { nb --bare --columns=name list "$1" | sort | md5sum; }
+before=$(count Logical_Router_Port)
+nbpid=$(nb_pid)
+kill -STOP "$nbpid"
+E2E_COMMAND_S=100 refuse 'a peer cannot be deleted meanwhile' 'orthbound' lxc network peer delete o1 to2
+E2E_COMMAND_S=100 refuse 'nor a forward made' 'orthbound' lxc network forward create o1 198.51.100.30
+kill -CONT "$nbpid"
+same 'the peering holds' Created state_of default o1 to2
+same 'as the other side says' Created state_of p2 o2 to1
+same 'no forward stayed' '[]' sh -c 'lxc query /1.0/networks/o1/forwards | jq -c .'
+settled() { [ "$(timeout 20 "$HAWSER" network ovn diff --format json | jq length)" = 0 ]; }
+claim 'OVN is as the rows say' wait_for 40 settled
+same 'and has the ports that it had' "$before" count Logical_Router_Port
+quiet lxc network acl create chaos
+change() { # one of several, by number; what it says does not matter, what stays does
+    case $(($1 % 7)) in
+    0) lxc network acl rule add chaos ingress action=allow state=enabled source="10.$1.0.0/16" ;;
+    1) lxc config device set c1 eth0 security.acls chaos ;;
+    2) lxc network forward create o1 198.51.100.$((100 + $1)) target_address="$a1" ;;
+    3) lxc network peer delete o1 to2 ;;
+    4) lxc config device unset c1 eth0 security.acls ;;
+    5) lxc network peer create o1 to2 p2/o2 ;;
+    6) lxc network set o1 security.acls=chaos security.acls.default.ingress.action=allow ;;
+    esac
+}
+for i in $(seq 1 28); do
+    [ $((i % 9)) != 0 ] || kill -KILL "$(nb_pid)"
+    quiet change "$i"
+done
+claim 'after 28 changes with the database killed thrice OVN is as the rows say' wait_for 60 settled
+shows 'hawser shows no difference' '^\[\]$' "$HAWSER" network ovn diff --format json
+quiet lxc network set o1 security.acls= security.acls.default.ingress.action=
+quiet lxc config device unset c1 eth0 security.acls
+for address in $(lxc network forward list o1 -f csv | cut -d, -f1); do quiet lxc network forward delete o1 "$address"; done
+claim 'an ACL that is free again is deleted' lxc network acl delete chaos
+quiet lxc network peer delete o1 to2
+quiet lxc network peer delete o2 to1 --project p2
+must lxc network peer create o1 to2 p2/o2
+must lxc network peer create o2 to1 default/o1 --project p2
 
 # ---- the end of a peering ----
 claim 'one side ends it' lxc network peer delete o2 to1 --project p2
