@@ -194,26 +194,43 @@ copy_op(Operation *op, void *data, GError **error)
 
 /* ---- the request ---- */
 
-/* "c2-m4": two CPUs and four GiB, for limits that are not set. */
+static void
+set_default(json_t *config, const char *key, char *value /* stolen */)
+{
+    if (keys_get(config, key) == NULL) {
+        json_object_set_new(config, key, json_string(value));
+    }
+    g_free(value);
+}
+
+/* "c2-m4": two CPUs and four GiB, for limits that are not set; "c0.5" is half of one's time. */
 static bool
 apply_instance_type(json_t *config, const char *type, GError **error)
 {
-    int cpus;
-    double gib;
-    char rest[2];
+    double cpus = 0, gib = 0;
+    g_auto(GStrv) fields = g_strsplit(type, "-", -1);
     if (*type == '\0') {
         return true;
     }
-    if (sscanf(type, "c%d-m%lf%1s", &cpus, &gib, rest) != 2 || cpus < 1 || gib <= 0) {
-        return haw_fail(error, HAW_INVALID, "Unknown instance type \"%s\"", type);
+    for (char **field = fields; *field != NULL; field++) {
+        char *end = NULL;
+        double number = g_ascii_strtod(**field != '\0' ? *field + 1 : "", &end);
+        bool good = **field != '\0' && g_ascii_isdigit((*field)[1]) && *end == '\0' && number > 0 &&
+                    number < 1e6 && (**field == 'c' || **field == 'm');
+        if (!good) {
+            return haw_fail(error, HAW_INVALID, "Unknown instance type \"%s\"", type);
+        }
+        *(**field == 'c' ? &cpus : &gib) = number;
     }
-    if (keys_get(config, "limits.cpu") == NULL) {
-        g_autofree char *text = g_strdup_printf("%d", cpus);
-        json_object_set_new(config, "limits.cpu", json_string(text));
+    if (cpus > 0) {
+        int whole = (int) cpus + (cpus > (int) cpus ? 1 : 0), percent = (int) (cpus * 100 / whole);
+        set_default(config, "limits.cpu", g_strdup_printf("%d", whole));
+        if (percent < 100) {
+            set_default(config, "limits.cpu.allowance", g_strdup_printf("%d%%", percent));
+        }
     }
-    if (keys_get(config, "limits.memory") == NULL) {
-        g_autofree char *text = g_strdup_printf("%dMiB", (int) (gib * 1024));
-        json_object_set_new(config, "limits.memory", json_string(text));
+    if (gib > 0) {
+        set_default(config, "limits.memory", g_strdup_printf("%dMB", (int) (gib * 1024)));
     }
     return true;
 }

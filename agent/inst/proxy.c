@@ -22,6 +22,7 @@
 #include "agent/inst/enter.h"
 #include "agent/inst/forkcall.h"
 #include "agent/inst/proxyaddr.h"
+#include "agent/inst/record.h"
 #include "base/fd.h"
 #include "base/fiber.h"
 #include "base/log.h"
@@ -323,7 +324,7 @@ process_start(Agent *agent, const Device *device, GError **error)
 {
     g_autofree char *logs = inst_log_dir(device->inst);
     g_autofree char *log = g_strdup_printf("%s/proxy.%s.log", logs, device->name);
-    pid_t init = inst_pid(device->inst);
+    pid_t init = device->inst->pid; /* not inst_pid(): in a start it isn't running yet */
     haw_autofd int pidfd = -1;
 
     if (init <= 0) {

@@ -285,6 +285,7 @@ typedef struct {
     char *name;
     json_t *config; /* shares */
     GFileMonitor *monitor;
+    char *dir; /* what it watches */
     bool busy; /* a fiber looks at it */
 } Watch;
 
@@ -307,8 +308,47 @@ watch_free(gpointer data)
     }
     inst_unref(watch->inst);
     json_decref(watch->config);
+    g_free(watch->dir);
     g_free(watch->name);
     g_free(watch);
+}
+
+static void on_change(GFileMonitor *monitor, GFile *file, GFile *other, GFileMonitorEvent event,
+                      gpointer data);
+
+/* The directory of the source, or the closest one above it that exists. Caller frees. */
+static char *
+closest_dir(const char *source)
+{
+    char *dir = g_path_get_dirname(source);
+    while (!g_file_test(dir, G_FILE_TEST_IS_DIR) && strcmp(dir, "/") != 0) {
+        char *above = g_path_get_dirname(dir);
+        g_free(dir);
+        dir = above;
+    }
+    return dir;
+}
+
+static void
+watch_arm(Watch *watch)
+{
+    Device device = {.inst = watch->inst, .name = watch->name, .config = watch->config};
+    g_autofree char *path = closest_dir(source_of(&device));
+    if (watch->monitor != NULL && g_strcmp0(path, watch->dir) == 0) {
+        return;
+    }
+    if (watch->monitor != NULL) {
+        g_file_monitor_cancel(watch->monitor);
+        g_clear_object(&watch->monitor);
+    }
+    g_autoptr(GFile) dir = g_file_new_for_path(path);
+    g_free(watch->dir);
+    watch->dir = g_steal_pointer(&path);
+    watch->monitor = g_file_monitor_directory(dir, G_FILE_MONITOR_NONE, NULL, NULL);
+    if (watch->monitor != NULL) {
+        g_file_monitor_set_rate_limit(watch->monitor, 100);
+        g_signal_connect(watch->monitor, "changed", G_CALLBACK(on_change), watch);
+    }
 }
 
 static void
@@ -324,6 +364,7 @@ watch_look(void *data)
         return;
     }
     watch->busy = false;
+    watch_arm(watch);
     if (inst_pid(watch->inst) <= 0) {
         return;
     }
@@ -355,7 +396,12 @@ on_change(GFileMonitor *monitor, GFile *file, GFile *other, GFileMonitorEvent ev
     Device device = {.inst = watch->inst, .name = watch->name, .config = watch->config};
     g_autofree char *path = g_file_get_path(file);
 
-    if (!watch->busy && g_strcmp0(path, source_of(&device)) == 0) {
+    /* The source, or a directory on the way to it. */
+    size_t size = path != NULL ? strlen(path) : 0;
+    const char *source = source_of(&device);
+    bool on_the_way = size > 0 && strncmp(source, path, size) == 0 &&
+                      (source[size] == '\0' || source[size] == '/');
+    if (!watch->busy && (on_the_way || event == G_FILE_MONITOR_EVENT_DELETED)) {
         watch->busy = true;
         fiber_start("unixdev watch", watch_look, watch_key(&device));
     }
@@ -364,8 +410,6 @@ on_change(GFileMonitor *monitor, GFile *file, GFile *other, GFileMonitorEvent ev
 static void
 watch_start(Agent *agent, const Device *device)
 {
-    g_autofree char *dir_path = g_path_get_dirname(source_of(device));
-    g_autoptr(GFile) dir = g_file_new_for_path(dir_path);
     Watch *watch = g_new0(Watch, 1);
 
     if (watches == NULL) {
@@ -375,10 +419,7 @@ watch_start(Agent *agent, const Device *device)
     watch->inst = inst_ref(device->inst);
     watch->name = g_strdup(device->name);
     watch->config = json_incref(device->config);
-    watch->monitor = g_file_monitor_directory(dir, G_FILE_MONITOR_NONE, NULL, NULL);
-    if (watch->monitor != NULL) {
-        g_signal_connect(watch->monitor, "changed", G_CALLBACK(on_change), watch);
-    }
+    watch_arm(watch);
     g_hash_table_replace(watches, watch_key(device), watch);
 }
 

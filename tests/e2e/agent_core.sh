@@ -100,8 +100,12 @@ claim 'lxc waits for restarts' lxc restart -f c1
 monitor() { # seconds file lxc-monitor-arguments
     local seconds=$1 file=$2; shift 2
     timeout "$seconds" lxc monitor "$@" >"$file" 2>&1 &
-    sleep 0.7
+    local before=${listening:-0}
+    wait_for 5 listeners $((before + 1))
+    listening=$((before + 1))
 }
+# Established connections of the API's socket that the agent holds: one more is a listener that was let in.
+listeners() { [ "$(ss -xH state established src "$sock" | wc -l)" -ge "$1" ]; }
 monitor 6 "$T/life" --type=lifecycle --format=json
 monitor 6 "$T/ops" --type=operation --format=json
 monitor 6 "$T/all" --format=json

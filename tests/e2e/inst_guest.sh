@@ -21,6 +21,9 @@ claim 'reaches the first' wait_for 5 said one TCP:127.0.0.1:17000
 claim 'and the second' said two TCP:127.0.0.1:17001
 refuse 'a port that is in use is refused' 'in use' put c1 twice proxy listen=tcp:127.0.0.1:17000 connect=tcp:127.0.0.1:7000
 claim 'and leaves no device behind' sh -c '! lxc config device list c1 | grep -q twice'
+claim 'with it the container starts again' lxc restart -f c1
+in_c1 sh -c 'nc -ll -p 7000 -e cat >/dev/null 2>&1 & nc -ll -p 7001 -e cat >/dev/null 2>&1 &' >/dev/null 2>&1
+claim 'and it carries' wait_for 5 said anew TCP:127.0.0.1:17000
 claim 'the agent restarts' daemon_restart
 claim 'the proxy goes on' said again TCP:127.0.0.1:17000
 claim 'is still known' lxc config device remove c1 range
@@ -170,10 +173,10 @@ gcc -static -O1 -o "$T/unixget" "$E2E_LIB/unixget.c" || e2e_bail 'no static prog
 must lxc file push --mode 0755 "$T/unixget" c1/bin/unixget
 shows 'who is not root there' ' 401 ' lxc exec c1 --user 1000 -- unixget /dev/lxd/sock /1.0
 (lxc exec c1 -- sh -c 'timeout 5 unixget /dev/lxd/sock /1.0/events' >"$T/events" 2>&1 &)
-sleep 1
+claim 'a listener is let in' wait_for 5 grep -q '101 Switching\|200 OK' "$T/events"
 must lxc config set c1 user.tick tock
 must put c1 n none
-sleep 4.5
+claim 'events arrive' wait_for 6 grep -q '"action": *"added"' "$T/events"
 shows 'a change is an event' '"key": ?"user.tick"' cat "$T/events"
 shows 'so is a device' '"action": ?"added"' cat "$T/events"
 must lxc config device remove c1 n

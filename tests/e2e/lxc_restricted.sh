@@ -155,8 +155,10 @@ must lxc project set lim restricted.devices.disk=allow restricted.devices.disk.p
 mkdir -p "$E2E_DIR/home"; ln -s /etc "$E2E_DIR/home/link"
 refuse 'no climbing out of the allowed one' 'not allowed' \
     lxc config device add c1 d disk source="$E2E_DIR/home/../log" path=/x --project lim
-refuse 'not by a link either' 'not allowed' \
+claim 'a link is seen when it is followed' \
     lxc config device add c1 d disk source="$E2E_DIR/home/link" path=/x --project lim
+refuse 'not out of the allowed one' 'outside of restricted parent' lxc start c1 --project lim
+must lxc config device remove c1 d --project lim
 claim 'what is below it is fine' \
     lxc config device add c1 d disk source="$E2E_DIR/home" path=/x --project lim
 e2e_end
