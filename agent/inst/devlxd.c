@@ -3,7 +3,7 @@
  *     and its uid. A peer that belongs to no running container, or is not root there, gets 401.
  * G2  security.devlxd=false closes everything but /1.0.
  * G3  A guest cannot make us hold much: one request at a time a connection, DEVLXD_CONNECTIONS of an
- *     instance, heads and bodies bounded, DEVLXD_IDLE_MS without a byte ends it, an event queue that
+ *     instance, heads and bodies bounded, GUESTREPLY_IDLE_MS without a byte ends it, an event queue that
  *     overflows ends its listener.
  * Each connection is a fiber; an event listener has one more that sends. */
 #include "agent/inst/devlxd.h"
@@ -11,7 +11,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
-#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -19,14 +18,14 @@
 
 #include "agent/api/event.h"
 #include "agent/api/ws.h"
-#include "agent/image/image.h"
 #include "agent/inst/devhttp.h"
+#include "agent/inst/guestimage.h"
 #include "agent/inst/guestpeer.h"
+#include "agent/inst/guestreply.h"
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
 
-#define DEVLXD_IDLE_MS     30000
 #define DEVLXD_CONNECTIONS 64
 #define DEVLXD_QUEUE       256
 #define DEVLXD_MAGIC       "258EAFA5-E914-47DA-95CA-C5AB0DC85B11" /* RFC 6455 section 1.3 */
@@ -54,77 +53,6 @@ typedef struct {
 static GPtrArray *listeners;    /* borrowed from their fibers */
 static GHashTable *connections; /* instance id → count */
 
-/* ---- answers ---- */
-
-static bool
-send_all(int fd, const void *bytes, size_t size)
-{
-    const char *at = bytes;
-
-    while (size > 0) {
-        ssize_t n = send(fd, at, size, MSG_NOSIGNAL | MSG_DONTWAIT);
-        if (n >= 0) {
-            at += n;
-            size -= (size_t) n;
-        } else if (errno == EAGAIN) {
-            if (!fiber_wait_fd(fd, G_IO_OUT, DEVLXD_IDLE_MS, NULL, NULL)) {
-                return false;
-            }
-        } else if (errno != EINTR) {
-            return false;
-        }
-    }
-    return true;
-}
-
-static const char *
-status_text(int status)
-{
-    static const struct {
-        int status;
-        const char *text;
-    } words[] = {{200, "OK"},        {400, "Bad Request"},    {401, "Unauthorized"},
-                 {403, "Forbidden"}, {404, "Not Found"},      {405, "Method Not Allowed"},
-                 {413, "Too Large"}, {501, "Not Implemented"}};
-
-    for (size_t i = 0; i < G_N_ELEMENTS(words); i++) {
-        if (words[i].status == status) {
-            return words[i].text;
-        }
-    }
-    return "Internal Server Error";
-}
-
-static bool
-answer(Guest *guest, int status, const char *type, const char *body, size_t size)
-{
-    g_autofree char *head =
-        g_strdup_printf("HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\n"
-                        "X-Content-Type-Options: nosniff\r\n\r\n",
-                        status, status_text(status), type, size);
-    g_autoptr(GString) all = g_string_new(head);
-
-    g_string_append_len(all, body, (gssize) size);
-    return send_all(guest->fd, all->str, all->len);
-}
-
-static bool
-answer_error(Guest *guest, int status, const char *text)
-{
-    g_autofree char *line = g_strconcat(text, "\n", NULL);
-
-    return answer(guest, status, "text/plain; charset=utf-8", line, strlen(line));
-}
-
-static bool
-answer_json(Guest *guest, json_t *value)
-{
-    g_autofree char *text = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY);
-
-    json_decref(value);
-    return answer(guest, 200, "application/json", text, strlen(text));
-}
-
 /* ---- what can be asked ---- */
 
 static bool
@@ -138,9 +66,10 @@ get_info(Guest *guest)
 {
     bool ready = inst_get_bool(guest->inst, "volatile.last_state.ready", false);
 
-    return answer_json(guest, json_pack("{s:s,s:s,s:s,s:s}", "api_version", "1.0", "location",
-                                        "none", "instance_type", inst_type(guest->inst), "state",
-                                        ready ? "Ready" : "Started"));
+    return guestreply_json(guest->fd,
+                           json_pack("{s:s,s:s,s:s,s:s}", "api_version", "1.0", "location", "none",
+                                     "instance_type", inst_type(guest->inst), "state",
+                                     ready ? "Ready" : "Started"));
 }
 
 static bool
@@ -153,18 +82,18 @@ patch_info(Guest *guest, const char *body, size_t size)
 
     json_decref(json);
     if (!known) {
-        return answer_error(guest, 400, json == NULL ? "EOF" : "Invalid state");
+        return guestreply_error(guest->fd, 400, json == NULL ? "EOF" : "Invalid state");
     }
     if (!inst_set_config(guest->inst,
                          json_pack("{s:s}", "volatile.last_state.ready", ready ? "true" : "false"),
                          &error)) {
-        return answer_error(guest, 500, error->message);
+        return guestreply_error(guest->fd, 500, error->message);
     }
     if (ready) {
         event_lifecycle(guest->agent, inst_project(guest->inst), NULL, NULL, "instance-ready",
                         "/1.0/instances/%s", inst_name(guest->inst));
     }
-    return answer_json(guest, json_object());
+    return guestreply_json(guest->fd, json_object());
 }
 
 static bool
@@ -178,7 +107,7 @@ get_config_list(Guest *guest)
             json_array_append_new(list, json_sprintf("/1.0/config/%s", key));
         }
     }
-    return answer_json(guest, list);
+    return guestreply_json(guest->fd, list);
 }
 
 static bool
@@ -187,12 +116,12 @@ get_config(Guest *guest, const char *key)
     const char *value = inst_get(guest->inst, key);
 
     if (!visible_key(key)) {
-        return answer_error(guest, 403, "not authorized");
+        return guestreply_error(guest->fd, 403, "not authorized");
     }
     if (value == NULL) {
-        return answer_error(guest, 404, "not found");
+        return guestreply_error(guest->fd, 404, "not found");
     }
-    return answer(guest, 200, "application/octet-stream", value, strlen(value));
+    return guestreply_answer(guest->fd, 200, "application/octet-stream", value, strlen(value));
 }
 
 static bool
@@ -210,7 +139,7 @@ get_devices(Guest *guest)
             json_object_set_new(config, "hwaddr", json_string(hwaddr));
         }
     }
-    return answer_json(guest, devices);
+    return guestreply_json(guest->fd, devices);
 }
 
 static bool
@@ -222,24 +151,7 @@ get_meta_data(Guest *guest)
         "#cloud-config\ninstance-id: %s\nlocal-hostname: %s\n%s",
         id != NULL ? id : inst_name(guest->inst), inst_name(guest->inst), more != NULL ? more : "");
 
-    return answer(guest, 200, "text/plain; charset=utf-8", text, strlen(text));
-}
-
-static bool
-send_file(Guest *guest, int fd, gint64 size)
-{
-    while (size > 0) {
-        ssize_t n = sendfile(guest->fd, fd, NULL, (size_t) MIN(size, 1 << 20));
-        if (n > 0) {
-            size -= n;
-        } else if (n == 0 ||
-                   (errno == EAGAIN &&
-                    !fiber_wait_fd(guest->fd, G_IO_OUT, DEVLXD_IDLE_MS, NULL, NULL)) ||
-                   (errno != EAGAIN && errno != EINTR)) {
-            return false;
-        }
-    }
-    return true;
+    return guestreply_answer(guest->fd, 200, "text/plain; charset=utf-8", text, strlen(text));
 }
 
 static bool
@@ -247,30 +159,11 @@ get_image(Guest *guest, const char *path)
 {
     g_autofree char *fingerprint =
         g_strndup(path, strlen(path) - strlen("/export")); /* the route checked the end */
-    struct stat st;
 
     if (!inst_get_bool(guest->inst, "security.devlxd.images", false)) {
-        return answer_error(guest, 403, "not authorized");
+        return guestreply_error(guest->fd, 403, "not authorized");
     }
-    json_t *image = image_find(guest->agent->images, inst_project(guest->inst), fingerprint, NULL);
-    bool open_to_guests = json_is_true(json_object_get(image, "public")) ||
-                          json_is_true(json_object_get(image, "cached"));
-    const char *full = json_string_value(json_object_get(image, "fingerprint"));
-    g_autofree char *file = full != NULL ? image_file(guest->agent, full, false) : NULL;
-    g_autofree char *rootfs = full != NULL ? image_file(guest->agent, full, true) : NULL;
-    json_decref(image);
-    if (!open_to_guests || access(rootfs, F_OK) == 0) {
-        return answer_error(guest, 404, "not found");
-    }
-    haw_autofd int fd = open(file, O_RDONLY | O_CLOEXEC);
-    if (fd < 0 || fstat(fd, &st) < 0) {
-        return answer_error(guest, 404, "not found");
-    }
-    g_autofree char *head =
-        g_strdup_printf("HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\n"
-                        "Content-Length: %lld\r\n\r\n",
-                        (long long) st.st_size);
-    return send_all(guest->fd, head, strlen(head)) && send_file(guest, fd, st.st_size);
+    return guestimage_export(guest->agent, guest->inst, guest->fd, fingerprint);
 }
 
 /* ---- events ---- */
@@ -288,7 +181,7 @@ listener_send(void *data)
             listener->dead = !ws_send(listener->ws, WS_TEXT, text, strlen(text));
         } else {
             g_autofree char *line = g_strconcat(text, "\n", NULL);
-            listener->dead = !send_all(listener->fd, line, strlen(line));
+            listener->dead = !guestreply_bytes(listener->fd, line, strlen(line));
         }
     }
     g_queue_clear_full(&listener->queue, g_free);
@@ -335,7 +228,7 @@ upgrade(Guest *guest, const Devhttp *request, Listener *listener)
                                             "websocket\r\nConnection: Upgrade\r\n"
                                             "Sec-WebSocket-Accept: %s\r\n\r\n",
                                             accept);
-    if (!send_all(guest->fd, head, strlen(head))) {
+    if (!guestreply_bytes(guest->fd, head, strlen(head))) {
         return false;
     }
     listener->ws = ws_new(&guest->fd, true, DEVHTTP_BODY_MAX);
@@ -363,14 +256,15 @@ get_events(Guest *guest, const Devhttp *request)
     g_auto(GStrv) list = types != NULL && types[0] != '\0' ? g_strsplit(types, ",", -1) : NULL;
 
     if (!known_types(list)) {
-        return answer_error(guest, 400, "Bad Request");
+        return guestreply_error(guest->fd, 400, "Bad Request");
     }
     if (web && devhttp_header(request, "sec-websocket-key") == NULL) {
-        return answer_error(guest, 400, "Bad Request");
+        return guestreply_error(guest->fd, 400, "Bad Request");
     }
     Listener *listener = g_new0(Listener, 1);
     listener->fd = -1;
-    bool ok = web ? upgrade(guest, request, listener) : send_all(guest->fd, head, sizeof(head) - 1);
+    bool ok = web ? upgrade(guest, request, listener)
+                  : guestreply_bytes(guest->fd, head, sizeof(head) - 1);
     if (!ok) {
         g_free(listener);
         return false;
@@ -473,16 +367,16 @@ route(Guest *guest, const Devhttp *request, const char *body)
         return patch_info(guest, body, request->body_size);
     }
     if (!get) {
-        return answer_error(guest, 405, "method not allowed");
+        return guestreply_error(guest->fd, 405, "method not allowed");
     }
     if (g_str_equal(path, "/")) {
-        return answer_json(guest, json_pack("[s]", "/1.0"));
+        return guestreply_json(guest->fd, json_pack("[s]", "/1.0"));
     }
     if (g_str_equal(path, "/1.0")) {
         return get_info(guest);
     }
     if (!inst_get_bool(guest->inst, "security.devlxd", true)) { /* G2 */
-        return answer_error(guest, 403, "not authorized");
+        return guestreply_error(guest->fd, 403, "not authorized");
     }
     if (g_str_equal(path, "/1.0/config")) {
         return get_config_list(guest);
@@ -502,7 +396,7 @@ route(Guest *guest, const Devhttp *request, const char *body)
     if (g_str_has_prefix(path, "/1.0/images/") && g_str_has_suffix(path, "/export")) {
         return get_image(guest, path + strlen("/1.0/images/"));
     }
-    return answer_error(guest, 404, "not found");
+    return guestreply_error(guest->fd, 404, "not found");
 }
 
 /* More bytes into guest->in; false at the end of the stream or when nothing comes. */
@@ -518,7 +412,7 @@ receive(Guest *guest)
             return true;
         }
         if (n == 0 || (errno != EAGAIN && errno != EINTR) ||
-            !fiber_wait_fd(guest->fd, G_IO_IN, DEVLXD_IDLE_MS, NULL, NULL)) {
+            !fiber_wait_fd(guest->fd, G_IO_IN, GUESTREPLY_IDLE_MS, NULL, NULL)) {
             return false;
         }
     }
@@ -537,7 +431,7 @@ serve_one(Guest *guest)
     }
     int status = devhttp_parse((char *) guest->in->data, head, &request);
     if (status != 0) {
-        answer_error(guest, status, status_text(status));
+        guestreply_error(guest->fd, status, guestreply_status_text(status));
         return false;
     }
     while (guest->in->len < head + request.body_size) {
@@ -548,7 +442,7 @@ serve_one(Guest *guest)
     g_autofree char *body = g_strndup((char *) guest->in->data + head, request.body_size);
     g_byte_array_remove_range(guest->in, 0, (guint) (head + request.body_size));
     if (inst_pid(guest->inst) <= 0 || !guestpeer_is_root(guest->inst, guest->uid)) { /* G1 */
-        answer_error(guest, 401, "Access denied for non-root user");
+        guestreply_error(guest->fd, 401, "Access denied for non-root user");
         return false;
     }
     return route(guest, &request, body) && request.keep_alive;
@@ -578,7 +472,7 @@ serve_guest(void *data)
 
     guest->inst = guestpeer_find(guest->agent->instances, guest->pid);
     if (guest->inst == NULL) { /* G1 */
-        answer_error(guest, 401, "not authorized");
+        guestreply_error(guest->fd, 401, "not authorized");
     } else if (count_connection(inst_id(guest->inst), 1)) {
         gint64 id = inst_id(guest->inst);
         guest->in = g_byte_array_new();

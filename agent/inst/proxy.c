@@ -179,6 +179,24 @@ nat_clear_text(GString *text, const char *label)
     }
 }
 
+/* How many ports from 'first' on one rule can say: they follow each other, and lead all to one port or each
+ * to itself (*ret_same: no port in the rule). */
+static guint
+nat_run(const ProxyAddr *listen, const ProxyAddr *target, guint first, bool *ret_same)
+{
+    guint count = 1;
+    bool same = target->count > 1 && target->ports[first] == listen->ports[first];
+
+    while (first + count < listen->count &&
+           listen->ports[first + count] == listen->ports[first] + count &&
+           (target->count == 1 ||
+            (same && target->ports[first + count] == listen->ports[first + count]))) {
+        count++;
+    }
+    *ret_same = same && count > 1;
+    return count;
+}
+
 static void
 nat_rules_text(GString *text, const char *label, const ProxyAddr *listen, const ProxyAddr *target,
                const char *address)
@@ -192,17 +210,24 @@ nat_rules_text(GString *text, const char *label, const ProxyAddr *listen, const 
             text, "add chain inet lxd %s.%s { type nat hook %s priority %s; policy accept; }\n",
             nat_chains[i][0], label, nat_chains[i][1], nat_chains[i][2]);
     }
-    for (guint i = 0; i < listen->count; i++) {
+    for (guint i = 0, run; i < listen->count; i += run) {
+        bool same;
+        run = nat_run(listen, target, i, &same);
         guint16 port = target->ports[target->count == 1 ? 0 : i];
+        g_autofree char *from =
+            run > 1 ? g_strdup_printf("%u-%u", listen->ports[i], listen->ports[i] + run - 1)
+                    : g_strdup_printf("%u", listen->ports[i]);
+        g_autofree char *to =
+            same ? g_strdup(address) : g_strdup_printf("%s%s%s:%u", open, address, close, port);
         for (int chain = 0; chain < 2; chain++) {
             g_string_append_printf(
-                text, "add rule inet lxd %s.%s %s daddr %s %s dport %u dnat %s to %s%s%s:%u\n",
-                nat_chains[chain][0], label, family, listen->address, kind, listen->ports[i],
-                family, open, address, close, port);
+                text, "add rule inet lxd %s.%s %s daddr %s %s dport %s dnat %s to %s\n",
+                nat_chains[chain][0], label, family, listen->address, kind, from, family, to);
         }
+        g_autofree char *there = same ? g_strdup(from) : g_strdup_printf("%u", port);
         g_string_append_printf(
-            text, "add rule inet lxd pstrt.%s %s saddr %s %s daddr %s %s dport %u masquerade\n",
-            label, family, address, family, address, kind, port);
+            text, "add rule inet lxd pstrt.%s %s saddr %s %s daddr %s %s dport %s masquerade\n",
+            label, family, address, family, address, kind, there);
     }
 }
 

@@ -42,7 +42,9 @@ show_instance(Inst *inst)
     json_object_set_new(object, "ephemeral", json_boolean(inst->ephemeral));
     json_object_set(object, "expanded_config", inst->expanded_config);
     json_object_set(object, "expanded_devices", inst->expanded_devices);
-    json_object_set_new(object, "last_used_at", time_json(inst->last_used_at));
+    json_object_set_new(object, "last_used_at",
+                        inst->last_used_at > 0 ? time_json(inst->last_used_at)
+                                               : json_string("1970-01-01T00:00:00Z")); /* LXD's */
     json_object_set_new(object, "location", json_string("none"));
     json_object_set_new(object, "name", json_string(inst->name));
     json_object_set(object, "profiles", inst->profiles);

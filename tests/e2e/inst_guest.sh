@@ -180,6 +180,27 @@ claim 'events arrive' wait_for 6 grep -q '"action": *"added"' "$T/events"
 shows 'a change is an event' '"key": ?"user.tick"' cat "$T/events"
 shows 'so is a device' '"action": ?"added"' cat "$T/events"
 must lxc config device remove c1 n
+shows 'a guest says that it is ready' ' 200 ' lxc exec c1 -- unixget /dev/lxd/sock /1.0 PATCH '{"state":"Ready"}'
+same 'and the server knows' true lxc config get c1 volatile.last_state.ready
+shows 'another word is refused' ' 400 ' lxc exec c1 -- unixget /dev/lxd/sock /1.0 PATCH '{"state":"Lazy"}'
+busybox_image "$T/whole.tar.gz" split
+mkdir "$T/split"; tar -C "$T/split" -xzf "$T/whole.tar.gz"
+tar -C "$T/split" -czf "$T/meta.tar.gz" metadata.yaml templates
+tar -C "$T/split/rootfs" -czf "$T/root.tar.gz" .
+must lxc image import "$T/meta.tar.gz" "$T/root.tar.gz" --alias split --public
+fp=$(lxc image list split -f json | jq -r '.[0].fingerprint')
+shows 'images are not for every guest' ' 403 ' lxc exec c1 -- unixget /dev/lxd/sock "/1.0/images/$fp/export"
+must lxc config set c1 security.devlxd.images true
+lxc exec c1 -- unixget /dev/lxd/sock "/1.0/images/$fp/export" >"$T/parts"
+shows 'a split image comes in two parts' 'name="rootfs"; filename=' grep -a rootfs "$T/parts"
+claim 'whole' python3 - "$T" <<'END'
+import sys
+top = sys.argv[1]
+head, body = open(top + "/parts", "rb").read().split(b"\r\n\r\n", 1)
+length = int([l for l in head.split(b"\r\n") if l.lower().startswith(b"content-length")][0].split(b":")[1])
+assert length == len(body), (length, len(body))
+assert open(top + "/meta.tar.gz", "rb").read() in body and open(top + "/root.tar.gz", "rb").read() in body
+END
 
 # ---- backups ----
 must lxc config device remove c1 eth0
