@@ -7,6 +7,7 @@
 #include "agent/inst/forkfile.h"
 #include "agent/inst/forkmount.h"
 #include "agent/inst/forkproxy.h"
+#include "agent/move/forkpass.h"
 
 #include <glib.h>
 #include <stdio.h>
@@ -16,15 +17,11 @@ static const struct {
     const char *name;
     int (*run)(int argc, char **argv);
 } helpers[] = {
-    {"forkcgroup", forklxc_cgroup},
-    {"forkexec", forklxc_exec},
-    {"forkfile", forkfile_main},
-    {"forkmount", forkmount_main},
-    {"forkprepare", hardware_fork_prepare},
-    {"forkproxy", forkproxy_main},
-    {"forksftp", forkfile_sftp_main},
-    {"forkstart", forklxc_start},
-    {NULL, NULL},
+    {"forkcgroup", forklxc_cgroup}, {"forkexec", forklxc_exec},
+    {"forkfile", forkfile_main},    {"forkmount", forkmount_main},
+    {"forkpass", forkpass_main},    {"forkprepare", hardware_fork_prepare},
+    {"forkproxy", forkproxy_main},  {"forksftp", forkfile_sftp_main},
+    {"forkstart", forklxc_start},   {NULL, NULL},
 };
 
 #ifdef __SANITIZE_ADDRESS__

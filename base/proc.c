@@ -60,6 +60,33 @@ attr_init(posix_spawnattr_t *attr, short flags)
     posix_spawnattr_setflags(attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | flags);
 }
 
+/* dup2 must not run over a source that is still needed: they are lifted above the targets first. */
+static int *
+lift(const int *fds, size_t count)
+{
+    int *high = g_new(int, count + 1);
+    for (size_t i = 0; i < count; i++) {
+        high[i] = fcntl(fds[i], F_DUPFD_CLOEXEC, 3 + (int) count);
+    }
+    return high;
+}
+
+static void
+give(posix_spawn_file_actions_t *actions, const int *high, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        posix_spawn_file_actions_adddup2(actions, high[i], 3 + (int) i);
+    }
+}
+
+static void
+drop(int *high, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        fd_close(&high[i]);
+    }
+}
+
 static pid_t
 spawn(const ProcSpec *spec, int fd_out, int fd_err, GError **error)
 {
@@ -68,6 +95,7 @@ spawn(const ProcSpec *spec, int fd_out, int fd_err, GError **error)
     pid_t pid = -1;
 
     posix_spawn_file_actions_init(&actions);
+    g_autofree int *high = lift(spec->fds, spec->fd_count);
     if (spec->fd_in >= 0) {
         posix_spawn_file_actions_adddup2(&actions, spec->fd_in, STDIN_FILENO);
     } else {
@@ -75,6 +103,7 @@ spawn(const ProcSpec *spec, int fd_out, int fd_err, GError **error)
     }
     posix_spawn_file_actions_adddup2(&actions, fd_out, STDOUT_FILENO);
     posix_spawn_file_actions_adddup2(&actions, fd_err, STDERR_FILENO);
+    give(&actions, high, spec->fd_count);
     if (spec->cwd != NULL) {
         posix_spawn_file_actions_addchdir_np(&actions, spec->cwd);
     }
@@ -84,6 +113,7 @@ spawn(const ProcSpec *spec, int fd_out, int fd_err, GError **error)
                            spec->env != NULL ? (char *const *) spec->env : environ);
     posix_spawn_file_actions_destroy(&actions);
     posix_spawnattr_destroy(&attr);
+    drop(high, spec->fd_count);
     if (err != 0) {
         haw_fail_errno(error, err, "run '%s'", spec->argv[0]);
         return -1;
@@ -209,28 +239,20 @@ proc_spawn(const char *const *argv, const char *const *env, const char *log_path
     posix_spawnattr_t attr;
     pid_t pid = -1;
 
-    /* dup2 must not run over a source that is still needed: lift them above the targets first. */
-    g_autofree int *high = g_new(int, fd_count + 1);
-    for (size_t i = 0; i < fd_count; i++) {
-        high[i] = fcntl(fds[i], F_DUPFD_CLOEXEC, 3 + (int) fd_count);
-    }
+    g_autofree int *high = lift(fds, fd_count);
     posix_spawn_file_actions_init(&actions);
     posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
     posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO,
                                      log_path != NULL ? log_path : "/dev/null",
                                      O_WRONLY | O_CREAT | O_APPEND, 0640);
     posix_spawn_file_actions_adddup2(&actions, STDOUT_FILENO, STDERR_FILENO);
-    for (size_t i = 0; i < fd_count; i++) {
-        posix_spawn_file_actions_adddup2(&actions, high[i], 3 + (int) i);
-    }
+    give(&actions, high, fd_count);
     attr_init(&attr, POSIX_SPAWN_SETSID);
     int err = posix_spawnp(&pid, argv[0], &actions, &attr, (char *const *) argv,
                            env != NULL ? (char *const *) env : environ);
     posix_spawn_file_actions_destroy(&actions);
     posix_spawnattr_destroy(&attr);
-    for (size_t i = 0; i < fd_count; i++) {
-        fd_close(&high[i]);
-    }
+    drop(high, fd_count);
     if (err != 0) {
         haw_fail_errno(error, err, "run '%s'", argv[0]);
         return -1;

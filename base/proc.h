@@ -12,6 +12,8 @@ typedef struct {
     int fd_in, fd_out;       /* -1: /dev/null for in; captured for out */
     gint64 wait_ms;          /* 0: for ever; the child is killed when it is over */
     GCancellable *cancel;    /* may be NULL; the child is killed */
+    const int *fds;          /* fds[i] becomes descriptor 3+i in the child */
+    size_t fd_count;
 } ProcSpec;
 
 /* Runs it to its end. True when it exits with 0; else the error has the last lines of its stderr.

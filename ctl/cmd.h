@@ -33,6 +33,15 @@ int cmd_exec_status(void);
 /* cmd_copy.c */
 bool cmd_copy_instance(Ctl *ctl, GError **error);
 bool cmd_copy_move(Ctl *ctl, GError **error);
+/* What both sides of a copy between servers are asked for; --mode says who dials whom. */
+typedef struct {
+    Rest *from, *into; /* borrow */
+    char *path;        /* where the source migrates from */
+    json_t *migrate;   /* body for the source; borrows */
+    json_t *body;      /* body for the target, with its "source"; borrows */
+    const char *into_path;
+} CmdTransfer;
+bool cmd_copy_transfer(Ctl *ctl, CmdTransfer *t, GError **error);
 /* The https address that another server can reach this one at; caller frees. */
 char *cmd_copy_address(Rest *rest, GError **error);
 /* The server's own certificate in PEM; caller frees. */

@@ -218,17 +218,8 @@ relay(Rest *from, const json_t *from_op, Rest *into, const json_t *into_op, GErr
     return ok;
 }
 
-/* What both sides of a copy between servers are asked for. */
-typedef struct {
-    Rest *from, *into; /* borrow */
-    char *path;        /* owns: where the source migrates from */
-    json_t *migrate;   /* owns: body for the source */
-    json_t *body;      /* owns: body for the target */
-    const char *into_path;
-} Transfer;
-
 static bool
-transfer_pull(Ctl *ctl, Transfer *t, bool relayed, GError **error)
+transfer_pull(Ctl *ctl, CmdTransfer *t, bool relayed, GError **error)
 {
     g_autoptr(json_t) from_op = rest_call(t->from, "POST", t->path, t->migrate, NULL, error);
     json_t *source = json_object_get(t->body, "source");
@@ -262,7 +253,7 @@ transfer_pull(Ctl *ctl, Transfer *t, bool relayed, GError **error)
 }
 
 static bool
-transfer_push(Ctl *ctl, Transfer *t, GError **error)
+transfer_push(Ctl *ctl, CmdTransfer *t, GError **error)
 {
     json_object_set_new(json_object_get(t->body, "source"), "mode", json_string("push"));
     g_autoptr(json_t) into_op = rest_call(t->into, "POST", t->into_path, t->body, NULL, error);
@@ -285,8 +276,8 @@ transfer_push(Ctl *ctl, Transfer *t, GError **error)
     return end != NULL;
 }
 
-static bool
-transfer(Ctl *ctl, Transfer *t, GError **error)
+bool
+cmd_copy_transfer(Ctl *ctl, CmdTransfer *t, GError **error)
 {
     const char *mode = ctl_option(ctl, "mode");
     if (mode == NULL || strcmp(mode, "pull") == 0 || strcmp(mode, "relay") == 0) {
@@ -336,13 +327,13 @@ copy_between(Ctl *ctl, const Ends *ends, json_t *body, GError **error)
                   (int) (snapshot || ctl_flag(ctl, "instance-only")));
     json_object_set_new(migrate, "allow_inconsistent",
                         json_boolean(ctl_flag(ctl, "allow-inconsistent")));
-    Transfer t = {.from = ends->from,
-                  .into = ends->into,
-                  .path = cmd_instance_path(ends->name),
-                  .migrate = migrate,
-                  .body = body,
-                  .into_path = "/1.0/instances"};
-    bool ok = transfer(ctl, &t, error);
+    CmdTransfer t = {.from = ends->from,
+                     .into = ends->into,
+                     .path = cmd_instance_path(ends->name),
+                     .migrate = migrate,
+                     .body = body,
+                     .into_path = "/1.0/instances"};
+    bool ok = cmd_copy_transfer(ctl, &t, error);
     g_free(t.path);
     return ok;
 }

@@ -305,31 +305,39 @@ copy_within(Ctl *ctl, const Volume *from, const Volume *to, GError **error)
     return wait_call(ctl, to->rest, "POST", list, body, "Copying", error);
 }
 
-/* Pull: the target fetches from an operation of the source. */
 static bool
 copy_between(Ctl *ctl, const Volume *from, const Volume *to, GError **error)
 {
-    g_autoptr(json_t) migrate = json_pack("{ss sb sb}", "name", from->name, "migration", 1,
-                                          "volume_only", (int) ctl_flag(ctl, "volume-only"));
-    g_autoptr(json_t) operation = rest_call(from->rest, "POST", from->path, migrate, NULL, error);
-    g_autofree char *address = operation != NULL ? cmd_copy_address(from->rest, error) : NULL;
-    g_autofree char *certificate = address != NULL ? cmd_copy_certificate(from->rest, error) : NULL;
-    if (certificate == NULL) {
+    int volume_only = ctl_flag(ctl, "volume-only");
+    g_autoptr(json_t) volume = rest_get(from->rest, from->path, error);
+    if (volume == NULL) {
         return false;
     }
-    g_autofree char *below = wait_path(operation), *url = g_strconcat(address, below, NULL);
-    g_autofree char *list = rest_path("/1.0/storage-pools/%s/volumes/custom", to->pool);
-    g_autoptr(json_t) body = json_pack(
-        "{ss ss s{ss ss ss ss sO sb}}", "name", to->name, "type", "custom", "source", "type",
-        "migration", "mode", "pull", "operation", url, "certificate", certificate, "secrets",
-        json_object_get(operation, "metadata"), "volume_only", (int) ctl_flag(ctl, "volume-only"));
-    return wait_call(ctl, to->rest, "POST", list, body, "Copying", error);
+    const char *project = ctl_option(ctl, "target-project");
+    g_autoptr(json_t) migrate =
+        json_pack("{ss sb sb}", "name", to->name, "migration", 1, "volume_only", volume_only);
+    g_autoptr(json_t) body = entity_fields(volume, "config description content_type");
+    json_object_set_new(body, "name", json_string(to->name));
+    json_object_set_new(body, "type", json_string("custom"));
+    json_object_set_new(body, "source",
+                        json_pack("{ss sb sb}", "type", "migration", "volume_only", volume_only,
+                                  "refresh", (int) ctl_flag(ctl, "refresh")));
+    g_autofree char *list =
+        project != NULL
+            ? rest_path("/1.0/storage-pools/%s/volumes/custom?project=%s", to->pool, project)
+            : rest_path("/1.0/storage-pools/%s/volumes/custom", to->pool);
+    CmdTransfer t = {.from = from->rest,
+                     .into = to->rest,
+                     .path = from->path,
+                     .migrate = migrate,
+                     .body = body,
+                     .into_path = list};
+    return cmd_copy_transfer(ctl, &t, error);
 }
 
 static bool
 copy(Ctl *ctl, const Volume *from, const Volume *to, GError **error)
 {
-    const char *mode = ctl_option(ctl, "mode");
     if (strcmp(from->type, "custom") != 0) {
         return haw_fail(error, HAW_INVALID,
                         "only custom volumes are copied (for an instance: "
@@ -338,9 +346,7 @@ copy(Ctl *ctl, const Volume *from, const Volume *to, GError **error)
     if (from->rest == to->rest) {
         return copy_within(ctl, from, to, error);
     }
-    return strcmp(mode, "pull") == 0
-               ? copy_between(ctl, from, to, error)
-               : haw_fail(error, HAW_UNSUPPORTED, "volumes are copied in mode pull only");
+    return copy_between(ctl, from, to, error);
 }
 
 bool

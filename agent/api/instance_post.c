@@ -8,6 +8,8 @@
 #include "agent/inst/create.h"
 #include "agent/inst/instbackup.h"
 #include "agent/inst/lifecycle.h"
+#include "agent/inst/plug.h"
+#include "agent/move/moveinst.h"
 #include "base/ids.h"
 #include "proto/keys.h"
 
@@ -24,6 +26,7 @@ struct post {
     Inst *from;
     char *from_snap;
     bool instance_only, refresh, start;
+    bool pull; /* migration: we dial the source */
 };
 
 static void
@@ -192,6 +195,26 @@ copy_op(Operation *op, void *data, GError **error)
                 create_copy(inst, op, from, post->from_snap, post->instance_only, error), error);
 }
 
+/* From another server. The row is made before the sockets: a name that is taken fails first. */
+static bool
+migration_op(Operation *op, void *data, GError **error)
+{
+    struct post *post = data;
+    MoveIn in = {.instance_only = post->instance_only,
+                 .refresh = post->refresh,
+                 .peer = post->pull ? post->source : NULL};
+    g_autoptr(Inst) existing =
+        inst_find(op_agent(op)->instances, post->row->project, post->row->name, NULL);
+    if (post->refresh && existing != NULL) {
+        in.inst = existing;
+        return moveinst_receive(op, &in, error);
+    }
+    in.refresh = false;
+    g_autoptr(Inst) inst = new_record(op, post, error);
+    in.inst = inst;
+    return inst != NULL && done(op, post, inst, moveinst_receive(op, &in, error), error);
+}
+
 /* ---- the request ---- */
 
 static void
@@ -348,6 +371,68 @@ parse_copy(Request *req, struct post *post, GError **error)
     return post->from != NULL;
 }
 
+/* The pool that the profiles (or, without one there, the server's only pool) give a root disk; caller
+ * frees. */
+static char *
+usual_pool(Agent *agent, const InstRow *row)
+{
+    json_auto_t *none = json_object(), *config = NULL, *devices = NULL;
+    const char *name;
+    if (!record_expand(agent, row->project, row->profiles, none, none, &config, &devices, NULL)) {
+        return NULL;
+    }
+    json_t *root = plug_root(devices, &name, NULL);
+    const char *pool = root != NULL ? keys_get(root, "pool") : NULL;
+    return pool != NULL ? g_strdup(pool) : pool_only(agent->pools);
+}
+
+/* A root disk comes with the name of the source's pool, which this server need not have. */
+static void
+find_root_pool(Agent *agent, InstRow *row)
+{
+    const char *name;
+    json_t *device;
+    json_object_foreach (row->devices, name, device) {
+        const char *pool = keys_get(device, "pool");
+        bool root = g_strcmp0(keys_get(device, "type"), "disk") == 0 &&
+                    g_strcmp0(keys_get(device, "path"), "/") == 0;
+        if (root && (pool == NULL || !pool_exists(agent->pools, pool))) {
+            g_autofree char *usual = usual_pool(agent, row);
+            if (usual != NULL) {
+                json_object_set_new(device, "pool", json_string(usual));
+            }
+        }
+    }
+}
+
+static bool
+parse_migration(Request *req, struct post *post, GError **error)
+{
+    const char *mode = text_of(post->source, "mode");
+    post->pull = *mode == '\0' || strcmp(mode, "pull") == 0;
+    post->instance_only = json_is_true(json_object_get(post->source, "instance_only")) ||
+                          json_is_true(json_object_get(post->source, "container_only"));
+    post->refresh = json_is_true(json_object_get(post->source, "refresh"));
+    if (!post->pull && strcmp(mode, "push") != 0) {
+        return haw_fail(error, HAW_UNSUPPORTED, "Mode '%s' not implemented", mode);
+    }
+    if (post->pull && !moveconn_check_peer(post->source, error)) {
+        return false;
+    }
+    find_root_pool(req_agent(req), post->row);
+    const char *image = text_of(post->source, "base_image");
+    if (*image != '\0' && keys_get(post->row->config, "volatile.base_image") == NULL) {
+        json_object_set_new(post->row->config, "volatile.base_image", json_string(image));
+    }
+    g_autoptr(Inst) taken =
+        inst_find(req_agent(req)->instances, post->row->project, post->row->name, NULL);
+    if (taken != NULL && !post->refresh) {
+        return haw_fail(error, HAW_EXISTS, "Instance \"%s\" already exists", post->row->name);
+    }
+    return taken == NULL || inst_pid(taken) == 0 ||
+           haw_fail(error, HAW_INVALID, "Cannot refresh a running instance");
+}
+
 static const struct {
     const char *name;
     bool (*parse)(Request *req, struct post *post, GError **error);
@@ -356,6 +441,7 @@ static const struct {
     {"image", parse_image, image_op},
     {"copy", parse_copy, copy_op},
     {"none", NULL, none_op},
+    {"migration", parse_migration, migration_op},
 };
 
 bool
@@ -389,13 +475,17 @@ instance_post(Request *req, GError **error)
         post_free(post);
         return false;
     }
+    bool awaits = sources[at].run == migration_op && !post->pull;
+    json_auto_t *secrets = awaits ? moveconn_secrets() : NULL;
     g_autofree char *url = g_strdup_printf("/1.0/instances/%s", post->row->name);
     g_autofree char *twin = g_strdup_printf("/1.0/containers/%s", post->row->name);
     return op_reply(
-        req, (OpSpec){.class = OP_TASK,
+        req, (OpSpec){.class = awaits ? OP_WEBSOCKET : OP_TASK,
                       .description = "Creating instance",
                       .project = req_project(req),
                       .resources = json_pack("{s:[s],s:[s]}", "instances", url, "containers", twin),
+                      .metadata = json_copy(secrets),
+                      .fds = json_incref(secrets),
                       .cancellable = true,
                       .fn = sources[at].run,
                       .data = post,

@@ -1,5 +1,6 @@
 /* /1.0/instances/NAME/snapshots: decodes, calls inst/snapshot.c, encodes. Each request is a fiber. */
 #include "agent/api/instances.h"
+#include "agent/api/instance_move.h"
 #include "agent/api/operation.h"
 #include "agent/auth/project.h"
 #include "agent/inst/show.h"
@@ -177,7 +178,7 @@ instance_snapshot_post(Request *req, GError **error)
         return false;
     }
     if (json_is_true(json_object_get(req_json(req), "migration"))) {
-        return haw_fail(error, HAW_UNSUPPORTED, "Moving snapshots is not supported by this server");
+        return instance_move_post(req, inst, snap->name, error);
     }
     if (name == NULL || *name == '\0' || strpbrk(name, " /") != NULL) {
         return haw_fail(error, HAW_INVALID, "A new name for the snapshot must be provided");

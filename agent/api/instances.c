@@ -1,6 +1,7 @@
 /* /1.0/instances: lists, single instances, their state; creation is in instance_post.c, snapshots in
  * instance_snapshots.c. Decodes, calls the owner (agent/inst), encodes. Each request is a fiber. */
 #include "agent/api/instances.h"
+#include "agent/api/instance_move.h"
 #include "agent/api/operation.h"
 #include "agent/inst/change.h"
 #include "agent/inst/discard.h"
@@ -344,7 +345,7 @@ post_one(Request *req, GError **error)
     json_t *body = req_json(req);
     const char *name = json_string_value(json_object_get(body, "name"));
     if (json_is_true(json_object_get(body, "migration"))) {
-        return haw_fail(error, HAW_UNSUPPORTED, "Moving instances is not supported by this server");
+        return instance_move_post(req, inst, NULL, error);
     }
     if (!instances_check_name(name, error)) {
         return false;

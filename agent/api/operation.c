@@ -202,7 +202,7 @@ op_start(Agent *agent, Request *req, OpSpec spec)
     op->created_at = clock_real_us();
     op->resources = spec.resources != NULL ? spec.resources : json_object();
     op->metadata = spec.metadata != NULL ? spec.metadata : json_object();
-    op->fds = json_incref(json_object_get(op->metadata, "fds"));
+    op->fds = spec.fds != NULL ? spec.fds : json_incref(json_object_get(op->metadata, "fds"));
     op->cancellable = spec.cancellable || spec.class == OP_TOKEN;
     op->admin_only = spec.admin_only;
     op->fn = spec.fn;

@@ -18,6 +18,7 @@ typedef struct {
     const char *project;
     json_t *resources; /* {"instances":["/1.0/instances/c1"]}; stolen, may be NULL */
     json_t *metadata;  /* stolen, may be NULL; for sockets {"fds":{"0":secret,…}} */
+    json_t *fds; /* stolen, may be NULL: the secrets, where metadata has them in another form */
     bool cancellable;
     bool admin_only; /* restricted callers don't see it, and events come without its metadata */
     OpFn fn;         /* NULL for tokens */

@@ -12,6 +12,7 @@
 #include "agent/api/operation.h"
 #include "agent/api/request.h"
 #include "agent/api/settings.h"
+#include "agent/api/tlsfront.h"
 #include "agent/auth/trust.h"
 #include "base/clock.h"
 #include "base/fd.h"
@@ -19,8 +20,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <gnutls/gnutls.h>
-#include <gnutls/x509.h>
 #include <netdb.h>
 #include <pwd.h>
 #include <string.h>
@@ -44,9 +43,10 @@ typedef struct {
     Server *server;
     struct MHD_Daemon *daemon;
     GSource *source;
-    bool tls;
-    char *host, *port; /* of HTTPS, as bound */
-    guint retiring;    /* timer that looks whether it may go, 0 while in use */
+    TlsFront *front;     /* HTTPS: accepts, and gives us plain connections; NULL otherwise */
+    GHashTable *showing; /* fd → GBytes: certificates of connections about to begin */
+    char *host, *port;   /* of HTTPS, as bound */
+    guint retiring;      /* timer that looks whether it may go, 0 while in use */
 } Listener;
 
 struct Server {
@@ -103,9 +103,11 @@ listener_free(Listener *listener)
         g_source_destroy(listener->source);
         g_source_unref(listener->source);
     }
+    tlsfront_free(listener->front);
     if (listener->daemon != NULL) {
         MHD_stop_daemon(listener->daemon);
     }
+    g_hash_table_unref(listener->showing);
     g_free(listener->host);
     g_free(listener->port);
     g_free(listener);
@@ -125,12 +127,23 @@ retired_try(gpointer data)
     return G_SOURCE_REMOVE;
 }
 
+/* No new connections. */
+static void
+listener_quiesce(Listener *listener)
+{
+    if (listener->front != NULL) {
+        tlsfront_close(listener->front);
+    } else {
+        int fd = MHD_quiesce_daemon(listener->daemon);
+        fd_close(&fd);
+    }
+}
+
 static void
 listener_retire(Listener *listener)
 {
     if (listener != NULL) {
-        int fd = MHD_quiesce_daemon(listener->daemon);
-        fd_close(&fd);
+        listener_quiesce(listener);
         g_ptr_array_add(listener->server->retired, listener);
         listener->retiring = g_timeout_add_seconds(1, retired_try, listener);
     }
@@ -174,12 +187,11 @@ static void
 identify_tls(Server *server, struct MHD_Connection *connection, Caller *ret)
 {
     const union MHD_ConnectionInfo *info =
-        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_GNUTLS_SESSION);
-    unsigned count = 0;
-    const gnutls_datum_t *certs =
-        info != NULL ? gnutls_certificate_get_peers(info->tls_session, &count) : NULL;
-    trust_identify(server->agent->trust, count > 0 ? certs[0].data : NULL,
-                   count > 0 ? certs[0].size : 0, ret);
+        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    GBytes *shown = info != NULL ? info->socket_context : NULL;
+    gsize size_shown = 0;
+    const guint8 *der = shown != NULL ? g_bytes_get_data(shown, &size_shown) : NULL;
+    trust_identify(server->agent->trust, der, size_shown, ret);
     if (ret->protocol == NULL) {
         ret->protocol = g_strdup(ret->kind == CALLER_TLS ? "tls" : "");
     }
@@ -281,7 +293,7 @@ is_json(Request *req)
 static void
 identify(Listener *listener, Request *req, struct MHD_Connection *connection)
 {
-    if (listener->tls) {
+    if (listener->front != NULL) {
         identify_tls(listener->server, connection, &req->caller);
     } else {
         identify_unix(
@@ -411,21 +423,34 @@ on_access(void *data, struct MHD_Connection *connection, const char *url, const 
     return MHD_YES;
 }
 
-/* Asks TLS clients for a certificate: of any issuer, for trust is by fingerprint, or of our authority. */
+/* The certificate that the client showed goes with its connection. */
 static void
 on_connection(void *data, struct MHD_Connection *connection, void **socket_context,
               enum MHD_ConnectionNotificationCode code)
 {
-    const Listener *listener = data;
-    const union MHD_ConnectionInfo *info =
-        code == MHD_CONNECTION_NOTIFY_STARTED
-            ? MHD_get_connection_info(connection, MHD_CONNECTION_INFO_GNUTLS_SESSION)
-            : NULL;
-    if (info != NULL && info->tls_session != NULL) {
-        gnutls_certificate_server_set_request(info->tls_session, GNUTLS_CERT_REQUEST);
-        bool any = trust_ca_pem(listener->server->agent->trust) == NULL;
-        gnutls_certificate_send_x509_rdn_sequence(info->tls_session, any ? 1 : 0);
+    Listener *listener = data;
+    if (code == MHD_CONNECTION_NOTIFY_STARTED) {
+        int fd = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
+        gpointer shown = NULL;
+        g_hash_table_steal_extended(listener->showing, GINT_TO_POINTER(fd), NULL, &shown);
+        *socket_context = shown;
+    } else if (*socket_context != NULL) {
+        g_bytes_unref(*socket_context);
+        *socket_context = NULL;
     }
+}
+
+/* A client that TLS has let in. MHD takes the descriptor, whatever comes of it. */
+static void
+on_client(int *fd, const struct sockaddr *address, socklen_t size, GBytes *certificate, void *data)
+{
+    Listener *listener = data;
+    int taken = fd_steal(fd);
+    if (certificate != NULL) {
+        g_hash_table_replace(listener->showing, GINT_TO_POINTER(taken), g_bytes_ref(certificate));
+    }
+    MHD_add_connection(listener->daemon, taken, address, size);
+    g_hash_table_remove(listener->showing, GINT_TO_POINTER(taken));
 }
 
 /* ---- listeners ---- */
@@ -435,14 +460,13 @@ listener_new(Server *server, int *fd, bool tls, GError **error)
 {
     Listener *listener = g_new0(Listener, 1);
     listener->server = server;
-    listener->tls = tls;
+    listener->showing = g_hash_table_new_full(NULL, NULL, NULL, (GDestroyNotify) g_bytes_unref);
     unsigned flags = MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_ALLOW_UPGRADE |
-                     MHD_USE_PEDANTIC_CHECKS | (tls ? MHD_USE_TLS : 0);
+                     MHD_USE_PEDANTIC_CHECKS | (tls ? MHD_USE_NO_LISTEN_SOCKET : 0);
     struct MHD_OptionItem options[16];
     size_t n = 0;
 #define OPTION(option, number, pointer)                                                            \
     options[n++] = (struct MHD_OptionItem){(option), (intptr_t) (number), (void *) (pointer)}
-    OPTION(MHD_OPTION_LISTEN_SOCKET, *fd, NULL);
     OPTION(MHD_OPTION_CONNECTION_MEMORY_LIMIT, HEADER_MAX, NULL);
     OPTION(MHD_OPTION_CONNECTION_LIMIT, CONNECTIONS_MAX, NULL);
     OPTION(MHD_OPTION_CONNECTION_TIMEOUT, IDLE_TIMEOUT_S, NULL);
@@ -451,12 +475,8 @@ listener_new(Server *server, int *fd, bool tls, GError **error)
     if (tls) {
         OPTION(MHD_OPTION_PER_IP_CONNECTION_LIMIT, PER_ADDRESS_MAX, NULL);
         OPTION(MHD_OPTION_NOTIFY_CONNECTION, (intptr_t) on_connection, listener);
-        OPTION(MHD_OPTION_HTTPS_MEM_CERT, 0, trust_server_cert_pem(server->agent->trust));
-        OPTION(MHD_OPTION_HTTPS_MEM_KEY, 0, trust_server_key_pem(server->agent->trust));
-        if (trust_ca_pem(server->agent->trust) != NULL) {
-            OPTION(MHD_OPTION_HTTPS_MEM_TRUST, 0, trust_ca_pem(server->agent->trust));
-        }
-        OPTION(MHD_OPTION_HTTPS_PRIORITIES, 0, "SECURE128:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2");
+    } else {
+        OPTION(MHD_OPTION_LISTEN_SOCKET, *fd, NULL);
     }
     OPTION(MHD_OPTION_END, 0, NULL);
 #undef OPTION
@@ -467,7 +487,17 @@ listener_new(Server *server, int *fd, bool tls, GError **error)
         haw_fail(error, HAW_IO, "start the HTTP server");
         return NULL;
     }
-    fd_steal(fd);
+    if (!tls) {
+        fd_steal(fd);
+    } else {
+        Trust *trust = server->agent->trust;
+        listener->front = tlsfront_new(fd, trust_server_cert_pem(trust),
+                                       trust_server_key_pem(trust), on_client, listener, error);
+        if (listener->front == NULL) {
+            listener_free(listener);
+            return NULL;
+        }
+    }
 
     int epoll_fd = MHD_get_daemon_info(listener->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
     listener->source = g_source_new(&source_funcs, sizeof(ServerSource));
@@ -521,8 +551,7 @@ server_quiesce(Server *server)
     Listener *both[] = {server->unix_socket, server->https};
     for (size_t i = 0; i < G_N_ELEMENTS(both); i++) {
         if (both[i] != NULL) {
-            int fd = MHD_quiesce_daemon(both[i]->daemon);
-            fd_close(&fd);
+            listener_quiesce(both[i]);
         }
     }
 }

@@ -1,6 +1,8 @@
 /* WebSockets on fibers: wslay makes and takes the frames, the fiber waits for the socket.
  * W1  Messages are delivered whole and in order; one above the limit closes the connection (1009).
- * W2  After ws_close() every call returns at once. */
+ * W2  After ws_close() every call returns at once.
+ * W3  What a fast peer sends ahead of us waits in the socket: at most QUEUED_MAX and one message are
+ *     held here. */
 #include "agent/api/ws.h"
 
 #include "base/fd.h"
@@ -16,6 +18,7 @@
 
 #define MIRROR_BYTES  (64 * 1024)
 #define SEND_STUCK_MS (60 * 1000)
+#define QUEUED_MAX    (512 * 1024)
 
 struct message {
     WsKind kind;
@@ -27,6 +30,7 @@ struct Ws {
     int fd;
     wslay_event_context_ptr wslay;
     GQueue in;          /* owned struct message */
+    size_t queued;      /* their bytes */
     GByteArray *fed;    /* read before we came, may be NULL */
     GCancellable *stop; /* cancelled by ws_close() */
     GDestroyNotify on_free;
@@ -44,11 +48,12 @@ on_recv(wslay_event_context_ptr wslay, uint8_t *bytes, size_t size, int flags, v
         g_byte_array_remove_range(ws->fed, 0, (guint) n);
         return (ssize_t) n;
     }
-    ssize_t n = recv(ws->fd, bytes, size, 0);
+    bool full = ws->queued > QUEUED_MAX; /* W3 */
+    ssize_t n = full ? -1 : recv(ws->fd, bytes, size, 0);
     if (n > 0) {
         return n;
     }
-    bool again = n < 0 && (errno == EAGAIN || errno == EINTR);
+    bool again = full || (n < 0 && (errno == EAGAIN || errno == EINTR));
     wslay_event_set_error(wslay, again ? WSLAY_ERR_WOULDBLOCK : WSLAY_ERR_CALLBACK_FAILURE);
     ws->closed |= !again;
     return -1;
@@ -90,6 +95,7 @@ on_message(wslay_event_context_ptr wslay, const struct wslay_event_on_msg_recv_a
         memcpy(message->bytes, arg->msg, arg->msg_length);
     }
     message->bytes[arg->msg_length] = '\0';
+    ws->queued += message->size;
     g_queue_push_tail(&ws->in, message);
 }
 
@@ -120,6 +126,12 @@ ws_feed(Ws *ws, const void *bytes, size_t size)
         ws->fed = g_byte_array_new();
         g_byte_array_append(ws->fed, bytes, (guint) size);
     }
+}
+
+void
+ws_set_max(Ws *ws, size_t max_bytes)
+{
+    wslay_event_config_set_max_recv_msg_length(ws->wslay, max_bytes);
 }
 
 void
@@ -199,6 +211,7 @@ ws_recv(Ws *ws, guint8 **ret_bytes, size_t *ret_size)
             WsKind kind = message->kind;
             *ret_bytes = message->bytes;
             *ret_size = message->size;
+            ws->queued -= message->size;
             g_free(message);
             return kind;
         }

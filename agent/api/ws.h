@@ -11,6 +11,8 @@ typedef enum { WS_TEXT, WS_BINARY, WS_CLOSED } WsKind;
 Ws *ws_new(int *fd, bool server, size_t max_bytes);
 /* Bytes that were read behind the handshake, before the first ws_recv(). */
 void ws_feed(Ws *ws, const void *bytes, size_t size);
+/* Another limit for messages that arrive from now on. */
+void ws_set_max(Ws *ws, size_t max_bytes);
 /* Called when the Ws is freed. */
 void ws_on_free(Ws *ws, GDestroyNotify fn, void *data);
 void ws_free(Ws *ws); /* sends a close frame when that is still possible */

@@ -241,11 +241,20 @@ change_update(Inst *inst, const InstRow *wanted, const Caller *caller, GError **
 
 /* ---- renaming ---- */
 
+void
+change_follow(Inst *inst, const char *old_name)
+{
+    g_autofree char *object = project_object_name(inst->project, old_name);
+    g_autofree char *from = agent_path(inst->agent, "logs/%s", object), *to = inst_log_dir(inst);
+    rename(from, to);
+    instbackup_follow(inst->agent, object, inst->object);
+}
+
 static bool
 rename_held(Inst *inst, const char *name, GError **error)
 {
     Vol vol;
-    g_autofree char *old_logs = inst_log_dir(inst), *old_object = g_strdup(inst->object);
+    g_autofree char *old_name = g_strdup(inst->name);
     if (!inst_volume(inst, &vol, error)) {
         return false;
     }
@@ -260,11 +269,13 @@ rename_held(Inst *inst, const char *name, GError **error)
     crash_point("rename");
     ok = ok && record_rename(inst, name, error);
     crash_point("rename");
+    if (ok) {
+        change_follow(inst, old_name);
+    }
+    crash_point("rename");
     journal_end(inst, note);
     if (ok) {
-        g_autofree char *new_logs = inst_log_dir(inst), *uuid = ids_uuid();
-        rename(old_logs, new_logs);
-        instbackup_follow(inst->agent, old_object, inst->object);
+        g_autofree char *uuid = ids_uuid();
         ok = inst_set_config(inst,
                              json_pack("{s:s,s:s}", "volatile.apply_template", "rename",
                                        "volatile.cloud-init.instance-id", uuid),

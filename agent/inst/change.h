@@ -7,3 +7,5 @@
  * back as a whole. */
 bool change_update(Inst *inst, const InstRow *wanted, const Caller *caller, GError **error);
 bool change_rename(Inst *inst, const char *name, const Caller *caller, GError **error);
+/* After a rename: logs and backups, whose directories carry the name. May be repeated. */
+void change_follow(Inst *inst, const char *old_name);

@@ -1,54 +1,24 @@
 /* Copies of instances and of their snapshots, and the refresh of a copy.
  * Y1  Where the driver copies file by file, a running source is frozen meanwhile.
  * Y2  The copy's rows of snapshots are made after its volume has them; until then it is unfinished.
+ * Y3  A refresh keeps the snapshots that both have; each of the others comes or goes by itself, and the
+ *     volume is exchanged at the end (voledit.c, E3): a crash between leaves a whole older state.
  * Called by api/instances.c in an operation's fiber. */
 #include "agent/inst/backupfile.h"
 #include "agent/inst/create.h"
-#include "agent/inst/instdriver.h"
-#include "agent/inst/journal.h"
+#include "agent/inst/snaprow.h"
+#include "agent/inst/still.h"
+#include "agent/store/voledit.h"
 #include "base/crash.h"
-#include "base/log.h"
+#include "proto/keys.h"
 
 #include <string.h>
 
-/* Y1: true when it was frozen here. */
+/* Y1 */
 static bool
 freeze_source(Inst *from, const Vol *vol)
 {
-    const char *driver = pool_driver(from->agent->pools, vol->pool);
-    if (from->state != INST_RUNNING || g_strcmp0(driver, "btrfs") == 0) {
-        return false;
-    }
-    inst_move(from, INST_FREEZING);
-    bool ok = from->driver->freeze(from, true, NULL);
-    if (from->state == INST_FREEZING) {
-        inst_move(from, ok ? INST_FROZEN : INST_RUNNING);
-    }
-    return ok;
-}
-
-static void
-thaw_source(Inst *from, bool frozen)
-{
-    if (frozen && from->state == INST_FROZEN) {
-        inst_move(from, INST_THAWING);
-        from->driver->freeze(from, false, NULL);
-        if (from->state == INST_THAWING) {
-            inst_move(from, INST_RUNNING);
-        }
-    }
-}
-
-static bool
-insert_tx(DbTx *tx, void *data, GError **error)
-{
-    GPtrArray *rows = data;
-    for (guint i = 0; i < rows->len; i++) {
-        if (!inst_rows_snapshot_insert(tx, rows->pdata[i], error)) {
-            return false;
-        }
-    }
-    return true;
+    return g_strcmp0(pool_driver(from->agent->pools, vol->pool), "btrfs") != 0 && still_begin(from);
 }
 
 /* Y2 */
@@ -56,13 +26,7 @@ static bool
 copy_snapshot_rows(Inst *inst, Inst *from, GError **error)
 {
     g_autoptr(GPtrArray) rows = record_snapshots(from, error);
-    if (rows == NULL) {
-        return false;
-    }
-    for (guint i = 0; i < rows->len; i++) {
-        ((SnapRow *) rows->pdata[i])->instance_id = inst->id;
-    }
-    return db_write(inst->agent->db, insert_tx, rows, error);
+    return rows != NULL && snaprow_insert_all(inst, rows, error);
 }
 
 bool
@@ -84,7 +48,7 @@ create_copy(Inst *inst, Operation *op, Inst *from, const char *snap, bool instan
         crash_point("copy");
         bool ok =
             vol_copy(inst->agent->pools, &source, &target, with_snapshots, op_cancel(op), error);
-        thaw_source(from, frozen);
+        still_end(from, frozen);
         crash_point("copy");
         if (!ok || (with_snapshots && !copy_snapshot_rows(inst, from, error))) {
             return haw_push(error, "Create instance from copy");
@@ -94,55 +58,53 @@ create_copy(Inst *inst, Operation *op, Inst *from, const char *snap, bool instan
     return create_finish(inst, "copy", error);
 }
 
-static bool
-has_name(GPtrArray *rows, const char *name)
+/* ---- refresh ---- */
+
+static SnapRow *
+find_same(GPtrArray *rows, const SnapRow *snap)
 {
     for (guint i = 0; i < rows->len; i++) {
-        if (strcmp(((SnapRow *) rows->pdata[i])->name, name) == 0) {
-            return true;
+        SnapRow *row = rows->pdata[i];
+        if (strcmp(row->name, snap->name) == 0 && row->created_at == snap->created_at) {
+            return row;
         }
     }
-    return false;
+    return NULL;
 }
 
 static bool
-delete_tx(DbTx *tx, void *data, GError **error)
+bring_snapshot(Inst *inst, Operation *op, const Vol *source, const Vol *target, SnapRow *snap,
+               GError **error)
 {
-    return inst_rows_snapshot_delete(tx, *(gint64 *) data, error);
+    VolumeWhich which = shelf_which(source);
+    which.item = snap->name;
+    g_autoptr(VolumeSnapRow) row = volume_snaps_get(inst->agent->db, &which, error);
+    crash_point("copy");
+    return row != NULL && snaprow_begin(inst, snap, error) &&
+           volume_copy_snapshot(inst->agent->pools, source, target, row, op_cancel(op), error) &&
+           snaprow_done(inst, snap, error);
 }
 
-/* The target's snapshots that the source does not have. */
+/* The target's snapshots become the source's; those that are the same stay untouched. */
 static bool
-drop_extra_snapshots(Inst *inst, const Vol *target, GPtrArray *wanted, GError **error)
+match_snapshots(Inst *inst, Operation *op, Inst *from, const Vol *source, const Vol *target,
+                GError **error)
 {
-    g_autoptr(GPtrArray) have = record_snapshots(inst, error);
+    g_autoptr(GPtrArray) wanted = record_snapshots(from, error);
+    g_autoptr(GPtrArray) have = wanted != NULL ? record_snapshots(inst, error) : NULL;
     for (guint i = 0; have != NULL && i < have->len; i++) {
-        SnapRow *row = have->pdata[i];
-        Vol vol = *target;
-        vol.snap = row->name;
-        if (has_name(wanted, row->name)) {
-            continue;
+        if (find_same(wanted, have->pdata[i]) == NULL &&
+            !snaprow_drop(inst, target, have->pdata[i], error)) {
+            return false;
         }
-        if (!vol_snapshot_delete(inst->agent->pools, &vol, error) ||
-            !db_write(inst->agent->db, delete_tx, &row->id, error)) {
+    }
+    for (guint i = 0; have != NULL && i < wanted->len; i++) {
+        if (find_same(have, wanted->pdata[i]) == NULL &&
+            !bring_snapshot(inst, op, source, target, wanted->pdata[i], error)) {
             return false;
         }
     }
     return have != NULL;
-}
-
-static bool
-replace_volume(Inst *inst, Operation *op, const Vol *source, const Vol *target, bool snapshots,
-               GError **error)
-{
-    Vol fresh = *target;
-    g_autofree char *name = g_strdup_printf("%s.refresh", target->name);
-    fresh.name = name;
-    vol_delete(inst->agent->pools, &fresh, NULL); /* of a refresh that was cut short */
-    crash_point("copy");
-    return vol_copy(inst->agent->pools, source, &fresh, snapshots, op_cancel(op), error) &&
-           vol_delete(inst->agent->pools, target, error) &&
-           vol_rename(inst->agent->pools, &fresh, target->name, error);
 }
 
 bool
@@ -163,35 +125,15 @@ create_refresh(Inst *inst, Operation *op, Inst *from, bool instance_only, GError
     if (inst->pid != 0) {
         return haw_fail(error, HAW_CONFLICT, "Cannot refresh a running instance");
     }
-    g_autoptr(GPtrArray) wanted = record_snapshots(from, error);
-    g_autoptr(GPtrArray) have = record_snapshots(inst, error);
-    if (wanted == NULL || have == NULL) {
-        return false;
-    }
-    if (instance_only && have->len > 0) {
-        return haw_fail(error, HAW_UNSUPPORTED,
-                        "Refreshing without snapshots is not supported for a copy that has some");
-    }
-    if (instance_only) {
-        g_ptr_array_set_size(wanted, 0);
-    }
     bool frozen = freeze_source(from, &source);
-    char *note = journal_begin(inst, "instance-refresh", json_object(), error);
-    bool ok = note != NULL && drop_extra_snapshots(inst, &target, wanted, error) &&
-              replace_volume(inst, op, &source, &target, !instance_only, error);
-    journal_end(inst, note);
-    thaw_source(from, frozen);
-    g_autoptr(GPtrArray) added = g_ptr_array_new();
-    for (guint i = 0; i < wanted->len; i++) {
-        SnapRow *row = wanted->pdata[i];
-        row->instance_id = inst->id;
-        if (!has_name(have, row->name)) {
-            g_ptr_array_add(added, row);
-        }
-    }
-    if (!ok || !db_write(inst->agent->db, insert_tx, added, error)) {
+    bool ok = (instance_only || match_snapshots(inst, op, from, &source, &target, error)) &&
+              voledit_refresh(inst->agent->pools, &source, &target, false, op_cancel(op), error);
+    still_end(from, frozen);
+    if (!ok) {
         return haw_push(error, "Refresh instance");
     }
+    const char *idmap = keys_get(from->config, "volatile.last_state.idmap");
     backupfile_store(inst);
-    return true;
+    return inst_set_config(
+        inst, json_pack("{s:s}", "volatile.last_state.idmap", idmap != NULL ? idmap : "[]"), error);
 }

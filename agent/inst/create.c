@@ -203,9 +203,8 @@ create_finish(Inst *inst, const char *trigger, GError **error)
 
 /* ---- contents ---- */
 
-/* Volume keys of the root disk: its size. A new reference. */
-static json_t *
-volume_config(Inst *inst)
+json_t *
+create_volume_config(Inst *inst)
 {
     const char *name;
     json_t *config = json_object();
@@ -236,7 +235,7 @@ create_from_image(Inst *inst, Operation *op, const char *fingerprint, GError **e
 {
     struct fill fill = {inst->agent, op, fingerprint};
     Vol vol;
-    json_t *config = volume_config(inst);
+    json_t *config = create_volume_config(inst);
     bool ok = inst_volume(inst, &vol, error) &&
               vol_create_from_image(inst->agent->pools, &vol, fingerprint, config, fill_from_image,
                                     &fill, error);
@@ -259,7 +258,7 @@ bool
 create_empty(Inst *inst, GError **error)
 {
     Vol vol;
-    json_t *config = volume_config(inst);
+    json_t *config = create_volume_config(inst);
     bool ok = inst_volume(inst, &vol, error) &&
               vol_create(inst->agent->pools, &vol, config, fill_empty, NULL, error);
     json_decref(config);

@@ -11,6 +11,8 @@
  * the only pool) filled in, marked unfinished. Checks name, config, devices, project limits. 'row' is
  * taken. A reference. */
 Inst *create_record(Agent *agent, InstRow **row, bool find_root, GError **error);
+/* Volume keys of the root disk: its size; a new reference. */
+json_t *create_volume_config(Inst *inst);
 /* Contents; on failure the instance is deleted again. */
 bool create_from_image(Inst *inst, Operation *op, const char *fingerprint, GError **error);
 bool create_empty(Inst *inst, GError **error);

@@ -1,9 +1,10 @@
 /* The journal of instance operations that touch a volume and a row, which no single transaction can.
  * J1  The note is stored before the first of the two changes and removed after the second.
  * J2  Repair goes forward: each step can be repeated, and what is done already is seen as done.
- * Called by snapshot.c, change.c and copy.c; journal_repair() by inst.c at start. */
+ * Called by snapshot.c, change.c and relocate.c; journal_repair() by inst.c at start. */
 #include "agent/inst/journal.h"
 #include "agent/inst/change.h"
+#include "agent/inst/relocate.h"
 #include "agent/inst/snapshot.h"
 #include "base/ids.h"
 #include "base/log.h"
@@ -83,7 +84,7 @@ volume_there(Inst *inst, const Vol *vol)
 
 /* J2. The volume may have either name. */
 static bool
-redo_rename(Inst *inst, const char *to, GError **error)
+redo_rename(Inst *inst, const char *from, const char *to, GError **error)
 {
     Vol vol, renamed;
     if (!inst_volume(inst, &vol, error)) {
@@ -94,30 +95,17 @@ redo_rename(Inst *inst, const char *to, GError **error)
     if (volume_there(inst, &vol) && !vol_rename(inst->agent->pools, &vol, to, error)) {
         return false;
     }
-    return !volume_there(inst, &renamed) || record_rename(inst, to, error);
+    if (volume_there(inst, &renamed) && !record_rename(inst, to, error)) {
+        return false;
+    }
+    change_follow(inst, from);
+    return true;
 }
 
 static bool
 redo_snapshot_rename(Inst *inst, const char *from, const char *to, GError **error)
 {
     return snapshot_rename(inst, from, to, NULL, error) || haw_code(*error) == HAW_NOT_FOUND;
-}
-
-static bool
-redo_refresh(Inst *inst, GError **error)
-{
-    Vol vol, fresh;
-    if (!inst_volume(inst, &vol, error)) {
-        return false;
-    }
-    g_autofree char *name = g_strdup_printf("%s.refresh", vol.name);
-    fresh = vol;
-    fresh.name = name;
-    if (!volume_there(inst, &fresh)) {
-        return true;
-    }
-    return volume_there(inst, &vol) ? vol_delete(inst->agent->pools, &fresh, error)
-                                    : vol_rename(inst->agent->pools, &fresh, vol.name, error);
 }
 
 static void
@@ -131,13 +119,14 @@ repair_one(InstTable *table, json_t *note)
     g_autoptr(GError) error = NULL;
     bool ok = true;
     if (inst != NULL && strcmp(kind, "instance-rename") == 0) {
-        ok = redo_rename(inst, to, &error);
+        ok = redo_rename(inst, from, to, &error);
     } else if (inst != NULL && strcmp(kind, "instance-snapshot-rename") == 0) {
         ok = redo_snapshot_rename(inst, from, to, &error);
     } else if (inst != NULL && strcmp(kind, "instance-restore") == 0) {
         ok = snapshot_restore(inst, from, NULL, &error);
-    } else if (inst != NULL && strcmp(kind, "instance-refresh") == 0) {
-        ok = redo_refresh(inst, &error);
+    } else if (inst != NULL && strcmp(kind, "instance-move") == 0) {
+        ok = relocate_repair(inst, json_object_get(undo, "from"), json_object_get(undo, "to"),
+                             &error);
     }
     if (!ok) {
         haw_error("inst.repair", KS("inst", inst->name), KS("kind", kind),

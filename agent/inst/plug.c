@@ -58,6 +58,22 @@ plug_root(json_t *devices, const char **ret_name, GError **error)
     return root;
 }
 
+json_t *
+plug_root_on_pool(json_t *devices, json_t *expanded, const char *pool, GError **error)
+{
+    const char *name;
+    json_t *all = json_copy(devices);
+    json_t *root = plug_root(expanded, &name, error);
+    if (root == NULL) {
+        json_decref(all);
+        return NULL;
+    }
+    json_t *moved = json_copy(root);
+    json_object_set_new(moved, "pool", json_string(pool));
+    json_object_set_new(all, name, moved);
+    return all;
+}
+
 /* D1 as a number, then text. */
 static int
 rank(json_t *device)

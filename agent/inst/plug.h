@@ -25,3 +25,5 @@ bool plug_change(Inst *inst, json_t *from, json_t *to, json_t *changes, GError *
 bool plug_is_root(json_t *device);
 /* The root disk among 'devices', borrowed, NULL when there is none or more than one. */
 json_t *plug_root(json_t *devices, const char **ret_name, GError **error);
+/* 'devices' with the root disk of 'expanded' on the pool, as an own device; a new reference. */
+json_t *plug_root_on_pool(json_t *devices, json_t *expanded, const char *pool, GError **error);

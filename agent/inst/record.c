@@ -318,6 +318,32 @@ record_create(InstTable *table, InstRow **row, GError **error)
     return inst;
 }
 
+/* The instance as 'row' has it, with the profiles' part as computed (both stolen). */
+static void
+take_over(Inst *inst, const InstRow *row, json_t *config, json_t *devices)
+{
+    json_decref(inst->base_config);
+    json_decref(inst->base_devices);
+    inst->base_config = config;
+    inst->base_devices = devices;
+    json_incref(row->config);
+    json_incref(row->devices);
+    json_incref(row->profiles);
+    json_decref(inst->config);
+    json_decref(inst->devices);
+    json_decref(inst->profiles);
+    inst->config = row->config;
+    inst->devices = row->devices;
+    inst->profiles = row->profiles;
+    g_free(inst->description);
+    inst->description = g_strdup(row->description);
+    g_free(inst->architecture);
+    inst->architecture = g_strdup(row->architecture);
+    inst->ephemeral = row->ephemeral;
+    inst->stateful = row->stateful;
+    expand_from_base(inst);
+}
+
 static bool
 update_tx(DbTx *tx, void *data, GError **error)
 {
@@ -339,26 +365,7 @@ record_update(Inst *inst, const InstRow *row, GError **error)
         json_decref(devices);
         return false;
     }
-    json_decref(inst->base_config);
-    json_decref(inst->base_devices);
-    inst->base_config = config;
-    inst->base_devices = devices;
-    json_incref(row->config);
-    json_incref(row->devices);
-    json_incref(row->profiles);
-    json_decref(inst->config);
-    json_decref(inst->devices);
-    json_decref(inst->profiles);
-    inst->config = row->config;
-    inst->devices = row->devices;
-    inst->profiles = row->profiles;
-    g_free(inst->description);
-    inst->description = g_strdup(row->description);
-    g_free(inst->architecture);
-    inst->architecture = g_strdup(row->architecture);
-    inst->ephemeral = row->ephemeral;
-    inst->stateful = row->stateful;
-    expand_from_base(inst);
+    take_over(inst, row, config, devices);
     return true;
 }
 
@@ -409,6 +416,24 @@ rename_tx(DbTx *tx, void *data, GError **error)
     return inst_rows_rename(tx, change->id, change->name, error);
 }
 
+static void
+rekey(Inst *inst, const char *project, const char *name)
+{
+    g_autofree char *old_key = table_key(inst->project, inst->name);
+    inst_ref(inst);
+    g_hash_table_remove(inst->agent->instances->by_key, old_key);
+    char *object = project_object_name(project, name), *own = g_strdup(project);
+    g_free(inst->object);
+    inst->object = object;
+    g_free(inst->project);
+    inst->project = own;
+    char *own_name = g_strdup(name);
+    g_free(inst->name);
+    inst->name = own_name;
+    table_add(inst->agent->instances, inst);
+    inst_unref(inst);
+}
+
 bool
 record_rename(Inst *inst, const char *name, GError **error)
 {
@@ -416,15 +441,19 @@ record_rename(Inst *inst, const char *name, GError **error)
     if (!db_write(inst->agent->db, rename_tx, &change, error)) {
         return false;
     }
-    g_autofree char *old_key = table_key(inst->project, inst->name);
-    inst_ref(inst);
-    g_hash_table_remove(inst->agent->instances->by_key, old_key);
-    g_free(inst->name);
-    g_free(inst->object);
-    inst->name = g_strdup(name);
-    inst->object = project_object_name(inst->project, name);
-    table_add(inst->agent->instances, inst);
-    inst_unref(inst);
+    rekey(inst, inst->project, name);
+    return true;
+}
+
+bool
+record_moved(Inst *inst, const InstRow *row, GError **error)
+{
+    json_t *config, *devices;
+    if (!base_of_profiles(inst->agent, row->project, row->profiles, &config, &devices, error)) {
+        return false;
+    }
+    rekey(inst, row->project, row->name);
+    take_over(inst, row, config, devices);
     return true;
 }
 

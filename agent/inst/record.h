@@ -56,6 +56,8 @@ Inst *record_create(InstTable *table, InstRow **row, GError **error); /* Yields.
 bool record_update(Inst *inst, const InstRow *row, GError **error);
 bool record_rename(Inst *inst, const char *name, GError **error); /* Yields. */
 bool record_delete(Inst *inst, GError **error);                   /* Yields. */
+/* Its rows say what 'row' says, project and name included: memory follows. Yields. */
+bool record_moved(Inst *inst, const InstRow *row, GError **error);
 /* Config after 'changes' (borrowed; NULL or empty values remove), stored with last_used_at. Yields. */
 bool record_set_used(Inst *inst, json_t *changes, gint64 used_at, GError **error);
 /* What config, devices and profiles would expand to; new references. Yields. */

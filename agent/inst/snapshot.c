@@ -14,12 +14,14 @@
 #include "agent/inst/instdriver.h"
 #include "agent/inst/journal.h"
 #include "agent/inst/lifecycle.h"
+#include "agent/inst/plug.h"
 #include "agent/inst/template.h"
 #include "base/clock.h"
 #include "base/crash.h"
 #include "base/ids.h"
 #include "base/log.h"
 #include "proto/grammar.h"
+#include "proto/keys.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -291,6 +293,25 @@ restored_config(Inst *inst, const SnapRow *snap)
     return config;
 }
 
+/* The volume stays where it is: when the snapshot was taken, its pool may have been another one. */
+static json_t *
+restored_devices(Inst *inst, const SnapRow *snap)
+{
+    json_auto_t *config = NULL, *devices = NULL;
+    const char *name;
+    if (inst->root_pool == NULL ||
+        !record_expand(inst->agent, inst->project, snap->profiles, snap->config, snap->devices,
+                       &config, &devices, NULL)) {
+        return json_incref(snap->devices);
+    }
+    json_t *root = plug_root(devices, &name, NULL);
+    if (root != NULL && g_strcmp0(keys_get(root, "pool"), inst->root_pool) == 0) {
+        return json_incref(snap->devices);
+    }
+    json_t *kept = plug_root_on_pool(snap->devices, inst->expanded_devices, inst->root_pool, NULL);
+    return kept != NULL ? kept : json_incref(snap->devices);
+}
+
 static bool
 restore_rows(Inst *inst, const SnapRow *snap, GError **error)
 {
@@ -299,7 +320,7 @@ restore_rows(Inst *inst, const SnapRow *snap, GError **error)
     json_decref(row->devices);
     json_decref(row->profiles);
     row->config = restored_config(inst, snap);
-    row->devices = json_incref(snap->devices);
+    row->devices = restored_devices(inst, snap);
     row->profiles = json_incref(snap->profiles);
     row->ephemeral = snap->ephemeral;
     g_free(row->architecture);

@@ -211,6 +211,44 @@ inst_rows_update(DbTx *tx, const InstRow *row, const char *profile_project, GErr
 }
 
 bool
+inst_rows_move(DbTx *tx, const InstRow *row, const char *profile_project, GError **error)
+{
+    g_autoptr(GError) local = NULL;
+    if (!db_exec(tx, &local,
+                 "UPDATE instances SET name = ?,"
+                 " project_id = (SELECT id FROM projects WHERE name = ?) WHERE id = ?",
+                 "ssi", row->name, row->project, row->id)) {
+        if (haw_code(local) == HAW_EXISTS) {
+            return haw_fail(error, HAW_EXISTS, "Name \"%s\" already in use", row->name);
+        }
+        g_propagate_error(error, g_steal_pointer(&local));
+        return false;
+    }
+    return inst_rows_update(tx, row, profile_project, error);
+}
+
+bool
+inst_rows_move_backups(DbTx *tx, gint64 from_volume, gint64 to_volume, GError **error)
+{
+    return db_exec(tx, error, "UPDATE volume_backups SET volume_id = ? WHERE volume_id = ?", "ii",
+                   to_volume, from_volume);
+}
+
+bool
+inst_rows_snapshots_delete_all(DbTx *tx, gint64 instance_id, GError **error)
+{
+    return db_exec(tx, error, "DELETE FROM instance_snapshots WHERE instance_id = ?", "i",
+                   instance_id);
+}
+
+bool
+inst_rows_snapshot_devices(DbTx *tx, const SnapRow *row, GError **error)
+{
+    return db_exec(tx, error, "UPDATE instance_snapshots SET devices = ? WHERE id = ?", "ji",
+                   row->devices, row->id);
+}
+
+bool
 inst_rows_set_config(DbTx *tx, gint64 id, json_t *config, GError **error)
 {
     return db_exec(tx, error, "UPDATE instances SET config = ? WHERE id = ?", "ji", config, id);

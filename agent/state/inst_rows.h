@@ -47,6 +47,10 @@ bool inst_rows_set_config(DbTx *tx, gint64 id, json_t *config, GError **error);
 bool inst_rows_set_used(DbTx *tx, gint64 id, json_t *config, gint64 used_at, GError **error);
 bool inst_rows_rename(DbTx *tx, gint64 id, const char *name, GError **error);
 bool inst_rows_delete(DbTx *tx, gint64 id, GError **error);
+/* inst_rows_update() with project and name as well. EXISTS. */
+bool inst_rows_move(DbTx *tx, const InstRow *row, const char *profile_project, GError **error);
+/* Backups' rows go over from one volume's row to another's. */
+bool inst_rows_move_backups(DbTx *tx, gint64 from_volume, gint64 to_volume, GError **error);
 
 /* Snapshots of an instance in order of creation; elements are SnapRow. */
 GPtrArray *inst_rows_snapshots(DbTx *tx, gint64 instance_id, GError **error);
@@ -56,6 +60,8 @@ bool inst_rows_snapshot_insert(DbTx *tx, SnapRow *row, GError **error);
 bool inst_rows_snapshot_rename(DbTx *tx, gint64 id, const char *name, GError **error);
 bool inst_rows_snapshot_expires(DbTx *tx, gint64 id, gint64 expires_at, GError **error);
 bool inst_rows_snapshot_delete(DbTx *tx, gint64 id, GError **error);
+bool inst_rows_snapshots_delete_all(DbTx *tx, gint64 instance_id, GError **error);
+bool inst_rows_snapshot_devices(DbTx *tx, const SnapRow *row, GError **error);
 /* instance id → number of snapshots (gint64 keys), for lists. */
 GHashTable *inst_rows_snapshot_counts(DbTx *tx, GError **error);
 

@@ -116,6 +116,17 @@ bool volume_copy(PoolTable *table, const Vol *from, const Vol *to, bool with_sna
 /* Brings one snapshot of 'from' over to 'to' (with row). */
 bool volume_copy_snapshot(PoolTable *table, const Vol *from, const Vol *to,
                           const VolumeSnapRow *snap, GCancellable *cancel, GError **error);
+/* A snapshot of what lies at 'path', a volume under construction on the same pool. */
+bool volume_snapshot_of(PoolTable *table, const Vol *to, const VolumeSnapRow *snap,
+                        const char *path, GCancellable *cancel, GError **error);
+/* volreplace.c: the volume's content becomes what 'fill' makes, in one exchange at the end; its
+ * snapshots stay. 'keep': fill finds the present content (where the driver can give it), else an
+ * empty directory. BUSY while it is mounted. */
+bool volume_replace(PoolTable *table, const Vol *vol, bool keep, VolFill fill, void *data,
+                    GError **error);
+/* The same with a copy of another volume or snapshot. */
+bool volume_replace_by(PoolTable *table, const Vol *vol, const Vol *from, GCancellable *cancel,
+                       GError **error);
 /* A snapshot whose content 'fill' brings. */
 bool volume_import_snapshot(PoolTable *table, const Vol *to, const VolumeSnapRow *snap,
                             VolFill fill, void *data, GError **error);

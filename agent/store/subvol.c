@@ -123,6 +123,13 @@ has_children(int fd)
 /* 'name' in 'dir' is a subvolume; 'twin' is the same directory of the copy, or -1. */
 typedef bool (*ChildFn)(int dir, int twin, const char *name, GError **error);
 
+static bool
+is_child(const struct dirent *entry)
+{
+    return entry->d_type == DT_DIR && strcmp(entry->d_name, ".") != 0 &&
+           strcmp(entry->d_name, "..") != 0;
+}
+
 /* U2: fn for each subvolume below 'dir' with no other between. 'twin' (may be -1) is walked along. */
 static bool
 each_child(int dir, int twin, ChildFn fn, GError **error)
@@ -135,7 +142,7 @@ each_child(int dir, int twin, ChildFn fn, GError **error)
     rewinddir(entries);
     for (struct dirent *entry; ok && (entry = readdir(entries)) != NULL;) {
         const char *name = entry->d_name;
-        if (entry->d_type != DT_DIR || strcmp(name, ".") == 0 || strcmp(name, "..") == 0) {
+        if (!is_child(entry)) {
             continue;
         }
         haw_autofd int child = open_dir(dir, name);
@@ -151,6 +158,49 @@ each_child(int dir, int twin, ChildFn fn, GError **error)
     }
     closedir(entries);
     return ok;
+}
+
+/* U2, with names collected; mounts do not matter, for volumes have none of their own. */
+static bool
+list_below(int dir, const char *prefix, GPtrArray *paths, GError **error)
+{
+    DIR *entries = fdopendir(dup(dir));
+    if (entries == NULL) {
+        return haw_fail_errno(error, errno, "read a directory");
+    }
+    bool ok = true;
+    rewinddir(entries);
+    for (struct dirent *entry; ok && (entry = readdir(entries)) != NULL;) {
+        haw_autofd int child = is_child(entry) ? open_dir(dir, entry->d_name) : -1;
+        if (child < 0) {
+            continue;
+        }
+        g_autofree char *path = g_build_filename(prefix, entry->d_name, NULL);
+        bool subvolume = is_subvol_fd(child);
+        if (subvolume) {
+            g_ptr_array_add(paths, g_strdup(path));
+        }
+        if (!subvolume || has_children(child)) {
+            ok = list_below(child, path, paths, error);
+        }
+    }
+    closedir(entries);
+    return ok;
+}
+
+GPtrArray *
+subvol_list_below(const char *path, GError **error)
+{
+    g_autoptr(GPtrArray) paths = g_ptr_array_new_with_free_func(g_free);
+    haw_autofd int fd = open_dir(AT_FDCWD, path);
+    if (fd < 0) {
+        haw_fail_errno(error, errno, "open '%s'", path);
+        return NULL;
+    }
+    if (has_children(fd) && !list_below(fd, "", paths, error)) {
+        return NULL;
+    }
+    return g_steal_pointer(&paths);
 }
 
 static bool

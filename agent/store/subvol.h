@@ -11,6 +11,8 @@ bool subvol_create(const char *path, GError **error);
 bool subvol_snapshot(const char *from, const char *to, GError **error);
 /* Removes the subvolume, or a plain directory with subvolumes somewhere below. Not there is success. */
 bool subvol_remove(const char *path, GError **error);
+/* Paths ("a/b") of the subvolumes below the subvolume 'path', parents first; caller unrefs. */
+GPtrArray *subvol_list_below(const char *path, GError **error);
 /* 'on': read-only from now on. Not a subvolume: nothing happens. */
 bool subvol_set_readonly(const char *path, bool on, GError **error);
 bool subvol_is_readonly(const char *path);

@@ -2,8 +2,7 @@
  * E1  What is refused is refused before anything is touched.
  * E2  A move copies first, then lets devices follow, then deletes: at any moment the devices name a
  *     whole volume.
- * E3  A refresh replaces the content by one exchange (volsnap.c does the same), so a reader that opens
- *     the volume sees old or new, never a mixture.
+ * E3  A refresh replaces the content by one exchange (volreplace.c).
  * Main loop, inside fibers. Called by volume_api.c. */
 #include "agent/store/voledit.h"
 
@@ -231,27 +230,6 @@ match_snapshots(PoolTable *table, const Vol *from, const Vol *to, GCancellable *
     return true;
 }
 
-static bool
-bring(PoolTable *table, const Vol *from, const Vol *to, DriverVol *temp, DriverVol *place,
-      GCancellable *cancel, GError **error)
-{
-    Pool *from_pool = shelf_pool(table, from->pool, true, error);
-    Pool *pool = from_pool != NULL ? shelf_pool(table, to->pool, true, error) : NULL;
-    if (pool == NULL) {
-        return false;
-    }
-    g_auto(DriverVol) source = {0};
-    shelf_place(from_pool, from, &source);
-    shelf_place(pool, to, place);
-    shelf_new_place(pool, place, temp);
-    if (from_pool == pool) {
-        return work_clone(pool->driver, &source, temp, cancel, error);
-    }
-    g_autofree char *id = ids_uuid();
-    g_autofree char *scratch = g_build_filename(from_pool->new_dir, id, NULL);
-    return work_carry(from_pool->driver, &source, scratch, pool->driver, temp, cancel, error);
-}
-
 bool
 voledit_refresh(PoolTable *table, const Vol *from, const Vol *to, bool with_snapshots,
                 GCancellable *cancel, GError **error)
@@ -259,23 +237,5 @@ voledit_refresh(PoolTable *table, const Vol *from, const Vol *to, bool with_snap
     if (with_snapshots && from->snap == NULL && !match_snapshots(table, from, to, cancel, error)) {
         return false;
     }
-    g_auto(VolLock) lock = shelf_lock(table, to);
-    if (shelf_held(table, to)) {
-        return haw_fail(error, HAW_BUSY, "Volume \"%s\" is in use", to->name);
-    }
-    g_auto(DriverVol) temp = {0}, place = {0};
-    if (!bring(table, from, to, &temp, &place, cancel, error)) {
-        return false;
-    }
-    crash_point("copy");
-    Pool *pool = shelf_pool(table, to->pool, true, error);
-    if (pool == NULL) {
-        return false;
-    }
-    if (renameat2(AT_FDCWD, temp.path, AT_FDCWD, place.path, RENAME_EXCHANGE) < 0) {
-        haw_fail_errno(error, errno, "put the new content at '%s'", place.path);
-        work_remove(pool->driver, &temp, NULL);
-        return false;
-    }
-    return shelf_discard(table, pool, temp.path, error);
+    return volume_replace_by(table, to, from, cancel, error);
 }

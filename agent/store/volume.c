@@ -205,6 +205,11 @@ make_volume(PoolTable *table, Pool *pool, const Vol *vol, const VolMake *make,
     crash_point("volume");
     if (!build(table, pool, vol, row, content, error)) {
         VolumeWhich which = shelf_which(vol);
+        if (shelf_type_snap_dir(vol->type) != NULL) { /* a fill may have made some */
+            g_autofree char *snaps = shelf_snaps_path(pool, vol);
+            shelf_discard(table, pool, snaps, NULL);
+            shelf_link(table, pool, vol);
+        }
         volumes_delete(table->agent->db, &which, NULL);
         return haw_push(error, "Failed creating volume \"%s\"", vol->name);
     }
@@ -339,6 +344,17 @@ volume_copy_snapshot(PoolTable *table, const Vol *from, const Vol *to, const Vol
     shelf_place(from_pool, &from_snap, &source);
     const struct content content = {.from_pool = from_pool, .from = &source, .cancel = cancel};
     return make_snapshot(table, pool, to, snap, &content, error);
+}
+
+bool
+volume_snapshot_of(PoolTable *table, const Vol *to, const VolumeSnapRow *snap, const char *path,
+                   GCancellable *cancel, GError **error)
+{
+    Pool *pool = shelf_pool(table, to->pool, true, error);
+    const DriverVol from = {
+        .pool_path = pool != NULL ? pool->path : NULL, .path = (char *) path, .type = to->type};
+    const struct content content = {.from_pool = pool, .from = &from, .cancel = cancel};
+    return pool != NULL && make_snapshot(table, pool, to, snap, &content, error);
 }
 
 bool

@@ -6,6 +6,7 @@
 #include "agent/api/event.h"
 #include "agent/api/operation.h"
 #include "agent/auth/project.h"
+#include "agent/move/movecustom.h"
 #include "agent/store/backup.h"
 #include "agent/store/snap_api.h"
 #include "agent/store/voledit.h"
@@ -329,9 +330,7 @@ create_volume(Request *req, const char *path_type, GError **error)
         return start_copy(req, &vol, source, config, description, error);
     }
     if (strcmp(from, "migration") == 0) {
-        return haw_fail(error, HAW_UNSUPPORTED,
-                        "Copies of storage volumes between servers are not supported: use a "
-                        "backup (export and import)");
+        return movecustom_receive(req, &vol, source, config, description, content, error);
     }
     return haw_fail(error, HAW_INVALID, "Unknown source type \"%s\"", from);
 }
@@ -535,9 +534,7 @@ post_volume(Request *req, GError **error)
         return false;
     }
     if (json_is_true(json_object_get(body, "migration"))) {
-        return haw_fail(error, HAW_UNSUPPORTED,
-                        "Copies of storage volumes between servers are not supported: use a "
-                        "backup (export and import)");
+        return movecustom_send(req, &vol, error);
     }
     if (*project != '\0' && !caller_may_project(req_caller(req), project)) {
         return haw_fail(error, HAW_DENIED, "not authorized");

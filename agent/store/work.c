@@ -64,23 +64,67 @@ work_clone(const Driver *driver, const DriverVol *from, const DriverVol *to, GCa
     return done(run_clone, &work, error);
 }
 
+/* The volume's whole content at 'target', a new directory. */
+static bool
+view_at(const Driver *driver, const DriverVol *vol, const char *target, GError **error)
+{
+    if (mkdir(target, 0700) < 0) {
+        return haw_fail_errno(error, errno, "create '%s'", target);
+    }
+    if (!driver->view(vol, target, error)) {
+        disktree_remove(target, NULL);
+        return false;
+    }
+    return true;
+}
+
+static void
+unview(const char *target)
+{
+    g_auto(GStrv) mounts = mnt_list_below(target);
+    for (char **each = mounts; *each != NULL; each++) {
+        mnt_unmount(*each, true, NULL);
+    }
+    disktree_remove(target, NULL);
+}
+
+static void
+run_view(void *data)
+{
+    struct work *work = data;
+    work->ok = view_at(work->driver, work->vol, work->path, &work->error);
+}
+
+bool
+work_view(const Driver *driver, const DriverVol *vol, const char *target, GError **error)
+{
+    struct work work = {.driver = driver, .vol = vol, .path = target};
+    return done(run_view, &work, error);
+}
+
+static void
+run_unview(void *data)
+{
+    unview(((struct work *) data)->path);
+}
+
+void
+work_unview(const char *target)
+{
+    struct work work = {.path = target};
+    done(run_unview, &work, NULL);
+}
+
 static void
 run_carry(void *data)
 {
     struct work *work = data;
     const char *from = work->vol->path;
     bool viewed = work->driver->view != NULL;
-    if (viewed) {
-        if (mkdir(work->path, 0700) < 0) {
-            work->ok = haw_fail_errno(&work->error, errno, "create '%s'", work->path);
-            return;
-        }
-        if (!work->driver->view(work->vol, work->path, &work->error)) {
-            disktree_remove(work->path, NULL);
-            return;
-        }
-        from = work->path;
+    if (viewed && !view_at(work->driver, work->vol, work->path, &work->error)) {
+        return;
     }
+    from = viewed ? work->path : from;
 
     /* A copy does not enter mounts: what a view mounts at rootfs goes over by itself. */
     g_autofree char *root = g_build_filename(from, "rootfs", NULL);
@@ -93,11 +137,7 @@ run_carry(void *data)
         work->ok = false;
     }
     if (viewed) {
-        g_auto(GStrv) mounts = mnt_list_below(work->path);
-        for (char **each = mounts; *each != NULL; each++) {
-            mnt_unmount(*each, true, NULL);
-        }
-        disktree_remove(work->path, NULL);
+        unview(work->path);
     }
 }
 

@@ -10,6 +10,9 @@ bool work_clone(const Driver *driver, const DriverVol *from, const DriverVol *to
  * new 'to'. */
 bool work_carry(const Driver *driver, const DriverVol *from, const char *scratch,
                 const Driver *to_driver, const DriverVol *to, GCancellable *cancel, GError **error);
+/* The driver's view at 'target', a new directory; work_unview() takes it away again. */
+bool work_view(const Driver *driver, const DriverVol *vol, const char *target, GError **error);
+void work_unview(const char *target);
 bool work_seal(const Driver *driver, const DriverVol *vol, bool on, GError **error);
 bool work_remove(const Driver *driver, const DriverVol *vol, GError **error);
 bool work_quota(const Driver *driver, const DriverVol *vol, gint64 bytes, GError **error);
