@@ -491,8 +491,10 @@ listener_new(Server *server, int *fd, bool tls, GError **error)
         fd_steal(fd);
     } else {
         Trust *trust = server->agent->trust;
-        listener->front = tlsfront_new(fd, trust_server_cert_pem(trust),
-                                       trust_server_key_pem(trust), on_client, listener, error);
+        const TlsFrontKeys keys = {.cert_pem = trust_server_cert_pem(trust),
+                                   .key_pem = trust_server_key_pem(trust),
+                                   .ca_pem = trust_ca_pem(trust)};
+        listener->front = tlsfront_new(fd, &keys, on_client, listener, error);
         if (listener->front == NULL) {
             listener_free(listener);
             return NULL;

@@ -2,7 +2,8 @@
  * libmicrohttpd 0.9.75 can do TLS itself, but carries a connection that was upgraded to a WebSocket four bytes
  * at a time, and now and then forgets to go on. So TLS ends here: each connection has a thread that shakes
  * hands and then carries bytes (tunnel.c) to one end of a socket pair; the HTTP server gets the other.
- * H1  TLS 1.2 is the floor. A client is asked for a certificate, of any issuer: trust is by fingerprint.
+ * H1  TLS 1.2 is the floor. A client is asked for a certificate, of any issuer (trust is by fingerprint)
+ *     or of our authority.
  * H2  A handshake takes HANDSHAKE_MS at most, and at most HANDSHAKES_MAX go on at once: who comes then is
  *     hung up on.
  * H3  Threads outlive the front: credentials are counted, and an arrival at a closed front is dropped.
@@ -30,6 +31,7 @@ struct TlsFront {
     gint handshakes;
     gnutls_certificate_credentials_t credentials;
     gnutls_priority_t priorities;
+    bool any_issuer;
     int fd; /* main loop only, as all that follows */
     guint source;
     TlsFrontFn fn;
@@ -92,7 +94,7 @@ session_new(const TlsFront *front, int net)
     gnutls_priority_set(session, front->priorities);
     gnutls_credentials_set(session, GNUTLS_CRD_CERTIFICATE, front->credentials);
     gnutls_certificate_server_set_request(session, GNUTLS_CERT_REQUEST); /* H1 */
-    gnutls_certificate_send_x509_rdn_sequence(session, 1);
+    gnutls_certificate_send_x509_rdn_sequence(session, front->any_issuer ? 1 : 0);
     gnutls_transport_set_int(session, net);
     return session;
 }
@@ -174,18 +176,28 @@ on_accept(gint fd, GIOCondition condition, gpointer data)
     return G_SOURCE_CONTINUE;
 }
 
-TlsFront *
-tlsfront_new(int *fd, const char *cert_pem, const char *key_pem, TlsFrontFn fn, void *data,
-             GError **error)
+static gnutls_datum_t
+datum(const char *text)
 {
-    gnutls_datum_t cert = {(unsigned char *) cert_pem, (unsigned) strlen(cert_pem)};
-    gnutls_datum_t key = {(unsigned char *) key_pem, (unsigned) strlen(key_pem)};
+    return (gnutls_datum_t){(unsigned char *) text, (unsigned) strlen(text)};
+}
+
+TlsFront *
+tlsfront_new(int *fd, const TlsFrontKeys *keys, TlsFrontFn fn, void *data, GError **error)
+{
+    gnutls_datum_t cert = datum(keys->cert_pem), key = datum(keys->key_pem);
     TlsFront *front = g_new0(TlsFront, 1);
     front->refs = 1;
+    front->any_issuer = keys->ca_pem == NULL;
     gnutls_certificate_allocate_credentials(&front->credentials);
     gnutls_priority_init(&front->priorities, PRIORITIES, NULL);
     int status =
         gnutls_certificate_set_x509_key_mem(front->credentials, &cert, &key, GNUTLS_X509_FMT_PEM);
+    if (status >= 0 && keys->ca_pem != NULL) {
+        gnutls_datum_t authority = datum(keys->ca_pem);
+        status = gnutls_certificate_set_x509_trust_mem(front->credentials, &authority,
+                                                       GNUTLS_X509_FMT_PEM);
+    }
     if (status < 0) {
         front_unref(front);
         haw_fail(error, HAW_INVALID, "The server's certificate can't be used: %s",

@@ -10,9 +10,13 @@ typedef struct TlsFront TlsFront;
 typedef void (*TlsFrontFn)(int *fd, const struct sockaddr *address, socklen_t size,
                            GBytes *certificate, void *data);
 
+typedef struct {
+    const char *cert_pem, *key_pem;
+    const char *ca_pem; /* clients are told to show a certificate of this one; NULL: any */
+} TlsFrontKeys;
 /* Takes the listening socket. INVALID for a certificate or key that can't be used. */
-TlsFront *tlsfront_new(int *fd, const char *cert_pem, const char *key_pem, TlsFrontFn fn,
-                       void *data, GError **error);
+TlsFront *tlsfront_new(int *fd, const TlsFrontKeys *keys, TlsFrontFn fn, void *data,
+                       GError **error);
 /* No new connections; what came out lives on. */
 void tlsfront_close(TlsFront *front);
 void tlsfront_free(TlsFront *front);
