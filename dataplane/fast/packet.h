@@ -25,10 +25,17 @@
 #define PACKET_URG    0x20
 #define PACKET_LINEAR 74 /* the most bytes that parsing looks at: Ethernet, IPv6, TCP */
 
+/* Headers lie at even addresses only; the kernel's verifier lets BPF read whole words there. */
+#ifdef __bpf__
+#define PACKET_BYTES
+#else
+#define PACKET_BYTES __attribute__((packed, aligned(2)))
+#endif
+
 struct packet_eth {
     __u8 dst[6], src[6];
     __be16 type;
-} __attribute__((packed));
+} PACKET_BYTES;
 
 struct packet_ip4 {
     __u8 version_ihl, tos;
@@ -36,29 +43,29 @@ struct packet_ip4 {
     __u8 ttl, proto;
     __be16 check;
     __be32 src, dst;
-} __attribute__((packed, aligned(2)));
+} PACKET_BYTES;
 
 struct packet_ip6 {
     __be32 flow;
     __be16 size;
     __u8 next, hops;
     __be32 src[4], dst[4];
-} __attribute__((packed, aligned(2)));
+} PACKET_BYTES;
 
 struct packet_tcp {
     __be16 sport, dport;
     __be32 seq, ack;
     __u8 offset, flags;
     __be16 window, check, urgent;
-} __attribute__((packed, aligned(2)));
+} PACKET_BYTES;
 
 struct packet_udp {
     __be16 sport, dport, size, check;
-} __attribute__((packed, aligned(2)));
+} PACKET_BYTES;
 
 struct packet_icmp {
     __be16 type_code, check, id, seq;
-} __attribute__((packed, aligned(2)));
+} PACKET_BYTES;
 
 struct packet {
     struct layout_tuple tuple; /* 'nic' is the caller's to fill */
@@ -73,19 +80,24 @@ struct packet {
     __u8 zero[2];
 };
 
+/* MACs are at even addresses, too. */
+typedef __u16 __attribute__((may_alias)) packet_half;
+
 FAST_FN void
 packet_mac_copy(__u8 *to, const __u8 *from)
 {
-    for (int i = 0; i < 6; i++) {
-        to[i] = from[i];
-    }
+    packet_half *halves = (packet_half *) to;
+    const packet_half *source = (const packet_half *) from;
+    halves[0] = source[0];
+    halves[1] = source[1];
+    halves[2] = source[2];
 }
 
 FAST_FN int
 packet_mac_same(const __u8 *a, const __u8 *b)
 {
-    return a[0] == b[0] && a[1] == b[1] && a[2] == b[2] && a[3] == b[3] && a[4] == b[4] &&
-           a[5] == b[5];
+    const packet_half *x = (const packet_half *) a, *y = (const packet_half *) b;
+    return ((x[0] ^ y[0]) | (x[1] ^ y[1]) | (x[2] ^ y[2])) == 0;
 }
 
 /* 'at' is where TCP begins. */

@@ -1,0 +1,113 @@
+#!/bin/bash
+# The fast path on real packets: two instances on two networks, a Linux router (with conntrack, nftables) as
+# the slow path that decides. TAP.
+TOOL=${HAWSER_BUILD:-$(dirname "$0")/../../build}/tests/bpf/fastpath_tool
+HERE=$(cd "$(dirname "$0")" && pwd)
+. "$HERE/lab.sh"
+lab_begin "$@"
+for program in iperf3 nft ethtool python3; do
+    command -v $program >/dev/null || { echo "1..0 # SKIP '$program' is not installed"; exit 77; }
+done
+TOOL=$(realpath "$TOOL")
+count=0 failed=0
+ok() { # STATUS NAME
+    count=$((count + 1))
+    if [ "$1" = 0 ]; then echo "ok $count - $2"; else failed=$((failed + 1)); echo "not ok $count - $2"; fi
+}
+claim() { local name=$1; shift; "$@" >"$LAB_DIR/out" 2>&1; local status=$?; ok $status "$name"
+          [ $status = 0 ] || sed 's/^/# /' "$LAB_DIR/out" | head -20; }
+grew() { [ "$(stat "$1")" -gt "$2" ]; } # REASON SINCE
+ping_a() { in_ns a ping -q -W 1 "$@"; }
+
+lab_router || { echo "1..0 # SKIP the fast path does not load here"; exit 77; }
+wait_ready() { for _ in 1 2 3 4 5 6; do ping_a -c 1 10.2.0.2 >/dev/null 2>&1 && return; sleep 0.3; done; }
+wait_ready
+
+# ---- the same, slow and fast ----
+tool off
+claim 'switched off, all goes through the router' ping_a -c 3 -i 0.05 10.2.0.2
+slow_ttl=$(in_ns a ping -c 1 10.2.0.2 | grep -o 'ttl=[0-9]*')
+claim 'and nothing was fast' test "$(stat hit)" = 0
+tool on
+claim 'switched on, echoes still arrive' ping_a -c 20 -i 0.02 10.2.0.2
+claim 'most of them fast' grew hit 20
+claim 'with the same TTL' test "$(in_ns a ping -c 1 10.2.0.2 | grep -o 'ttl=[0-9]*')" = "$slow_ttl"
+before=$(stat hit)
+claim 'IPv6, too' ping_a -c 20 -i 0.02 fd02::2
+claim 'fast' grew hit $((before + 20))
+
+# ---- TCP, long enough for several proofs ----
+in_ns b iperf3 -s -D -I "$LAB_DIR/iperf.pid" >/dev/null
+sleep 0.5
+before=$(stat hit) renewed=$(stat swallowed)
+claim 'TCP in bulk' in_ns a timeout 20 iperf3 -c 10.2.0.2 -t 4
+claim 'is fast' grew hit $((before + 10000))
+claim 'and proven again and again by copies' grew swallowed $((renewed + 3))
+claim 'and no flow is left of what was closed' sh -c "! $TOOL $LAB_DIR/pins flows | grep -q '^fast 6 .*:5201 '"
+claim 'IPv6 TCP' in_ns a timeout 20 iperf3 -6 -c fd02::2 -t 1
+
+# ---- UDP: neither lost, twice nor out of order ----
+in_ns b timeout 30 python3 "$HERE/numbered.py" receive 9000 >"$LAB_DIR/numbers" 2>&1 &
+receiver=$!
+sleep 0.3
+before=$(stat hit)
+claim 'numbered datagrams are sent for five seconds' in_ns a python3 "$HERE/numbered.py" send 10.2.0.2 9000 5
+wait $receiver
+claim 'they were fast' grew hit $((before + 10000))
+claim 'each arrives once and in order' grep -q 'lost 0 twice 0 late 0' "$LAB_DIR/numbers"
+sed 's/^/# /' "$LAB_DIR/numbers"
+
+# ---- what the slow path forbids ----
+block='add table inet t; add chain inet t f { type filter hook forward priority 0; }; add rule inet t f icmp type echo-request drop'
+in_ns a ping -D -O -i 0.05 -w 8 10.2.0.2 >"$LAB_DIR/pings" 2>&1 &
+pinger=$!
+sleep 3
+revoked=$(date +%s.%N)
+in_ns r nft "$block"
+wait $pinger
+last=$(grep 'bytes from' "$LAB_DIR/pings" | tail -n 1 | sed 's/^\[\([0-9.]*\)\].*/\1/')
+claim 'a ping that gets forbidden ends within the time of a proof' \
+    awk -v last="$last" -v revoked="$revoked" 'BEGIN { print last - revoked; exit !(last - revoked < 2.3) }'
+echo "# last answer $(awk -v l="$last" -v r="$revoked" 'BEGIN { printf "%.2f", l - r }') s after the rule"
+claim 'and a new one is never answered' sh -c '! ip netns exec a ping -q -c 5 -i 0.05 -W 1 10.2.0.2'
+in_ns r nft delete table inet t
+claim 'allowed again, it is fast again' ping_a -c 20 -i 0.02 10.2.0.2
+in_ns a ping -D -i 0.05 -w 5 10.2.0.2 >"$LAB_DIR/pings" 2>&1 &
+pinger=$!
+sleep 2
+in_ns r nft "$block"
+tool bump 5
+bumped=$(date +%s.%N)
+wait $pinger
+last=$(grep 'bytes from' "$LAB_DIR/pings" | tail -n 1 | sed 's/^\[\([0-9.]*\)\].*/\1/')
+claim 'with a bump it ends at once' \
+    awk -v last="$last" -v bumped="$bumped" 'BEGIN { print last - bumped; exit !(last - bumped < 0.05) }'
+in_ns r nft delete table inet t
+
+# ---- spoofs, sizes, NAT ----
+in_ns a ip addr add 10.1.0.66/24 dev eth0
+before=$(stat spoofed-address)
+claim 'a foreign address is left to the slow path' ping_a -c 3 -i 0.05 -I 10.1.0.66 10.2.0.2
+claim 'and counted' grew spoofed-address $((before + 2))
+lab_bind 1400
+ping_a -c 5 -i 0.05 10.2.0.2 >/dev/null
+before=$(stat mtu)
+claim 'what is too large goes slow' ping_a -c 5 -i 0.05 -s 1422 10.2.0.2
+claim 'and is counted' grew mtu $((before + 1))
+lab_bind 1500
+if in_ns r nft 'add table ip n; add chain ip n p { type nat hook prerouting priority -100; }; add rule ip n p ip daddr 10.9.9.9 dnat to 10.2.0.2' 2>/dev/null; then
+    before=$(stat hit)
+    claim 'an address that the router translates' ping_a -c 20 -i 0.02 10.9.9.9
+    claim 'is fast' grew hit $((before + 20))
+    claim 'TCP to it' in_ns a timeout 20 iperf3 -c 10.9.9.9 -t 1
+    claim 'is fast, too' grew hit $((before + 5000))
+    in_ns r nft delete table ip n
+else
+    ok 0 'NAT # SKIP this kernel has no nftables NAT'
+fi
+
+# ---- clsact in place of tcx would be the fallback; ports go ----
+tool unset ha && tool unset hb
+claim 'unbound ports leave nothing attached' sh -c "! ls $LAB_DIR/pins/fast | grep -q gress"
+echo "1..$count"
+[ $failed = 0 ]

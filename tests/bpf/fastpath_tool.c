@@ -1,0 +1,230 @@
+/* fastpath_tool: the fast path by hand, for tests and benches. Each call adopts what the one before left.
+ *   fastpath_tool DIR set HOST SLOW|- veth|tap ZONE MTU MAC ADDRESS…   binds a port (interface names)
+ *   fastpath_tool DIR unset HOST | bump ZONE | on | off | age | clear
+ *   fastpath_tool DIR stats                 "reason count" lines
+ *   fastpath_tool DIR flows                 "state proto src:port>dst:port packets bytes" lines
+ *   fastpath_tool DIR cost FLOWS            nanoseconds a packet of both programs, by test run */
+#include "base/error.h"
+#include "dataplane/slow/fastage.h"
+#include "dataplane/slow/fastload.h"
+#include "tests/bpf/frames.h"
+
+#include <bpf/bpf.h>
+#include <errno.h>
+#include <net/if.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define COST_ROUNDS 1000000
+
+static bool
+set(FastLoad *load, char **args, int count, GError **error)
+{
+    if (count < 6) {
+        return haw_fail(error, HAW_INVALID, "set HOST SLOW|- veth|tap ZONE MTU MAC ADDRESS…");
+    }
+    FastPort port = {.ifindex = if_nametoindex(args[0]),
+                     .slow = strcmp(args[1], "-") == 0 ? 0 : if_nametoindex(args[1]),
+                     .peer = strcmp(args[2], "veth") == 0,
+                     .on = true,
+                     .zone = (guint16) atoi(args[3]),
+                     .mtu = (guint16) atoi(args[4])};
+    unsigned mac[6];
+    if (sscanf(args[5], "%x:%x:%x:%x:%x:%x", &mac[0], &mac[1], &mac[2], &mac[3], &mac[4],
+               &mac[5]) != 6) {
+        return haw_fail(error, HAW_INVALID, "'%s' is no MAC", args[5]);
+    }
+    for (int i = 0; i < 6; i++) {
+        port.mac[i] = (guint8) mac[i];
+    }
+    for (int i = 6; i < count; i++) {
+        if (port.addr4_count < LAYOUT_ADDRS &&
+            inet_pton(AF_INET, args[i], &port.addr4[port.addr4_count]) == 1) {
+            port.addr4_count++;
+        } else if (port.addr6_count < LAYOUT_ADDRS &&
+                   inet_pton(AF_INET6, args[i], port.addr6[port.addr6_count]) == 1) {
+            port.addr6_count++;
+        } else {
+            return haw_fail(error, HAW_INVALID, "'%s' is no address, or one too many", args[i]);
+        }
+    }
+    return fastload_port_set(load, &port, error);
+}
+
+static bool
+stats(FastLoad *load, GError **error)
+{
+    guint64 counters[LAYOUT_REASON_COUNT];
+    if (!fastage_counters(load, counters, error)) {
+        return false;
+    }
+    for (guint i = 0; i < LAYOUT_REASON_COUNT; i++) {
+        printf("%s %" G_GUINT64_FORMAT "\n", fastage_reason_text(i), counters[i]);
+    }
+    return true;
+}
+
+static void
+flows(FastLoad *load)
+{
+    g_autoptr(GArray) all = fastage_flows(load, fastage_now_ns());
+    for (guint i = 0; i < all->len; i++) {
+        const FastFlow *one = &g_array_index(all, FastFlow, i);
+        int family = one->key.family == 4 ? AF_INET : AF_INET6;
+        char src[INET6_ADDRSTRLEN], dst[INET6_ADDRSTRLEN];
+        inet_ntop(family, one->key.src, src, sizeof src);
+        inet_ntop(family, one->key.dst, dst, sizeof dst);
+        printf("%s %u %s:%u>%s:%u %llu %llu\n", fastage_state_text(one->state), one->key.proto, src,
+               ntohs(one->key.sport), dst, ntohs(one->key.dport),
+               (unsigned long long) one->flow.packets, (unsigned long long) one->flow.bytes);
+    }
+}
+
+/* ---- cost ---- */
+
+static guint32
+run_cost(FastLoad *load, const char *program, guint32 ifindex, const guint8 *frame, gsize size)
+{
+    struct __sk_buff context = {.ifindex = ifindex};
+    guint8 out[FRAME_MAX];
+    DECLARE_LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = frame, .data_size_in = (guint32) size,
+                        .data_out = out, .data_size_out = sizeof out, .ctx_in = &context,
+                        .ctx_size_in = sizeof context, .repeat = COST_ROUNDS);
+    return bpf_prog_test_run_opts(fastload_program(load, program), &opts) == 0 ? opts.duration : 0;
+}
+
+static guint32
+verified(FastLoad *load, const char *program)
+{
+    struct bpf_prog_info info = {0};
+    guint32 size = sizeof info;
+    return bpf_obj_get_info_by_fd(fastload_program(load, program), &info, &size) == 0
+               ? info.xlated_prog_len / 8
+               : 0;
+}
+
+/* A flow whose rewrite changes nothing, so that the same frame hits again and again. */
+static void
+put_flows(FastLoad *load, guint32 count, guint16 nic, const guint8 *gate, const guint8 *mac)
+{
+    struct layout_flow flow = {.proven_ns = (guint64) fastage_now_ns(),
+                               .generation = fastload_config(load)->generation[1],
+                               .flags = LAYOUT_FLOW_FAST,
+                               .out = {.family = 4, .nic = nic}};
+    memcpy(flow.gate_mac, gate, 6);
+    memcpy(flow.dst_mac, gate, 6);
+    memcpy(flow.src_mac, mac, 6);
+    for (guint32 i = 0; i < count; i++) {
+        struct layout_key4 key = {.proto = 6, .nic = nic, .sport = htons(4000)};
+        inet_pton(AF_INET, "10.1.0.2", &key.src);
+        inet_pton(AF_INET, "10.2.0.2", &key.dst);
+        key.dst = htonl(ntohl(key.dst) + (i & 0xffff));
+        key.dport = htons((guint16) (80 + (i >> 16)));
+        bpf_map_update_elem(fastload_map(load, "haw_flow4"), &key, &flow, BPF_ANY);
+    }
+}
+
+static bool
+cost(FastLoad *load, guint32 count, GError **error)
+{
+    static const guint8 mac[6] = {2, 0, 0, 0, 0, 1}, gate[6] = {2, 0, 0, 0, 0, 2};
+    FastPort port = {.ifindex = if_nametoindex("lo"),
+                     .slow = if_nametoindex("lo"),
+                     .on = true,
+                     .zone = 1,
+                     .mtu = 1500,
+                     .addr4_count = 1};
+    memcpy(port.mac, mac, 6);
+    inet_pton(AF_INET, "10.1.0.2", &port.addr4[0]);
+    port.slow = 0;
+    if (!fastload_port_set(load, &port, error)) {
+        return false;
+    }
+    guint16 nic = 0;
+    struct layout_nic found;
+    for (guint32 i = 0; i < LAYOUT_NICS; i++) {
+        if (bpf_map_lookup_elem(fastload_map(load, "haw_nics"), &i, &found) == 0 &&
+            found.ifindex == port.ifindex) {
+            nic = (guint16) i;
+        }
+    }
+    fastload_config(load)->expire_ns = fastload_config(load)->renew_ns =
+        600 * G_GUINT64_CONSTANT(1000000000);
+    put_flows(load, count, nic, gate, mac);
+    FrameSpec hit = {.family = 4,
+                     .proto = 6,
+                     .src = "10.1.0.2",
+                     .dst = "10.2.0.2",
+                     .sport = 4000,
+                     .dport = 80,
+                     .smac = mac,
+                     .dmac = gate,
+                     .payload = "payload"};
+    FrameSpec miss = hit, syn = hit, spoof = hit, udp = hit;
+    miss.dport = 9, syn.flags = 2, spoof.src = "10.1.0.3", udp.proto = 17, udp.dport = 9;
+    const struct {
+        const char *name, *program;
+        const FrameSpec *spec;
+    } runs[] = {{"hit", "haw_in", &hit},      {"miss", "haw_in", &miss},
+                {"miss-udp", "haw_in", &udp}, {"syn", "haw_in", &syn},
+                {"spoof", "haw_in", &spoof},  {"out-unmatched", "haw_out", &miss}};
+    for (gsize i = 0; i < G_N_ELEMENTS(runs); i++) {
+        guint8 frame[FRAME_MAX];
+        gsize size = frame_build(frame, runs[i].spec);
+        printf("%s %u ns\n", runs[i].name,
+               run_cost(load, runs[i].program, port.ifindex, frame, size));
+    }
+    guint8 frame[FRAME_MAX];
+    gsize size = frame_build(frame, &hit);
+    printf("foreign %u ns\n", run_cost(load, "haw_in", port.ifindex + 1, frame, size));
+    printf("haw_in %u instructions\nhaw_out %u instructions\n", verified(load, "haw_in"),
+           verified(load, "haw_out"));
+    return fastload_port_unset(load, port.ifindex, error);
+}
+
+static bool
+run(FastLoad *load, char **args, int count, GError **error)
+{
+    const char *verb = args[0], *what = count > 1 ? args[1] : "";
+    if (strcmp(verb, "set") == 0) {
+        return set(load, args + 1, count - 1, error);
+    } else if (strcmp(verb, "unset") == 0) {
+        return fastload_port_unset(load, if_nametoindex(what), error);
+    } else if (strcmp(verb, "bump") == 0) {
+        fastload_bump(load, (guint) atoi(what));
+    } else if (strcmp(verb, "on") == 0 || strcmp(verb, "off") == 0) {
+        fastload_switch(load, strcmp(verb, "on") == 0);
+    } else if (strcmp(verb, "age") == 0) {
+        guint left, removed = fastage_run(load, fastage_now_ns(), &left);
+        printf("removed %u, left %u\n", removed, left);
+    } else if (strcmp(verb, "stats") == 0) {
+        return stats(load, error);
+    } else if (strcmp(verb, "flows") == 0) {
+        flows(load);
+    } else if (strcmp(verb, "cost") == 0) {
+        return cost(load, (guint32) atoi(what), error);
+    } else {
+        return haw_fail(error, HAW_INVALID, "There is no verb '%s'", verb);
+    }
+    return true;
+}
+
+int
+main(int argc, char **argv)
+{
+    g_autoptr(GError) error = NULL;
+    if (argc < 3) {
+        fprintf(stderr, "usage: fastpath_tool DIR VERB …\n");
+        return 2;
+    }
+    if (strcmp(argv[2], "clear") == 0) {
+        return fastload_remove(argv[1], NULL) ? 0 : 1;
+    }
+    bool large = strcmp(argv[2], "cost") == 0 && argc > 3 && atoi(argv[3]) > 60000;
+    g_autoptr(FastLoad) load = fastload_open(argv[1], large ? 1100000 : 65536, &error);
+    if (load == NULL || !run(load, argv + 2, argc - 2, &error)) {
+        fprintf(stderr, "fastpath_tool: %s\n", error->message);
+        return 1;
+    }
+    return 0;
+}

@@ -1,0 +1,70 @@
+# lab.sh: two instances, their ports with slow pairs, and a slow path between them, in namespaces that end
+# with the script. For fastpath_net.sh and bench/fastpath; $TOOL is fastpath_tool.
+#   lab_begin "$@"     runs the calling script again inside namespaces of its own, as root
+#   lab_router         namespaces a, b (instances) and r (the slow path: a Linux router); ports bound in zone 5
+#   lab_bind MTU       binds both ports (again)
+#   in_ns NS CMD…      CMD there;   tool VERB …   fastpath_tool on our pins;   stat REASON   its counter
+lab_begin() {
+    [ "$(id -u)" = 0 ] || { echo "1..0 # SKIP needs root"; exit 77; }
+    if [ -z "${LAB_INSIDE:-}" ]; then
+        LAB_DIR=$(mktemp -d /tmp/hawser-fastpath-XXXXXX)
+        export LAB_INSIDE=1 LAB_DIR
+        unshare --mount --net --pid --fork --kill-child --mount-proc bash "$0" "$@"
+        local status=$?
+        rm -rf "$LAB_DIR"
+        exit $status
+    fi
+    mount --make-rprivate /
+    mkdir -p /run/netns "$LAB_DIR/pins"
+    mount -t tmpfs none /run/netns
+    ip link set lo up
+}
+in_ns() { local ns=$1; shift; ip netns exec "$ns" "$@"; }
+tool() { "$TOOL" "$LAB_DIR/pins" "$@"; }
+stat() { tool stats | awk -v name="$1" '$1 == name { print $2 }'; }
+
+# One instance with its port: lab_instance NAME NUMBER
+lab_instance() {
+    local name=$1 number=$2
+    ip netns add "$name"
+    ip link add "h$name" type veth peer name eth0 netns "$name"
+    in_ns "$name" sh -c 'echo 0 >/proc/sys/net/ipv6/conf/eth0/accept_dad'
+    in_ns "$name" ip link set eth0 address "02:00:00:00:00:0$name"
+    in_ns "$name" ip link set lo up
+    in_ns "$name" ip link set eth0 up
+    ip link set "h$name" up
+    in_ns "$name" ip addr add "10.$number.0.2/24" dev eth0
+    in_ns "$name" ip addr add "fd0$number::2/64" dev eth0 nodad
+    in_ns "$name" ip route add default via "10.$number.0.1"
+    in_ns "$name" ip route add default via "fd0$number::1"
+}
+lab_slow_pair() { # NAME [NAMESPACE of the far end]
+    ip link add "s$1" type veth peer name "o$1" ${2:+netns "$2"}
+    ip link set "s$1" up
+    ethtool -K "s$1" tx off sg off tso off gso off gro off >/dev/null 2>&1
+    if [ -n "${2:-}" ]; then
+        in_ns "$2" ethtool -K "o$1" tx off >/dev/null 2>&1
+        in_ns "$2" ip link set "o$1" up
+    else
+        ethtool -K "o$1" tx off >/dev/null 2>&1
+        ip link set "o$1" up
+    fi
+}
+lab_bind() {
+    tool set ha sa veth 5 "$1" 02:00:00:00:00:0a 10.1.0.2 fd01::2 &&
+        tool set hb sb veth 5 "$1" 02:00:00:00:00:0b 10.2.0.2 fd02::2
+}
+lab_router() {
+    ip netns add r
+    lab_instance a 1
+    lab_instance b 2
+    in_ns r sh -c 'echo 1 >/proc/sys/net/ipv4/ip_forward; echo 1 >/proc/sys/net/ipv6/conf/all/forwarding
+        echo 1 >/proc/sys/net/netfilter/nf_conntrack_tcp_be_liberal' 2>/dev/null
+    lab_slow_pair a r
+    lab_slow_pair b r
+    in_ns r ip addr add 10.1.0.1/24 dev oa
+    in_ns r ip addr add fd01::1/64 dev oa nodad
+    in_ns r ip addr add 10.2.0.1/24 dev ob
+    in_ns r ip addr add fd02::1/64 dev ob nodad
+    lab_bind 1500
+}
