@@ -42,6 +42,8 @@ struct FastLoad {
     volatile struct layout_config *config; /* mapped */
 };
 
+static bool no_tcx;
+
 static int
 quiet(enum libbpf_print_level level, const char *format, va_list args)
 {
@@ -268,12 +270,18 @@ attach(FastLoad *load, int program, guint32 ifindex, bool egress, GError **error
         }
         unlink(path); /* its interface went, and the index came back */
     }
-    haw_autofd int link =
-        bpf_link_create(program, (int) ifindex, egress ? TCX_EGRESS : TCX_INGRESS, NULL);
+    guint32 type = egress ? TCX_EGRESS : TCX_INGRESS;
+    haw_autofd int link = no_tcx ? -1 : bpf_link_create(program, (int) ifindex, type, NULL);
     if (link < 0) {
         return attach_clsact(program, ifindex, egress, error);
     }
     return bpf_obj_pin(link, path) == 0 || haw_fail_errno(error, errno, "Pin '%s'", path);
+}
+
+void
+fastload_without_tcx(void)
+{
+    no_tcx = true;
 }
 
 static void

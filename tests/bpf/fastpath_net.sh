@@ -106,7 +106,48 @@ else
     ok 0 'NAT # SKIP this kernel has no nftables NAT'
 fi
 
-# ---- clsact in place of tcx would be the fallback; ports go ----
+# ---- without a slow pair: the host side is the slow path's own interface, as with OVS in the kernel ----
+lab_instance c 3 && lab_instance d 4
+echo 1 >/proc/sys/net/ipv4/ip_forward
+for end in c:3 d:4; do
+    ip addr add "10.${end#*:}.0.1/24" dev "h${end%:*}"
+    echo 1 >"/proc/sys/net/ipv4/conf/h${end%:*}/forwarding"
+done
+direct() { # veth|tap
+    tool set hc - "$1" 7 1500 02:00:00:00:00:0c 10.3.0.2 fd03::2 &&
+        tool set hd - "$1" 7 1500 02:00:00:00:00:0d 10.4.0.2 fd04::2
+}
+in_ns d iperf3 -s -D >/dev/null
+sleep 0.3
+for kind in veth tap; do
+    direct $kind
+    tool off
+    claim "$kind without a pair: slow" in_ns c ping -q -c 3 -i 0.05 -W 1 10.4.0.2
+    tool on
+    before=$(stat hit) renewed=$(stat swallowed)
+    claim "$kind without a pair: echoes for three seconds" sh -c \
+        'ip netns exec c ping -c 60 -i 0.05 -W 1 10.4.0.2 | tee /dev/stderr | grep -q " 60 received, 0% packet loss" &&
+         ! ip netns exec c ping -c 40 -i 0.05 -W 1 10.4.0.2 | grep DUP'
+    claim "$kind without a pair: fast" grew hit $((before + 150))
+    claim "$kind without a pair: copies come back" grew swallowed $((renewed + 3))
+    before=$(stat hit)
+    claim "$kind without a pair: TCP" in_ns c timeout 20 iperf3 -c 10.4.0.2 -t 2
+    claim "$kind without a pair: is fast" grew hit $((before + 5000))
+done
+tool unset hc && tool unset hd
+export FASTPATH_CLSACT=1
+direct veth
+before=$(stat hit)
+claim 'by clsact, where there is no tcx' in_ns c ping -q -c 40 -i 0.05 -W 1 10.4.0.2
+claim 'it is fast, too' grew hit $((before + 30))
+claim 'the filters are there' sh -c 'tc filter show dev hc ingress | grep -q haw_in'
+direct tap
+claim 'and replaced, not added' test "$(tc filter show dev hc ingress | grep -c haw_in)" = 1
+tool unset hc && tool unset hd
+claim 'and gone with the port' sh -c '! tc filter show dev hc ingress | grep haw_in'
+unset FASTPATH_CLSACT
+
+# ---- ports go ----
 tool unset ha && tool unset hb
 claim 'unbound ports leave nothing attached' sh -c "! ls $LAB_DIR/pins/fast | grep -q gress"
 echo "1..$count"

@@ -220,6 +220,9 @@ main(int argc, char **argv)
     if (strcmp(argv[2], "clear") == 0) {
         return fastload_remove(argv[1], NULL) ? 0 : 1;
     }
+    if (g_getenv("FASTPATH_CLSACT") != NULL) {
+        fastload_without_tcx();
+    }
     bool large = strcmp(argv[2], "cost") == 0 && argc > 3 && atoi(argv[3]) > 60000;
     g_autoptr(FastLoad) load = fastload_open(argv[1], large ? 1100000 : 65536, &error);
     if (load == NULL || !run(load, argv + 2, argc - 2, &error)) {
