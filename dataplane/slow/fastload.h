@@ -35,8 +35,6 @@ bool fastload_remove(const char *bpf_dir, GError **error);
 
 /* Binds, or changes, the port of port->ifindex. LIMIT without a free slot or for an interface index that
  * is too high, INVALID for a zone that is. Changing bumps its zone. */
-void
-fastload_without_tcx(FastLoad *load); /* ports attach by clsact from now on, as on older kernels */
 bool fastload_port_set(FastLoad *load, const FastPort *port, GError **error);
 /* Without error when it isn't bound. */
 bool fastload_port_unset(FastLoad *load, guint32 ifindex, GError **error);
