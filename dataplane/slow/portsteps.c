@@ -20,7 +20,7 @@
 #include "base/log.h"
 #include "dataplane/slow/claim.h"
 
-enum { NETDEV_MS = 5000, REP_MS = 5000, VDPA_MS = 10000, VDPA_STEP_MS = 50, CLAIM_TRIES = 3 };
+enum { NETDEV_MS = 5000, REP_MS = 5000, VDPA_MS = 10000, VDPA_STEP_MS = 50 };
 
 typedef const struct portsteps_doors Doors;
 typedef struct portsteps_port PortWork;
@@ -73,10 +73,14 @@ is_held(const char *dev, void *data)
     return ledger_holder(data, dev) != NULL;
 }
 
+/* No fiber can come between the choice and the ledger's taking note of it. */
 static bool
-claim_once(Doors *doors, PortWork *port, GError **error)
+claim_make(Doors *doors, PortWork *port, GError **error)
 {
     const Dpd__Port *spec = port->spec;
+    if (port->claimed) {
+        return true;
+    }
     g_autoptr(FleetView) view = fleet_look(doors->fleet, error);
     if (view == NULL) {
         return false;
@@ -98,15 +102,7 @@ claim_once(Doors *doors, PortWork *port, GError **error)
         return false;
     }
     VfState state;
-    struct fleet_netdev rep;
     vfstate_take(view->inventory, vf, &state);
-    if (portsteps_bridged(spec) && state.rep[0] != '\0') {
-        if (!fleet_get_netdev(doors->fleet, state.rep, &rep, error)) {
-            return false;
-        }
-        state.rep_mtu = rep.mtu;
-        state.rep_up = rep.up;
-    }
     g_autofree char *text = vfstate_text(&state);
     crash_point("claim");
     if (!ledger_claim(doors->ledger, port->id, state.dev, text, error)) {
@@ -116,22 +112,6 @@ claim_once(Doors *doors, PortWork *port, GError **error)
     port->claimed = true;
     crash_point("claim");
     return true;
-}
-
-static bool
-claim_make(Doors *doors, PortWork *port, GError **error)
-{
-    /* Another fiber may take the function between our look and our claim. */
-    for (int left = CLAIM_TRIES;; left--) {
-        g_autoptr(GError) why = NULL;
-        if (port->claimed || claim_once(doors, port, &why)) {
-            return true;
-        }
-        if (left == 1 || haw_code(why) != HAW_BUSY) {
-            g_propagate_error(error, g_steal_pointer(&why));
-            return false;
-        }
-    }
 }
 
 /* The function as it is now; false without an error when the host no longer has it. */
@@ -493,7 +473,7 @@ portsteps_recall(Doors *doors, PortWork *port)
 static bool
 make_step(Doors *doors, PortWork *port, const struct step *step, GError **error)
 {
-    /* The claim is recorded with what it takes, by claim_once(). */
+    /* The claim is recorded with what it takes, by claim_make(). */
     if (step->step != LEDGER_CLAIMED && step->step > ledger_find(doors->ledger, port->id)->step &&
         !ledger_step(doors->ledger, port->id, step->step, false, error)) {
         return false;

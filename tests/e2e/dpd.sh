@@ -47,7 +47,7 @@ hush() { "$@" >>"$E2E_DIR/log" 2>&1; }
 count_claims() { ctl status | grep -c ^claim; return 0; }
 # In one request: each port has a fiber of its own.
 all_at_once() {
-    ctl up id=m1 kind=vf --- id=m2 kind=vf --- id=m3 kind=vf --- id=m4 kind=vf --- id=m5 kind=vf >/dev/null
+    ctl up id=m1 kind=vf --- id=m2 kind=vf iface_id=lsp-m2 --- id=m3 kind=vf --- id=m4 kind=vf --- id=m5 kind=vf >/dev/null
     ctl status | sed -n 's/^claim \([^ ]*\) .*/\1/p' | sort -u | wc -l
 }
 # What the PF keeps for its function, and the function's driver: of the simulator's file, or of the kernel.
