@@ -34,6 +34,16 @@ offload_set_checksum(const char *ifname, bool on, GError **error)
     return set_value(ifname, ETHTOOL_STXCSUM, on, error);
 }
 
+int
+offload_get_checksum(const char *ifname)
+{
+    haw_autofd int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    struct ethtool_value value = {.cmd = ETHTOOL_GTXCSUM};
+    struct ifreq request = {.ifr_data = (void *) &value};
+    g_strlcpy(request.ifr_name, ifname, sizeof request.ifr_name);
+    return fd >= 0 && ioctl(fd, SIOCETHTOOL, &request) == 0 ? value.data != 0 : -1;
+}
+
 bool
 offload_set_merge(const char *ifname, bool on, GError **error)
 {

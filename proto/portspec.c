@@ -107,6 +107,9 @@ portspec_check(const Dpd__Port *spec, GError **error)
     if (!plain(spec->iface_id, ID_BYTES) || !plain(spec->path, 107)) {
         return wrong(spec, error, "a text that is too long, or none");
     }
+    if (spec->peer[0] != '\0' && !portspec_ifname(spec->peer)) {
+        return wrong(spec, error, "the peer has no name of an interface");
+    }
     if (spec->bridge[0] != '\0' && !portspec_ifname(spec->bridge)) {
         return wrong(spec, error, "no name of a bridge");
     }

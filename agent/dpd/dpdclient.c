@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "agent/dpd/dpdsession.h"
+#include "agent/ovn/ovn.h"
 #include "base/clock.h"
 #include "base/fiber.h"
 #include "base/log.h"
@@ -174,6 +175,14 @@ start_and_connect(DpdClient *client, GError **error)
     return true;
 }
 
+/* The bridges' database moves with whose OVN is used. */
+static void
+name_database(DpdClient *client, Dpd__Apply *apply)
+{
+    const char *remote = client->agent->ovn != NULL ? ovn_local_remote(client->agent) : NULL;
+    apply->ovsdb = (char *) (guintptr) (remote != NULL ? remote : "");
+}
+
 /* C1, C2. Failures of single ports are dpd's to log and to try again. */
 static bool
 send_whole(DpdClient *client, GError **error)
@@ -191,6 +200,7 @@ send_whole(DpdClient *client, GError **error)
     apply.partial = !client->settled;
     apply.generation = ++client->generation;
     apply.wait_ms = 1;
+    name_database(client, &apply);
     Dpd__Frame *answer = dpdsession_apply(client->session, &apply, error);
     for (size_t i = 0; i < apply.n_ports; i++) {
         dpd__port__free_unpacked(ports[i], NULL);
@@ -320,6 +330,7 @@ change(DpdClient *client, Dpd__Apply *apply, GError **error)
         g_autoptr(GError) why = NULL;
         if (connected(client, true, &why)) {
             apply->partial = true;
+            name_database(client, apply);
             apply->generation = ++client->generation;
             Dpd__Frame *answer = dpdsession_apply(client->session, apply, &why);
             if (answer != NULL) {

@@ -8,47 +8,47 @@
 
 #include <string.h>
 
-#include "agent/net/netjob.h"
+#include "agent/dpd/dpdclient.h"
 #include "agent/net/ovs_local.h"
 #include "agent/ovn/ovn.h"
 #include "base/clock.h"
-#include "hw/link.h"
-#include "hw/offload.h"
 
-struct job {
-    const HostPort *port;
-    bool userspace;
-};
-
-static bool
-prepare_job(NlSock *sock, void *data, GError **error)
+/* hawser-dpd does it: the port's id there is the logical port's name. */
+static void
+describe(Agent *agent, const HostPort *port, Dpd__Port *ret)
 {
-    const struct job *job = data;
-    const HostPort *port = job->port;
-    if (job->userspace && port->kind == HOSTPORT_VETH && /* P2 */
-        (!offload_set_checksum(port->netdev, false, error) ||
-         (port->peer != NULL && !offload_set_checksum(port->peer, false, error)))) {
-        return false;
-    }
-    return (port->mtu == 0 || link_set_mtu(sock, port->netdev, port->mtu, error)) &&
-           link_set_up(sock, port->netdev, true, error);
+    dpd__port__init(ret);
+    ret->id = (char *) (guintptr) port->iface_id;
+    ret->kind = port->kind == HOSTPORT_TAP ? DPD__KIND__TAP : DPD__KIND__VETH;
+    ret->netdev = (char *) (guintptr) port->netdev;
+    ret->iface_id = (char *) (guintptr) port->iface_id;
+    ret->bridge = (char *) (guintptr) ovn_integration_bridge(agent);
+    ret->mac = (char *) (guintptr) (port->mac != NULL ? port->mac : "");
+    ret->mtu = port->mtu;
+    ret->peer = (char *) (guintptr) (port->peer != NULL ? port->peer : "");
+    ret->plain = g_strcmp0(ovn_datapath_type(agent), "netdev") == 0; /* P2 */
 }
 
 bool
 hostport_bind(Agent *agent, const HostPort *port, GError **error)
 {
-    const char *datapath = ovn_datapath_type(agent);
-    struct job job = {.port = port, .userspace = g_strcmp0(datapath, "netdev") == 0};
-    return netjob_run(prepare_job, &job, error) &&
-           ovs_local_add_port(agent, ovn_integration_bridge(agent), port->netdev, port->iface_id,
-                              error);
+    Dpd__Port spec;
+    describe(agent, port, &spec);
+    return dpdclient_put(agent->dpd, &spec, NULL, error);
+}
+
+void
+hostport_adopt(Agent *agent, const HostPort *port)
+{
+    Dpd__Port spec;
+    describe(agent, port, &spec);
+    dpdclient_adopt(agent->dpd, &spec);
 }
 
 bool
 hostport_unbind(Agent *agent, const char *iface_id, GError **error)
 {
-    g_autofree char *netdev = ovs_local_find(agent, iface_id);
-    return netdev == NULL || ovs_local_del_port(agent, netdev, error);
+    return dpdclient_drop(agent->dpd, iface_id, error);
 }
 
 char *

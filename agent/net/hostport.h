@@ -23,6 +23,8 @@ typedef struct {
  * Turns off what the datapath cannot carry (checksum offload of a veth pair on a userspace datapath).
  * UNAVAILABLE when br-int is not ready. Yields. */
 bool hostport_bind(Agent *agent, const HostPort *port, GError **error);
+/* The agent was restarted, and this port was bound before. Comes back at once. */
+void hostport_adopt(Agent *agent, const HostPort *port);
 /* Takes it off the bridge; the netdev stays. Not there is success. Yields. */
 bool hostport_unbind(Agent *agent, const char *iface_id, GError **error);
 /* The netdev that is bound to the logical port; NULL for none. Caller frees. */

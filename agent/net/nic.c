@@ -16,10 +16,12 @@
 #include "agent/inst/inst.h"
 #include "agent/net/dnsmasq.h"
 #include "agent/net/netjob.h"
+#include "agent/net/nic_accel.h"
 #include "agent/net/nicuse.h"
 #include "agent/net/veth.h"
 #include "base/fd.h"
 #include "base/ids.h"
+#include "base/log.h"
 #include "hw/link.h"
 #include "proto/grammar.h"
 #include "proto/keys.h"
@@ -301,6 +303,13 @@ nicuse_limits(const NicUse *use, gint64 *ret_ingress, gint64 *ret_egress)
 
 /* ---- between namespaces ---- */
 
+/* Whether the interface is the host's and comes back at the stop: by its kind, or as a function. */
+static bool
+gives_back(const NicUse *use)
+{
+    return use->driver->gives_back || nic_accel_running(use);
+}
+
 struct move {
     const char *link, *name; /* borrowed */
     pid_t pid;
@@ -403,10 +412,13 @@ nic_stop(NetTable *table, const Nic *nic, GError **error)
     g_autoptr(GError) unknown = NULL;
     g_autoptr(NicUse) use = nicuse_new(table, nic, &unknown);
     if (use == NULL) {
-        /* The network is gone or the keys are no longer understood: the veth still has to go. */
-        return veth_remove(nic_host_name(nic), error);
+        /* The network is gone or the keys are no longer understood: the veth still has to go, a
+         * function to come back. */
+        return keys_get(nic->volatiles, "last_state.vf.id") != NULL
+                   ? nic_accel_stop(nic, netobj_agent(table), error)
+                   : veth_remove(nic_host_name(nic), error);
     }
-    if ((use->driver->gives_back && !fetch_back(use, 0, error)) || !use->driver->stop(use, error)) {
+    if ((gives_back(use) && !fetch_back(use, 0, error)) || !use->driver->stop(use, error)) {
         return false;
     }
     nicuse_set_volatile(use, "host_name", NULL);
@@ -438,7 +450,7 @@ nic_hotplug(NetTable *table, const Nic *nic, pid_t pid, GError **error)
         nicuse_set_volatile(use, "host_name", NULL);
         return false;
     }
-    if (use->driver->gives_back) {
+    if (gives_back(use)) {
         netobj_keep_netns(table, use->label, pid);
     }
     return true;
@@ -448,7 +460,7 @@ bool
 nic_hotunplug(NetTable *table, const Nic *nic, pid_t pid, GError **error)
 {
     g_autoptr(NicUse) use = nicuse_new(table, nic, NULL);
-    if (use != NULL && use->driver->gives_back && !fetch_back(use, pid, error)) {
+    if (use != NULL && gives_back(use) && !fetch_back(use, pid, error)) {
         return false;
     }
     return nic_stop(table, nic, error);
@@ -521,23 +533,29 @@ volatiles_of(Inst *inst, const char *device)
     return found;
 }
 
-static void
+static bool
 adopt_nic(NetTable *table, Inst *inst, const char *device, json_t *config)
 {
     json_t *volatiles = volatiles_of(inst, device);
     Nic nic = {.project = inst_project(inst),
                .inst = inst_name(inst),
                .device = device,
+               .inst_type = inst_type(inst),
                .config = config,
-               .volatiles = volatiles};
-    g_autoptr(NicUse) use = nicuse_new(table, &nic, NULL);
-    if (use != NULL && use->driver->gives_back) {
+               .volatiles = volatiles,
+               .inst_id = inst_id(inst)};
+    g_autoptr(GError) error = NULL;
+    g_autoptr(NicUse) use = nicuse_new(table, &nic, &error);
+    if (use != NULL && gives_back(use)) {
         netobj_keep_netns(table, use->label, inst_pid(inst));
     }
-    if (use != NULL && use->driver->adopt != NULL) {
-        use->driver->adopt(use);
+    bool ok = use != NULL && (use->driver->adopt == NULL || use->driver->adopt(use, &error));
+    if (!ok) {
+        haw_warn("nic.not_adopted", KS("inst", nic.inst), KS("nic", device),
+                 KS("why", error->message));
     }
     json_decref(volatiles);
+    return ok;
 }
 
 void
@@ -545,6 +563,7 @@ nicadopt_all(NetTable *table)
 {
     InstTable *instances = netobj_agent(table)->instances;
     g_autoptr(GPtrArray) list = inst_list(instances, NULL);
+    bool all = true;
     for (guint i = 0; i < list->len; i++) {
         Inst *inst = g_ptr_array_index(list, i);
         json_t *devices = json_incref(inst_expanded_devices(inst));
@@ -552,12 +571,13 @@ nicadopt_all(NetTable *table)
         json_t *config;
         json_object_foreach (devices, device, config) {
             if (g_strcmp0(keys_get(config, "type"), "nic") == 0 && inst_pid(inst) > 0) {
-                adopt_nic(table, inst, device, config);
+                all = adopt_nic(table, inst, device, config) && all;
             }
         }
         json_decref(devices);
     }
-    if (netobj_agent(table)->dpd != NULL) {
+    /* Without one of them the rest is not the whole: hawser-dpd keeps what it has. */
+    if (all && netobj_agent(table)->dpd != NULL) {
         dpdclient_settle(netobj_agent(table)->dpd);
     }
 }

@@ -10,6 +10,7 @@
 
 #include "agent/inst/inst.h"
 #include "agent/net/hostport.h"
+#include "agent/net/nic_accel.h"
 #include "agent/net/nicuse.h"
 #include "agent/net/ovn_check.h"
 #include "agent/net/ovn_input.h"
@@ -107,6 +108,12 @@ check_parent(NicUse *use, GError **error)
 static bool
 make_link(NicUse *use, const OvnPort *port, char **ret_link, GError **error)
 {
+    if (nic_accel_wanted(use)) {
+        bool ok = nic_accel_start(use, port->lsp, port->mac, ret_link, error);
+        if (!ok || *ret_link != NULL) {
+            return ok;
+        }
+    }
     struct veth_spec spec = {.no_ipv6 = true};
     if (!veth_make(use, &spec, error)) {
         return false;
@@ -190,10 +197,14 @@ take_back(NicUse *use, const OvnPort *port)
     Agent *agent = netobj_agent(use->table);
     const char *host = nicuse_volatile(use, "host_name");
     ovn_ports_run(agent->db, use->nic->inst_id, use->nic->device, false, NULL);
-    if (ovn_local(agent) != NULL) {
-        hostport_unbind(agent, port->lsp, NULL);
+    if (nic_accel_running(use)) {
+        nic_accel_stop(use->nic, agent, NULL);
+    } else {
+        if (ovn_local(agent) != NULL) {
+            hostport_unbind(agent, port->lsp, NULL);
+        }
+        veth_remove(host, NULL);
     }
-    veth_remove(host, NULL);
     nicuse_set_volatile(use, "host_name", NULL);
     apply_or_later(use);
 }
@@ -203,11 +214,6 @@ ovn_start_nic(NicUse *use, char **ret_link, GError **error)
 {
     g_autofree char *link = NULL;
     bool nested = nicuse_get(use, "nested") != NULL;
-    const char *acceleration = nicuse_get(use, "acceleration");
-    if (acceleration != NULL && strcmp(acceleration, "none") != 0) {
-        return haw_fail(error, HAW_UNSUPPORTED, "\"acceleration=%s\" is not possible on this host",
-                        acceleration);
-    }
     g_autoptr(OvnPort) port = check_parent(use, error) ? port_of(use, true, error) : NULL;
     if (port == NULL || !ovn_ports_put(db_of(use), port, error)) { /* V1 */
         return false;
@@ -229,8 +235,12 @@ static bool
 ovn_stop_nic(NicUse *use, GError **error)
 {
     Agent *agent = netobj_agent(use->table);
+    bool accelerated = nic_accel_running(use);
     g_autofree char *host = g_strdup(nicuse_volatile(use, "host_name"));
     g_autoptr(OvnPort) port = ovn_ports_find(agent->db, use->nic->inst_id, use->nic->device, NULL);
+    if (accelerated && !nic_accel_stop(use->nic, agent, error)) {
+        return false;
+    }
     if (port != NULL) {
         g_autoptr(GError) mine = NULL;
         bool ran = port->running;
@@ -238,14 +248,37 @@ ovn_stop_nic(NicUse *use, GError **error)
             return false;
         }
         crash_point("ovn_nic");
-        if (ovn_local(agent) != NULL && !hostport_unbind(agent, port->lsp, &mine)) { /* V2 */
+        if (!accelerated && ovn_local(agent) != NULL &&
+            !hostport_unbind(agent, port->lsp, &mine)) { /* V2 */
             haw_warn("ovn.unbind", KS("port", port->lsp), KS("why", mine->message));
         }
         if (ran) {
             apply_or_later(use);
         }
     }
-    return veth_remove(host, error);
+    return accelerated || veth_remove(host, error);
+}
+
+/* The agent was restarted: the port is still wanted. */
+static bool
+ovn_adopt_nic(NicUse *use, GError **error)
+{
+    Agent *agent = netobj_agent(use->table);
+    const char *host = nicuse_volatile(use, "host_name");
+    g_autoptr(GError) mine = NULL;
+    g_autoptr(OvnPort) port = ovn_ports_find(agent->db, use->nic->inst_id, use->nic->device, &mine);
+    if (mine != NULL) {
+        g_propagate_error(error, g_steal_pointer(&mine));
+        return false;
+    }
+    if (port != NULL && nic_accel_running(use)) {
+        nic_accel_adopt(use, port->lsp, port->mac);
+    } else if (port != NULL && host != NULL) {
+        HostPort bound = {
+            .kind = HOSTPORT_VETH, .netdev = host, .iface_id = port->lsp, .mac = port->mac};
+        hostport_adopt(agent, &bound);
+    }
+    return true;
 }
 
 /* ---- changes ---- */
@@ -296,4 +329,5 @@ const struct nic_driver nic_ovn = {
     .check = ovn_check_nic,
     .update = ovn_update_nic,
     .remove = ovn_remove_nic,
+    .adopt = ovn_adopt_nic,
 };

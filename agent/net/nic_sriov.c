@@ -100,8 +100,8 @@ sriov_stop(NicUse *use, GError **error)
     return true;
 }
 
-static void
-sriov_adopt(NicUse *use)
+static bool
+sriov_adopt(NicUse *use, GError **error)
 {
     Dpd__Port spec;
     g_autofree char *id = id_of(use);
@@ -109,6 +109,7 @@ sriov_adopt(NicUse *use)
         describe(use, id, &use->parent, &spec);
         dpdclient_adopt(netobj_agent(use->table)->dpd, &spec);
     }
+    return true;
 }
 
 const struct nic_driver nic_sriov = {

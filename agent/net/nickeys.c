@@ -129,6 +129,8 @@ static const struct {
     {"vlan", "o", grammar_vlan},
     {"nested", "o", any},
     {"acceleration", "o", acceleration},
+    {"acceleration.parent", "o", any},
+    {"hawser.acceleration.fallback", "o", grammar_bool},
     {"ipv4.address", "o", grammar_ipv4},
     {"ipv6.address", "o", grammar_ipv6},
     {"security.acls", "o", any},

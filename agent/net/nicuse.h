@@ -58,8 +58,9 @@ struct nic_driver {
     /* The device leaves its instance for good; NULL: nothing stays of it. */
     bool (*remove)(NicUse *use, GError **error);
     const char *live_keys; /* that can change in place, beside those of every kind; NULL */
-    /* The agent was restarted and found the instance running: the port is to be kept; NULL: nothing. */
-    void (*adopt)(NicUse *use);
+    /* The agent was restarted and found the instance running: the port is to be kept. False when it
+     * cannot be told which; NULL: it has none. */
+    bool (*adopt)(NicUse *use, GError **error);
     bool gives_back; /* the interface exists without the instance and comes back at its stop */
 };
 extern const struct nic_driver nic_bridged, nic_p2p, nic_routed, nic_macvlan, nic_physical,

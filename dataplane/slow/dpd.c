@@ -96,10 +96,25 @@ answer_observed(Peer *peer, guint64 id, Dpd__Observed *observed)
 
 /* ---- requests ---- */
 
+/* Whose bridges these are must be known after a restart, too, before any agent speaks. */
+static void
+remember_remote(Dpd *dpd, const char *remote)
+{
+    g_autoptr(GError) error = NULL;
+    g_autofree char *path = g_build_filename(dpd->dir, "ovsdb", NULL);
+    if (*remote == '\0' || strcmp(remote, ovsport_remote(dpd->bridges)) == 0) {
+        return;
+    }
+    if (!fd_write_atomic(path, remote, strlen(remote), 0600, &error)) {
+        haw_warn("dpd.remote", KS("why", error->message));
+    }
+    ovsport_set_remote(dpd->bridges, remote);
+}
+
 static bool
 do_apply(Peer *peer, const Dpd__Frame *request, GError **error)
 {
-    ovsport_set_remote(peer->dpd->bridges, request->apply->ovsdb);
+    remember_remote(peer->dpd, request->apply->ovsdb);
     Dpd__Observed *observed = ports_apply(peer->dpd->ports, request->apply, error);
     if (observed == NULL) {
         return false;
@@ -506,7 +521,10 @@ dpd_new(const DpdOptions *options, DpdDone done, void *data, GError **error)
     if (dpd->fleet == NULL) {
         return NULL;
     }
-    dpd->bridges = ovsport_open(options->ovsdb, on_bridges, dpd);
+    g_autofree char *remembered = g_build_filename(dpd->dir, "ovsdb", NULL);
+    g_autofree char *remote = options->ovsdb != NULL ? g_strdup(options->ovsdb)
+                                                     : fd_read_file(remembered, 4096, NULL, NULL);
+    dpd->bridges = ovsport_open(remote, on_bridges, dpd);
     struct portsteps_doors doors = {dpd->fleet, dpd->ledger, dpd->bridges};
     dpd->ports = ports_new(&doors, on_port, dpd);
     if (!listen_at(dpd, error)) {

@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "hw/link.h"
+#include "hw/offload.h"
 
 /* Binding a driver loads firmware on some NICs; removing a vDPA device waits for its queues. */
 enum { LOOK_MS = 10000, CHANGE_MS = 15000, GRACE_MS = 2000 };
@@ -383,6 +384,20 @@ fleet_del_vdpa(Fleet *fleet, const char *dev, const char *name, GError **error)
 }
 
 static bool
+run_set_checksum(struct call *call, GError **error)
+{
+    return offload_set_checksum(call->dev, call->up == 1, error);
+}
+
+bool
+fleet_set_checksum(Fleet *fleet, const char *name, bool on, GError **error)
+{
+    struct call *call = call_new(fleet, run_set_checksum, name);
+    call->up = on;
+    return change_make(fleet, call, "checksums", CHANGE_MS, NULL, NULL, error);
+}
+
+static bool
 run_get_netdev(struct call *call, GError **error)
 {
     struct link_info info;
@@ -392,13 +407,15 @@ run_get_netdev(struct call *call, GError **error)
     }
     call->mtu = info.mtu;
     call->up = (info.flags & IFF_UP) != 0;
+    call->number = (guint) (offload_get_checksum(call->dev) + 1);
     return true;
 }
 
 static void
 take_link(struct call *call, void *result)
 {
-    *(struct fleet_netdev *) result = (struct fleet_netdev){call->mtu, call->up};
+    *(struct fleet_netdev *) result =
+        (struct fleet_netdev){call->mtu, call->up, (int) call->number - 1};
 }
 
 bool

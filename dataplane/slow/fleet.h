@@ -46,9 +46,12 @@ bool fleet_add_vdpa(Fleet *fleet, const char *dev, const struct hw_vdpa_new *wan
                     struct hw_vdpa *ret_vdpa, GError **error);
 bool fleet_del_vdpa(Fleet *fleet, const char *dev, const char *name, GError **error);
 
+/* Whether what is sent may leave the checksum to hardware. */
+bool fleet_set_checksum(Fleet *fleet, const char *name, bool on, GError **error);
+
 struct fleet_netdev {
     guint mtu;
-    int up;
+    int up, checksum; /* checksum: -1 where the driver does not say */
 };
 /* NOT_FOUND when our namespace has no such interface. */
 bool fleet_get_netdev(Fleet *fleet, const char *name, struct fleet_netdev *ret, GError **error);

@@ -4,6 +4,8 @@
  *     comes, so that two ports never answer to one logical port.
  * O2  Rows of others are not touched, unless they stand in the way of O1.
  * O3  Where all is as wanted already, nothing is sent.
+ * O4  What comes off a bridge is free only when ovs-vswitchd has let go of it: as it does, it puts the
+ *     interface's flags back, and would undo what somebody else has made of them meanwhile.
  * The session is opened when it is first needed: a host without OVS runs plain SR-IOV. */
 #include "dataplane/slow/ovsport.h"
 
@@ -13,13 +15,15 @@
 #include "base/log.h"
 #include "proto/ovsdb.h"
 
-enum { READY_MS = 5000, OPENED_MS = 5000 };
+enum { READY_MS = 5000, OPENED_MS = 5000, CLOSED_MS = 3000 };
 
 static const char *const bridge_columns[] = {"name", "ports", NULL};
 static const char *const port_columns[] = {"name", "interfaces", NULL};
 static const char *const interface_columns[] = {
     "name", "type", "external_ids", "options", "ofport", "error", NULL};
-static const OvsdbTable tables[] = {{"Bridge", bridge_columns},
+static const char *const root_columns[] = {"next_cfg", "cur_cfg", NULL};
+static const OvsdbTable tables[] = {{"Open_vSwitch", root_columns},
+                                    {"Bridge", bridge_columns},
                                     {"Port", port_columns},
                                     {"Interface", interface_columns},
                                     {NULL, NULL}};
@@ -52,18 +56,6 @@ ovsport_close(OvsPorts *ports)
     }
 }
 
-void
-ovsport_set_remote(OvsPorts *ports, const char *remote)
-{
-    if (remote == NULL || *remote == '\0' || strcmp(remote, ports->remote) == 0) {
-        return;
-    }
-    haw_info("bridges.remote", KS("remote", remote));
-    g_free(ports->remote);
-    ports->remote = g_strdup(remote);
-    ovsdb_close(g_steal_pointer(&ports->db));
-}
-
 static void
 on_row(Ovsdb *db, const OvsdbRow *before, const OvsdbRow *after, void *data)
 {
@@ -77,18 +69,56 @@ on_row(Ovsdb *db, const OvsdbRow *before, const OvsdbRow *after, void *data)
     }
 }
 
+static void
+begin(OvsPorts *ports)
+{
+    OvsdbOptions options = {.name = "Open_vSwitch database",
+                            .remotes = ports->remote,
+                            .database = "Open_vSwitch",
+                            .tables = tables};
+    ports->db = ovsdb_open(&options);
+    ovsdb_on_row(ports->db, on_row, ports);
+}
+
+void
+ovsport_set_remote(OvsPorts *ports, const char *remote)
+{
+    if (remote == NULL || *remote == '\0' || strcmp(remote, ports->remote) == 0) {
+        return;
+    }
+    haw_info("bridges.remote", KS("remote", remote));
+    g_free(ports->remote);
+    ports->remote = g_strdup(remote);
+    Ovsdb *old = g_steal_pointer(&ports->db);
+    if (old != NULL) {
+        begin(ports);
+        ovsdb_close(old); /* who waits for it finds the new one */
+    }
+}
+
+const char *
+ovsport_remote(const OvsPorts *ports)
+{
+    return ports->remote;
+}
+
 static Ovsdb *
 session(OvsPorts *ports, GError **error)
 {
     if (ports->db == NULL) {
-        OvsdbOptions options = {.name = "Open_vSwitch database",
-                                .remotes = ports->remote,
-                                .database = "Open_vSwitch",
-                                .tables = tables};
-        ports->db = ovsdb_open(&options);
-        ovsdb_on_row(ports->db, on_row, ports);
+        begin(ports);
     }
-    return ovsdb_wait_ready(ports->db, READY_MS, error) ? ports->db : NULL;
+    for (;;) {
+        const Ovsdb *db = ports->db;
+        g_autoptr(GError) why = NULL;
+        if (ovsdb_wait_ready(ports->db, READY_MS, &why)) {
+            return ports->db;
+        }
+        if (db == ports->db || ports->db == NULL) { /* not another remote meanwhile */
+            g_propagate_error(error, g_steal_pointer(&why));
+            return NULL;
+        }
+    }
 }
 
 bool
@@ -246,6 +276,13 @@ put(Ovsdb *db, const OvsdbRow *bridge, const struct ovsport_want *want, GError *
     return ovsdb_txn_size(txn) == 0 || ovsdb_txn_commit(txn, error);
 }
 
+static bool
+is_opened(const OvsdbRow *interface)
+{
+    json_t *ofport = json_object_get(interface->columns, "ofport");
+    return json_integer_value(json_array_get(ofport, 0)) > 0;
+}
+
 /* Until the switch has opened it, or says why it can't. */
 static bool
 wait_opened(Ovsdb *db, const struct ovsport_want *want, GError **error)
@@ -254,12 +291,11 @@ wait_opened(Ovsdb *db, const struct ovsport_want *want, GError **error)
     for (;;) {
         const OvsdbRow *row = ovsdb_find(db, "Interface", "external_ids:hawser-port", want->id);
         const char *why = row != NULL ? ovsdb_text(row, "error") : NULL;
-        json_t *ofport = row != NULL ? json_object_get(row->columns, "ofport") : NULL;
         if (why != NULL) {
             return haw_fail(error, HAW_UNSUPPORTED, "Open vSwitch cannot open port \"%s\": %s",
                             want->netdev, why);
         }
-        if (json_integer_value(json_array_get(ofport, 0)) > 0) {
+        if (row != NULL && is_opened(row)) {
             return true;
         }
         gint64 left_us = end_us - clock_mono_us();
@@ -293,24 +329,55 @@ ovsport_plug(OvsPorts *ports, const struct ovsport_want *want, GError **error)
         return true;
     }
     if (!wait_opened(db, want, error)) {
-        ovsport_unplug(ports, want->id, NULL);
+        ovsport_unplug(ports, want->id, false, NULL);
         return false;
     }
     return true;
 }
 
+/* O4. One that does not answer (it is not running) holds nothing either. */
+static bool
+commit_and_wait(Ovsdb *db, OvsdbTxn *txn, GError **error)
+{
+    g_autoptr(GPtrArray) roots = ovsdb_list(db, "Open_vSwitch", NULL, NULL);
+    const OvsdbRow *root = roots->len > 0 ? roots->pdata[0] : NULL;
+    if (root == NULL) {
+        return ovsdb_txn_commit(txn, error);
+    }
+    g_autofree char *uuid = g_strdup(root->uuid);
+    ovsdb_txn_mutate(txn, "Open_vSwitch", uuid, "next_cfg", "+=", json_integer(1));
+    guint read = ovsdb_txn_select(txn, "Open_vSwitch", uuid, "next_cfg");
+    if (!ovsdb_txn_commit(txn, error)) {
+        return false;
+    }
+    gint64 wanted = ovsdb_txn_int(txn, read);
+    gint64 end_us = clock_mono_us() + CLOSED_MS * 1000;
+    for (gint64 left_us; (left_us = end_us - clock_mono_us()) > 0;) {
+        root = ovsdb_get(db, "Open_vSwitch", uuid);
+        if (root != NULL && ovsdb_int(root, "cur_cfg") >= wanted) {
+            return true;
+        }
+        fiber_signal_wait(ovsdb_changed(db), left_us / 1000 + 1, NULL, NULL);
+    }
+    haw_warn("bridges.silent", KI("waited_ms", CLOSED_MS));
+    return true;
+}
+
 bool
-ovsport_unplug(OvsPorts *ports, const char *id, GError **error)
+ovsport_unplug(OvsPorts *ports, const char *id, bool wait, GError **error)
 {
     Ovsdb *db = session(ports, error);
+    bool opened = false;
     if (db == NULL) {
         return haw_push(error, "take port \"%s\" off its bridge", id);
     }
     g_autoptr(GPtrArray) found = interfaces_of(db, id, NULL);
     g_autoptr(OvsdbTxn) txn = ovsdb_txn_new(db);
     for (guint i = 0; i < found->len; i++) {
+        opened = opened || is_opened(found->pdata[i]);
         drop_interface(db, txn, found->pdata[i]);
     }
-    return ovsdb_txn_size(txn) == 0 || ovsdb_txn_commit(txn, error) ||
+    return ovsdb_txn_size(txn) == 0 ||
+           (wait && opened ? commit_and_wait(db, txn, error) : ovsdb_txn_commit(txn, error)) ||
            haw_push(error, "take port \"%s\" off its bridge", id);
 }

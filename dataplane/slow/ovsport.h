@@ -13,6 +13,7 @@ void ovsport_close(OvsPorts *ports);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(OvsPorts, ovsport_close)
 /* From now on there; nothing happens when it is the same. */
 void ovsport_set_remote(OvsPorts *ports, const char *remote);
+const char *ovsport_remote(const OvsPorts *ports);
 
 struct ovsport_want {
     const char *id; /* ours, in external_ids:hawser-port */
@@ -26,8 +27,9 @@ struct ovsport_want {
  * UNAVAILABLE when the database or the bridge is not there. With a type, waits until the switch has
  * opened it. Yields. */
 bool ovsport_plug(OvsPorts *ports, const struct ovsport_want *want, GError **error);
-/* Takes it off, by our id. Not there is success. Yields. */
-bool ovsport_unplug(OvsPorts *ports, const char *id, GError **error);
+/* Takes it off, by our id; with 'wait', returns when the switch has let go of the interface. Not there is
+ * success. Yields. */
+bool ovsport_unplug(OvsPorts *ports, const char *id, bool wait, GError **error);
 /* Whether it is there, as far as we know without asking. */
 bool ovsport_has(OvsPorts *ports, const char *id, const char *netdev);
 /* Whether the database is connected, so that ovsport_has() can be believed. */

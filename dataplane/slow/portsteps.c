@@ -5,8 +5,7 @@
  * P2  Undone in the opposite order: off the bridge first, the function's old settings last.
  * P3  On a bridge only what is ready to carry packets; off it before it goes.
  * P4  Every property of a function and of its representor that we change is put back as it was.
- * P5  A vDPA device whose character device is open is not deleted: the kernel would wait for its
- *     holder while everybody else waits for us. It is tried again until QEMU has gone.
+ * Not here: what the devices are bound to (portbind.c).
  * Crash points: "claim", "bind", "plug" around those steps, "release" around each one undone. */
 #include "dataplane/slow/portsteps.h"
 
@@ -19,8 +18,9 @@
 #include "base/fiber.h"
 #include "base/log.h"
 #include "dataplane/slow/claim.h"
+#include "dataplane/slow/portbind.h"
 
-enum { NETDEV_MS = 5000, REP_MS = 5000, VDPA_MS = 10000, VDPA_STEP_MS = 50 };
+enum { NETDEV_MS = 5000, REP_MS = 5000 };
 
 typedef const struct portsteps_doors Doors;
 typedef struct portsteps_port PortWork;
@@ -51,22 +51,6 @@ use_of(const Dpd__Port *spec)
 
 /* ---- claim ---- */
 
-/* A simulator's management device makes vDPA devices out of nothing: no function is claimed. */
-static const struct hw_vdpa_mgmt *
-bare_mgmt(const HwInventory *inventory, const Dpd__Port *spec)
-{
-    for (guint i = 0; spec->kind == DPD__KIND__VDPA && i < inventory->vdpa_mgmts->len; i++) {
-        const struct hw_vdpa_mgmt *mgmt =
-            &g_array_index(inventory->vdpa_mgmts, struct hw_vdpa_mgmt, i);
-        for (size_t p = 0; p < spec->n_parents && mgmt->dev[0] == '\0'; p++) {
-            if (strcmp(spec->parents[p], mgmt->handle) == 0) {
-                return mgmt;
-            }
-        }
-    }
-    return NULL;
-}
-
 static bool
 is_held(const char *dev, void *data)
 {
@@ -85,7 +69,7 @@ claim_make(Doors *doors, PortWork *port, GError **error)
     if (view == NULL) {
         return false;
     }
-    if (bare_mgmt(view->inventory, spec) != NULL) {
+    if (portbind_bare(view->inventory, spec) != NULL) {
         return true;
     }
     g_autoptr(GPtrArray) parents = g_ptr_array_new();
@@ -129,14 +113,6 @@ look(Doors *doors, const PortWork *port, FleetView **ret_view, const struct hw_p
     return vf != NULL;
 }
 
-static bool
-gone(const PortWork *port, GError **error)
-{
-    return haw_fail(error, HAW_NOT_FOUND,
-                    "virtual function %u of \"%s\" (%s) is no longer there: see 'hawser hw list'",
-                    port->before.vf, port->before.pf_netdev, port->before.dev);
-}
-
 /* ---- configure ---- */
 
 static int
@@ -151,6 +127,32 @@ wants_netdev(const Dpd__Port *spec)
     return spec->kind == DPD__KIND__VF && !spec->vfio;
 }
 
+/* What is learned after the claim, before it is changed. P1 */
+static bool
+note_before(Doors *doors, const PortWork *port, GError **error)
+{
+    g_autofree char *text = vfstate_text(&port->before);
+    return ledger_note(doors->ledger, port->id, text, error);
+}
+
+/* A datapath that reads raw frames needs the checksum in them. */
+static bool
+plain_netdev(Doors *doors, PortWork *port, GError **error)
+{
+    struct fleet_netdev found;
+    if (port->before.checksum < 0) {
+        if (!fleet_get_netdev(doors->fleet, port->netdev, &found, error)) {
+            return false;
+        }
+        port->before.checksum = found.checksum;
+        if (found.checksum == 1 && !note_before(doors, port, error)) {
+            return false;
+        }
+    }
+    return port->before.checksum != 1 ||
+           fleet_set_checksum(doors->fleet, port->netdev, false, error);
+}
+
 static bool
 configure_netdev(Doors *doors, PortWork *port, const struct hw_vf *vf, GError **error)
 {
@@ -162,8 +164,9 @@ configure_netdev(Doors *doors, PortWork *port, const struct hw_vf *vf, GError **
     }
     bool same = (mac == NULL || g_ascii_strcasecmp(mac, vf->netdev_mac) == 0) &&
                 (port->spec->mtu == 0 || port->spec->mtu == vf->mtu);
-    return (same && vf->up == 0) ||
-           fleet_set_netdev(doors->fleet, port->netdev, mac, port->spec->mtu, 0, error);
+    return ((same && vf->up == 0) ||
+            fleet_set_netdev(doors->fleet, port->netdev, mac, port->spec->mtu, 0, error)) &&
+           (!port->spec->plain || plain_netdev(doors, port, error));
 }
 
 static bool
@@ -178,7 +181,7 @@ configure_make(Doors *doors, PortWork *port, GError **error)
     g_autoptr(GError) why = NULL;
     if (!look(doors, port, &view, &pf, &vf, &why)) {
         return why != NULL ? (g_propagate_error(error, g_steal_pointer(&why)), false)
-                           : gone(port, error);
+                           : portbind_gone(port, error);
     }
     struct hw_vf_props want, change;
     hw_vf_props_none(&want);
@@ -207,6 +210,9 @@ restore_netdev(Doors *doors, const PortWork *port, const struct hw_vf *vf, GErro
     }
     if (strcmp(now, before->netdev) != 0 &&
         !fleet_rename(doors->fleet, now, before->netdev, error)) {
+        return false;
+    }
+    if (before->checksum == 1 && !fleet_set_checksum(doors->fleet, before->netdev, true, error)) {
         return false;
     }
     bool mac = g_ascii_strcasecmp(vf->netdev_mac, before->mac) != 0;
@@ -241,108 +247,6 @@ configure_undo(Doors *doors, PortWork *port, GError **error)
     return port->before.netdev[0] == '\0' || restore_netdev(doors, port, vf, error);
 }
 
-/* ---- bind ---- */
-
-/* "haw" and a digest: the same port gets the same name, whichever life of ours makes it. */
-static void
-name_vdpa(PortWork *port)
-{
-    g_autofree char *sum = g_compute_checksum_for_string(G_CHECKSUM_SHA256, port->id, -1);
-    g_snprintf(port->vdpa, sizeof(port->vdpa), "haw%.12s", sum);
-}
-
-static bool
-make_vdpa(Doors *doors, PortWork *port, GError **error)
-{
-    g_autoptr(FleetView) view = fleet_look(doors->fleet, error);
-    if (view == NULL) {
-        return false;
-    }
-    name_vdpa(port);
-    const struct hw_vdpa *found = hw_find_vdpa(view->inventory, port->vdpa);
-    if (found != NULL && strcmp(found->driver, "vhost_vdpa") == 0) {
-        g_strlcpy(port->device, found->chardev, sizeof(port->device));
-        return true;
-    }
-    const struct hw_vdpa_mgmt *mgmt = port->claimed
-                                          ? hw_find_vdpa_mgmt(view->inventory, port->before.dev)
-                                          : bare_mgmt(view->inventory, port->spec);
-    if (mgmt == NULL) {
-        return haw_fail(error, HAW_UNSUPPORTED,
-                        "virtual function %u of \"%s\" (%s) makes no vDPA devices: 'hawser hw "
-                        "doctor' says what is missing",
-                        port->before.vf, port->before.pf_netdev, port->before.dev);
-    }
-    struct hw_vdpa made;
-    struct hw_vdpa_new want = {.mgmt = mgmt->handle,
-                               .name = port->vdpa,
-                               .mac = port->spec->mac[0] != '\0' ? port->spec->mac : NULL,
-                               .mtu = port->spec->mtu};
-    if (found != NULL && !fleet_del_vdpa(doors->fleet, port->vdpa, port->vdpa, error)) {
-        return false;
-    }
-    if (!fleet_add_vdpa(doors->fleet, port->vdpa, &want, &made, error)) {
-        return haw_push(error, "make vDPA device \"%s\" on \"%s\"", port->vdpa, mgmt->handle);
-    }
-    g_strlcpy(port->device, made.chardev, sizeof(port->device));
-    return true;
-}
-
-static bool
-bind_make(Doors *doors, PortWork *port, GError **error)
-{
-    if (port->spec->kind == DPD__KIND__VDPA) {
-        return make_vdpa(doors, port, error);
-    }
-    g_autoptr(FleetView) view = fleet_look(doors->fleet, error);
-    const struct hw_vf *vf = view != NULL ? hw_find_vf(view->inventory, port->before.dev) : NULL;
-    if (view == NULL) {
-        return false;
-    }
-    if (vf == NULL) {
-        return gone(port, error);
-    }
-    g_snprintf(port->device, sizeof(port->device), "/dev/vfio/%d", vf->iommu_group);
-    return strcmp(vf->driver, "vfio-pci") == 0 ||
-           fleet_bind(doors->fleet, vf->dev, "vfio-pci", error) ||
-           haw_push(error, "give \"%s\" to vfio-pci", vf->dev);
-}
-
-/* P5 */
-static bool
-undo_vdpa(Doors *doors, PortWork *port, GError **error)
-{
-    gint64 end_us = clock_mono_us() + VDPA_MS * 1000;
-    name_vdpa(port);
-    for (;;) {
-        g_autoptr(GError) why = NULL;
-        if (fleet_del_vdpa(doors->fleet, port->vdpa, port->vdpa, &why)) {
-            return true;
-        }
-        if (haw_code(why) != HAW_BUSY || clock_mono_us() > end_us) {
-            g_propagate_error(error, g_steal_pointer(&why));
-            return haw_push(error, "remove vDPA device \"%s\"", port->vdpa);
-        }
-        fiber_sleep_ms(VDPA_STEP_MS, NULL, NULL);
-    }
-}
-
-static bool
-bind_undo(Doors *doors, PortWork *port, GError **error)
-{
-    if (port->spec->kind == DPD__KIND__VDPA) {
-        return undo_vdpa(doors, port, error);
-    }
-    g_autoptr(FleetView) view = fleet_look(doors->fleet, error);
-    const struct hw_vf *vf = view != NULL ? hw_find_vf(view->inventory, port->before.dev) : NULL;
-    if (view == NULL) {
-        return false;
-    }
-    return vf == NULL || strcmp(vf->driver, port->before.driver) == 0 ||
-           fleet_bind(doors->fleet, vf->dev, port->before.driver, error) ||
-           haw_push(error, "give \"%s\" back to \"%s\"", vf->dev, port->before.driver);
-}
-
 /* ---- plug ---- */
 
 /* The representor, found (late, perhaps), noted as it was, up. P3, P4 */
@@ -362,14 +266,16 @@ raise_representor(Doors *doors, PortWork *port, GError **error)
         g_strlcpy(before->rep, rep, sizeof(before->rep));
         before->rep_mtu = found.mtu;
         before->rep_up = found.up;
-        g_autofree char *text = vfstate_text(before);
-        if (!ledger_note(doors->ledger, port->id, text, error)) {
+        before->rep_checksum = found.checksum;
+        if (!note_before(doors, port, error)) {
             return false;
         }
     }
     g_strlcpy(port->representor, rep, sizeof(port->representor));
     guint mtu = port->spec->mtu != before->rep_mtu ? port->spec->mtu : 0;
-    return fleet_set_netdev(doors->fleet, rep, NULL, mtu, 1, error);
+    return (!port->spec->plain || before->rep_checksum != 1 ||
+            fleet_set_checksum(doors->fleet, rep, false, error)) &&
+           fleet_set_netdev(doors->fleet, rep, NULL, mtu, 1, error);
 }
 
 static bool
@@ -380,6 +286,17 @@ raise_netdev(Doors *doors, const PortWork *port, GError **error)
         return false;
     }
     guint mtu = port->spec->mtu != found.mtu ? port->spec->mtu : 0;
+    if (port->spec->plain && found.checksum == 1 &&
+        !fleet_set_checksum(doors->fleet, port->spec->netdev, false, error)) {
+        return false;
+    }
+    /* The instance's end may have gone into it already: it takes its setting along. */
+    const char *peer = port->spec->peer;
+    g_autoptr(GError) why = NULL;
+    if (port->spec->plain && peer[0] != '\0' &&
+        !fleet_set_checksum(doors->fleet, peer, false, &why)) {
+        haw_debug("port.peer", KS("port", port->id), KS("why", why->message));
+    }
     return (found.up == 1 && mtu == 0) ||
            fleet_set_netdev(doors->fleet, port->spec->netdev, NULL, mtu, 1, error);
 }
@@ -414,7 +331,7 @@ plug_make(Doors *doors, PortWork *port, GError **error)
 static bool
 plug_undo(Doors *doors, PortWork *port, GError **error)
 {
-    if (!ovsport_unplug(doors->bridges, port->id, error)) {
+    if (!ovsport_unplug(doors->bridges, port->id, port->claimed, error)) {
         return false;
     }
     const VfState *before = &port->before;
@@ -426,6 +343,10 @@ plug_undo(Doors *doors, PortWork *port, GError **error)
     if (!fleet_get_netdev(doors->fleet, before->rep, &found, &why)) {
         return haw_code(why) == HAW_NOT_FOUND ||
                (g_propagate_error(error, g_steal_pointer(&why)), false);
+    }
+    if (before->rep_checksum == 1 && found.checksum == 0 &&
+        !fleet_set_checksum(doors->fleet, before->rep, true, error)) {
+        return false;
     }
     return fleet_set_netdev(doors->fleet, before->rep, NULL,
                             found.mtu != before->rep_mtu ? before->rep_mtu : 0, before->rep_up,
@@ -449,7 +370,7 @@ static const struct step {
 } steps[] = {
     {LEDGER_CLAIMED, "claim", is_vf, claim_make, NULL},
     {LEDGER_CONFIGURED, "claim", is_vf, configure_make, configure_undo},
-    {LEDGER_BOUND, "bind", binds, bind_make, bind_undo},
+    {LEDGER_BOUND, "bind", binds, portbind_make, portbind_undo},
     {LEDGER_PLUGGED, "plug", portsteps_bridged, plug_make, plug_undo},
 };
 

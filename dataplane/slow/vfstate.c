@@ -32,6 +32,7 @@ static const struct field fields[] = {
     TEXT_FIELD("mac", mac),
     FIELD("mtu", COUNT, mtu),
     FIELD("up", NUMBER, up),
+    FIELD("checksum", NUMBER, checksum),
     TEXT_FIELD("vf_mac", props.mac),
     FIELD("vlan", NUMBER, props.vlan),
     FIELD("qos", NUMBER, props.qos),
@@ -47,6 +48,7 @@ static const struct field fields[] = {
     TEXT_FIELD("rep", rep),
     FIELD("rep_mtu", COUNT, rep_mtu),
     FIELD("rep_up", NUMBER, rep_up),
+    FIELD("rep_checksum", NUMBER, rep_checksum),
 };
 
 void
@@ -58,7 +60,9 @@ vfstate_take(const HwInventory *inventory, const struct hw_vf *vf, VfState *ret)
                      .mtu = vf->mtu,
                      .up = vf->netdev[0] != '\0' ? vf->up : -1,
                      .props = vf->props,
-                     .rep_up = -1};
+                     .rep_up = -1,
+                     .checksum = -1,
+                     .rep_checksum = -1};
     g_strlcpy(state.pf, pf->dev, sizeof(state.pf));
     g_strlcpy(state.pf_netdev, pf->netdev, sizeof(state.pf_netdev));
     g_strlcpy(state.dev, vf->dev, sizeof(state.dev));
@@ -100,7 +104,7 @@ bool
 vfstate_parse(const char *text, VfState *ret, GError **error)
 {
     json_t *map = text != NULL ? json_loads(text, 0, NULL) : NULL;
-    VfState state = {.up = -1, .rep_up = -1};
+    VfState state = {.up = -1, .checksum = -1, .rep_up = -1, .rep_checksum = -1};
     hw_vf_props_none(&state.props);
     for (size_t i = 0; i < G_N_ELEMENTS(fields); i++) {
         char *at = (char *) &state + fields[i].offset;

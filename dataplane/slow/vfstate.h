@@ -9,12 +9,13 @@ typedef struct {
     char dev[HW_DEV_MAX], driver[HW_NAME_MAX];
     char netdev[IFNAMSIZ], mac[HW_MAC_MAX]; /* "" when it had none */
     guint mtu;
-    int up; /* -1 without an interface */
+    int up;       /* -1 without an interface */
+    int checksum; /* whether it leaves checksums to hardware; -1: not looked at */
     struct hw_vf_props props;
     struct hw_port_key key; /* of its representor; switch_id "" without one */
     char rep[IFNAMSIZ];     /* "" when it was not there yet */
     guint rep_mtu;
-    int rep_up; /* -1: not looked at */
+    int rep_up, rep_checksum; /* -1: not looked at */
 } VfState;
 
 /* Of a function as the inventory has it; rep_mtu and rep_up are the caller's to add. */

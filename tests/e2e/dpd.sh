@@ -55,6 +55,8 @@ vf_mac() { jq -r --arg pf "$1" --argjson vf "$2" '.pfs[] | select(.dev == $pf) |
 vf_driver() { jq -r --arg vf "$1" '.pfs[].vfs[] | select(.dev == $vf) | .driver' "${dpd_backend#sim:}/sim.json"; }
 dpd_settle_links() {
     local pf link
+    # The first look at a simulated NIC makes its interfaces; the last one made says that all are there.
+    wait_for 10 ctl up id=settle kind=vf parent="${*: -1}" && ctl down settle >/dev/null || return 1
     for pf in "$@"; do
         for link in $(ip -o link show | sed -n "s/^[0-9]*: \(${pf}[vr][0-9]*\)[@:].*/\1/p"); do
             ip link set "$link" up

@@ -159,6 +159,8 @@ set_key(Dpd__Port *port, const char *key, const char *value)
         port->spoof_check = (Dpd__Choice) word_in(value, choices, 3);
     } else if (strcmp(key, "trust") == 0) {
         port->trust = (Dpd__Choice) word_in(value, choices, 3);
+    } else if (strcmp(key, "plain") == 0) {
+        port->plain = atoi(value) != 0;
     } else if (strcmp(key, "vfio") == 0) {
         port->vfio = atoi(value) != 0;
     }

@@ -26,7 +26,8 @@ full_state(void)
                      .key = {.switch_id = "aa", .controller = 1, .pf = 0, .vf = 3},
                      .rep = "ens0_3",
                      .rep_mtu = 9000,
-                     .rep_up = 1};
+                     .rep_up = 1,
+                     .rep_checksum = 1};
     return state;
 }
 
