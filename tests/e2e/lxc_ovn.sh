@@ -258,6 +258,26 @@ claim 'a container without NAT' wait_for 30 has4 r1
 must ip netns exec outside ip route add 10.94.80.0/24 dev outer0
 claim 'is reached from outside by its own address' wait_for 20 ip netns exec outside ping -c1 -W2 "$(four r1)"
 
+must lxc project create p2 -c features.networks=true -c features.images=false -c features.profiles=false -c restricted=true \
+    -c restricted.networks.uplinks=up1 -c restricted.networks.subnets=up1:10.94.80.128/26
+refuse 'an uplink that a project may not use' 'upbr0.*p2' lxc network create q1 --project p2 network=upbr0 ipv6.address=none
+claim 'the one that it may is found' lxc network create q1 --project p2 ipv6.address=none
+same 'by itself' up1 lxc network get q1 network --project p2
+refuse 'a subnet that a project may not use' 'Project "p2".*10.94.80.192/26' \
+    lxc network create q2 --project p2 ipv4.address=10.94.80.193/26 ipv4.nat=false ipv6.address=none
+claim 'one that it may' lxc network create q2 --project p2 ipv4.address=10.94.80.129/26 ipv4.nat=false ipv6.address=none
+must lxc network delete q1 --project p2
+must lxc network delete q2 --project p2
+
+# ---- IPv6 alone ----
+must lxc network create o6 --type=ovn network=upbr0 ipv4.address=none ipv6.address=fd42:95:6::1/64 ipv6.nat=true
+must lxc launch busybox v6 -n o6
+claim 'IPv6 alone: an address' wait_for 60 sh -c 'lxc list ^v6\$ -f csv -c 6 | grep -q fd42:95:6'
+claim 'the router' wait_for 20 pings v6 fd42:95:6::1
+claim 'and out' wait_for 20 pings v6 fd42:94:60::1
+must lxc delete -f v6
+must lxc network delete o6
+
 # ---- a killed agent ----
 before=$(four c1)
 pid=$(lxc query /1.0/instances/c1/state | jq .pid)

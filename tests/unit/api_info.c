@@ -27,7 +27,6 @@ what_is_not_there_is_not_claimed(void)
                                         "candid_authentication",
                                         "rbac",
                                         "virtual-machines",
-                                        "network_type_ovn",
                                         "storage_driver_ceph",
                                         "metrics",
                                         "oidc",
