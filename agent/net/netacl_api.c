@@ -83,8 +83,8 @@ static json_t *
 used_by(Agent *agent, const AclRow *row)
 {
     struct user user = {agent, row};
-    json_t *list = agent->instances != NULL ? inst_used_by(agent->instances, nic_names, &user)
-                                            : json_array();
+    json_t *list =
+        agent->instances != NULL ? inst_used_by(agent->instances, nic_names, &user) : json_array();
     g_autoptr(GPtrArray) networks = netobj_list(agent->networks);
     for (guint i = 0; i < networks->len; i++) {
         const Network *net = g_ptr_array_index(networks, i);

@@ -148,9 +148,14 @@ look(Agent *agent, GError **error)
         return true;
     }
     g_autoptr(GPtrArray) acls = aclrow_list(agent->db, NULL, error);
+    bool any = acls != NULL && acls->len > 0; /* else nothing can be used */
     g_autoptr(GPtrArray) nets = acls != NULL ? netrow_list(agent->db, error) : NULL;
-    g_autoptr(GPtrArray) ports = nets != NULL ? ovn_ports_list(agent->db, 0, error) : NULL;
-    g_autoptr(GPtrArray) peers = ports != NULL ? peerrow_list(agent->db, 0, error) : NULL;
+    g_autoptr(GPtrArray) ports = nets == NULL ? NULL
+                                 : any        ? ovn_ports_list(agent->db, 0, error)
+                                              : g_ptr_array_new();
+    g_autoptr(GPtrArray) peers = ports == NULL ? NULL
+                                 : any         ? peerrow_list(agent->db, 0, error)
+                                               : g_ptr_array_new();
     if (peers == NULL) {
         return false;
     }
