@@ -174,7 +174,7 @@ create(Request *req, Network *net, BalancerRow *row, GError **error)
     if (!balancerrow_insert(db, row, error)) {
         return false;
     }
-    crash_point("network");
+    crash_point("balancer");
     if (!ovn_net_apply(net, error)) {
         balancerrow_delete(db, row->id, NULL);
         return false;
@@ -228,7 +228,7 @@ change(Request *req, bool patch, GError **error)
     if (!balancerrow_update(db, row, error)) {
         return false;
     }
-    crash_point("network");
+    crash_point("balancer");
     if (!ovn_net_apply(net, error)) {
         balancerrow_update(db, old, NULL);
         return haw_push(error, "Failed updating load balancer");
@@ -262,7 +262,7 @@ balancer_delete(Request *req, GError **error)
     if (row == NULL || !balancerrow_delete(db, row->id, error)) {
         return false;
     }
-    crash_point("network");
+    crash_point("balancer");
     if (!ovn_net_apply(net, error)) {
         balancerrow_insert(db, row, NULL);
         return haw_push(error, "Failed deleting load balancer");

@@ -13,6 +13,7 @@
 #include "agent/net/subnet.h"
 #include "agent/state/balancers.h"
 #include "agent/state/forwards.h"
+#include "base/crash.h"
 #include "base/log.h"
 #include "proto/keys.h"
 
@@ -255,6 +256,7 @@ announce(Request *req, const char *action, Network *net, const char *listen)
 static bool
 apply(Network *net, GError **error)
 {
+    crash_point("forward");
     return netobj_is(net, "ovn") ? ovn_net_apply(net, error)
                                  : !net->up || netobj_firewall(net, error);
 }

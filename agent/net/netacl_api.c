@@ -16,6 +16,7 @@
 #include "agent/net/pktlog.h"
 #include "agent/state/acls.h"
 #include "base/clock.h"
+#include "base/crash.h"
 #include "base/log.h"
 #include "proto/grammar.h"
 #include "proto/keys.h"
@@ -298,6 +299,7 @@ reload_bridges(Agent *agent, const char *project, const char *name, GError **err
 static bool
 reload(Agent *agent, const AclRow *row, GError **error)
 {
+    crash_point("acl");
     return reload_bridges(agent, row->project, row->name, error) && apply_ovn(agent, row, error);
 }
 

@@ -201,8 +201,9 @@ create(Network *net, PeerRow *row, GError **error)
         !peerrow_insert(db, row, error)) {
         return false;
     }
-    crash_point("network");
+    crash_point("peer");
     if (other == NULL || row->target_id != other->row->id || apply_both(net, other, error)) {
+        crash_point("peer");
         return true;
     }
     g_autoptr(GError) again = NULL;
@@ -328,8 +329,9 @@ remove_row(Network *net, const PeerRow *row, GError **error)
     if (!peerrow_delete(db, row->id, error)) {
         return false;
     }
-    crash_point("network");
+    crash_point("peer");
     if (other == NULL || apply_both(net, other, error)) {
+        crash_point("peer");
         return true;
     }
     g_autoptr(GError) again = NULL;
