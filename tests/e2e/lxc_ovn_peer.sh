@@ -260,30 +260,33 @@ must lxc network peer create o2 to1 default/o1 --project p2
 must lxc network acl create crash
 must lxc config device set c1 eth0 security.acls crash
 must lxc config device set c1 eth0 security.acls.default.egress.action allow
-walk() { # area points command…: killed at each point, OVN is as the rows say after the next start
-    local area=$1 points=$2 n; shift 2
-    for ((n = 1; n <= points; n++)); do
-        daemon_kill
-        DAEMON_ENV="HAWSER_CRASH=$area:$n" DAEMON_MAY_DIE=1 daemon_start
-        quiet "$@"
-        refuse "killed at point $n of $area" '' api GET /1.0
-        daemon_kill
-        daemon_start
-        claim "$area, killed at $n: OVN is as the rows say" wait_for 60 settled
-    done
+peered() { # both halves are there again, whatever was left
+    quiet lxc network peer delete o1 to2
+    quiet lxc network peer delete o2 to1 --project p2
+    must lxc network peer create o2 to1 default/o1 --project p2
+    must lxc network peer create o1 to2 p2/o2
 }
-walk peer 2 lxc network peer delete o1 to2
-quiet lxc network peer delete o1 to2
+killed_at() { # area point command…: OVN is as the rows say after the next start
+    local area=$1 n=$2; shift 2
+    daemon_kill
+    DAEMON_ENV="HAWSER_CRASH=$area:$n" DAEMON_MAY_DIE=1 daemon_start
+    quiet "$@"
+    refuse "it dies at point $n of $area" '' api GET /1.0
+    daemon_kill
+    daemon_start
+    claim "after that OVN is as the rows say" wait_for 60 settled
+}
+killed_at peer 1 lxc network peer delete o1 to2
+peered
+killed_at peer 2 lxc network peer delete o1 to2
 quiet lxc network peer delete o2 to1 --project p2
 must lxc network peer create o2 to1 default/o1 --project p2
-walk peer 1 lxc network peer create o1 to2 p2/o2
-walk forward 1 lxc network forward create o1 198.51.100.40 target_address="$a1"
-walk acl 1 lxc network acl rule add crash ingress action=allow state=enabled source=10.0.0.0/8
+killed_at peer 1 lxc network peer create o1 to2 p2/o2
+same 'both sides agree' "$(state_of p2 o2 to1)" state_of default o1 to2
+killed_at forward 1 lxc network forward create o1 198.51.100.40 target_address="$a1"
+killed_at acl 1 lxc network acl rule add crash ingress action=allow state=enabled source=10.0.0.0/8
 quiet lxc network forward delete o1 198.51.100.40
-quiet lxc network peer delete o1 to2
-quiet lxc network peer delete o2 to1 --project p2
-must lxc network peer create o1 to2 p2/o2
-must lxc network peer create o2 to1 default/o1 --project p2
+peered
 claim 'a rule that a killed agent wrote is in force' sh -c \
     "timeout 20 ovn-nbctl --db=unix:$O/ovnnb.sock --bare --columns=match list ACL | grep -q 'ip4.src == 10.0.0.0/8'"
 must lxc config device unset c1 eth0 security.acls
