@@ -54,7 +54,7 @@ zonewire_check_name(const char *name, GError **error)
         size_t length = strlen(*label);
         bool good = length > 0 && length <= 63;
         for (const char *at = *label; good && *at != '\0'; at++) {
-            good = g_ascii_isalnum(*at) || strchr("-_*", *at) != NULL;
+            good = g_ascii_isalnum(*at) || strchr("-_*/", *at) != NULL; /* "/": RFC 2317 */
         }
         if (!good) {
             return haw_fail(error, HAW_INVALID, "Invalid DNS name \"%s\"", name);

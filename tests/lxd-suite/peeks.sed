@@ -20,3 +20,5 @@ s|lxc storage create "${pool1}" lvm|lxc storage create "${pool1}" btrfs|
 /auth_methods | grep candid$/d
 # A warning of an entity is told to the server by the row's number: any third warning serves.
 s|\\\\\\"type_code\\\\\\": 0, \\\\\\"message\\\\\\": \\\\\\"global warning\\\\\\", \\\\\\"entity_type_code\\\\\\": 1, \\\\\\"entity_id\\\\\\": ${image_id}|\\\\\\"type_code\\\\\\": 1, \\\\\\"message\\\\\\": \\\\\\"global warning\\\\\\"|
+# BGP's own test hook.
+/internal\/testing\/bgp/d
