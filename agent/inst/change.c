@@ -113,8 +113,11 @@ check_root_pool(json_t *from, json_t *to, GError **error)
         return haw_push(error, "Invalid devices");
     }
     if (old != NULL && g_strcmp0(keys_get(old, "pool"), keys_get(new, "pool")) != 0) {
+        const char *pool = keys_get(new, "pool");
         return haw_fail(error, HAW_FAILED,
-                        "The storage pool of the root disk can only be changed through move");
+                        "Cannot update root disk device pool name to \"%s\": it can only be "
+                        "changed through move",
+                        pool != NULL ? pool : "");
     }
     return true;
 }
@@ -197,13 +200,13 @@ update_held(Inst *inst, const InstRow *wanted, GError **error)
     if (!check_volatile(inst->config, wanted->config, error) ||
         !project_allow_volatile(inst->agent, inst->project, inst->type, inst->name, inst->config,
                                 wanted->config, error) ||
-        !create_check(inst->agent, inst->project, inst->name, inst->type, inst, wanted->profiles,
-                      wanted->config, wanted->devices, error) ||
         !record_expand(inst->agent, inst->project, wanted->profiles, wanted->config,
                        wanted->devices, &x_config, &x_devices, error)) {
         return false;
     }
-    bool ok = check_root_pool(inst->expanded_devices, x_devices, error);
+    bool ok = check_root_pool(inst->expanded_devices, x_devices, error) &&
+              create_check(inst->agent, inst->project, inst->name, inst->type, inst,
+                           wanted->profiles, wanted->config, wanted->devices, error);
     if (ok && cloud_init_changed(inst->expanded_config, x_config, inst->expanded_devices,
                                  x_devices)) { /* G3 */
         g_autofree char *uuid = ids_uuid();
