@@ -465,6 +465,12 @@ ovsdb_list(Ovsdb *db, const char *table, const char *field, const char *value)
     return ovsdb_replica_list(db->replica, table, field, value);
 }
 
+const GPtrArray *
+ovsdb_peek(Ovsdb *db, const char *table, const char *field, const char *value)
+{
+    return ovsdb_replica_peek(db->replica, table, field, value);
+}
+
 /* ---- values ---- */
 
 const char *

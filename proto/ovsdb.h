@@ -76,7 +76,12 @@ const OvsdbRow *ovsdb_get(Ovsdb *db, const char *table, const char *uuid);
  * ("external_ids:hawser-key"). Indexed from the first look on. find: the first by uuid, or NULL. */
 const OvsdbRow *ovsdb_find(Ovsdb *db, const char *table, const char *field, const char *value);
 /* Borrowed OvsdbRows in order of uuid; the array is the caller's. NULL field: every row. */
-GPtrArray *ovsdb_list(Ovsdb *db, const char *table, const char *field, const char *value);
+GPtrArray *ovsdb_list(
+    Ovsdb *db, const char *table, const char *field,
+    const char *
+        value); /* As ovsdb_list(), in no order and borrowed until the replica's next change; NULL for none. */
+const GPtrArray *ovsdb_peek(Ovsdb *db, const char *table, const char *field, const char *value);
+
 /* A string column, or the only element of a set of strings; NULL when empty. */
 const char *ovsdb_text(const OvsdbRow *row, const char *column);
 /* A string value of a map column; NULL when missing. */

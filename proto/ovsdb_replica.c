@@ -427,12 +427,17 @@ ovsdb_replica_list(OvsdbReplica *replica, const char *table, const char *field, 
     return list;
 }
 
+const GPtrArray *
+ovsdb_replica_peek(OvsdbReplica *replica, const char *table, const char *field, const char *value)
+{
+    struct table *found = find_table(replica, table);
+    return found != NULL ? g_hash_table_lookup(index_get(found, field)->values, value) : NULL;
+}
+
 const OvsdbRow *
 ovsdb_replica_find(OvsdbReplica *replica, const char *table, const char *field, const char *value)
 {
-    struct table *found = find_table(replica, table);
-    GPtrArray *rows =
-        found != NULL ? g_hash_table_lookup(index_get(found, field)->values, value) : NULL;
+    const GPtrArray *rows = ovsdb_replica_peek(replica, table, field, value);
     const OvsdbRow *first = NULL;
     for (guint i = 0; rows != NULL && i < rows->len; i++) {
         const OvsdbRow *row = g_ptr_array_index(rows, i);

@@ -26,5 +26,8 @@ bool ovsdb_replica_apply(OvsdbReplica *replica, ReplicaForm form, json_t *update
 const OvsdbRow *ovsdb_replica_get(OvsdbReplica *replica, const char *table, const char *uuid);
 GPtrArray *ovsdb_replica_list(OvsdbReplica *replica, const char *table, const char *field,
                               const char *value);
+/* Borrowed, in no order, until the next change; NULL for none. */
+const GPtrArray *ovsdb_replica_peek(OvsdbReplica *replica, const char *table, const char *field,
+                                    const char *value);
 const OvsdbRow *ovsdb_replica_find(OvsdbReplica *replica, const char *table, const char *field,
                                    const char *value);

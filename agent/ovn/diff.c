@@ -63,6 +63,12 @@ struct slot {
     guint n;
 };
 
+/* A found row that is, and is to be, in a set of another. */
+struct membership {
+    const OvsdbRow *parent, *child;
+    const char *column;
+};
+
 struct OvnDiff {
     const OvnPlan *plan;
     Ovsdb *db;
@@ -72,11 +78,27 @@ struct OvnDiff {
     GHashTable *slot_of;    /* OvnPlanRow → struct slot */
     GHashTable *removed;    /* set of OvsdbRow */
     GHashTable *kept;       /* OvsdbRow → struct slot */
-    GHashTable *members;    /* set of "parent column child", by uuid */
+    GHashTable *members;    /* set of struct membership, owned */
     GHashTable *sets;       /* "parent column" → struct step of kind JOIN */
     GHashTable *references; /* table → GArray of OvsdbReference */
     GPtrArray *steps;       /* owned */
 };
+
+static guint
+membership_hash(gconstpointer pointer)
+{
+    const struct membership *member = pointer;
+    return g_direct_hash(member->parent) * 31 + g_direct_hash(member->child);
+}
+
+static gboolean
+membership_equal(gconstpointer a, gconstpointer b)
+{
+    const struct membership *one = a;
+    const struct membership *other = b;
+    return one->parent == other->parent && one->child == other->child &&
+           strcmp(one->column, other->column) == 0;
+}
 
 static void
 step_free(gpointer pointer)
@@ -128,17 +150,18 @@ is_ours(const OvnDiff *diff, const OvsdbRow *row)
 static const OvsdbRow *
 find_ours(OvnDiff *diff, const char *table, const char *key, bool drop_doubles)
 {
-    g_autoptr(GPtrArray) rows = ovsdb_list(diff->db, table, "external_ids:" DIFF_KEY, key);
+    const GPtrArray *rows = ovsdb_peek(diff->db, table, "external_ids:" DIFF_KEY, key);
     const OvsdbRow *first = NULL;
-    for (guint i = 0; i < rows->len; i++) {
+    for (guint i = 0; rows != NULL && i < rows->len; i++) {
         const OvsdbRow *row = g_ptr_array_index(rows, i);
-        if (!is_ours(diff, row)) {
-            continue;
-        }
-        if (first == NULL) {
+        if (is_ours(diff, row) && (first == NULL || strcmp(row->uuid, first->uuid) < 0)) {
             first = row;
-        } else if (drop_doubles) {
-            g_hash_table_add(diff->removed, (gpointer) row);
+        }
+    }
+    for (guint i = 0; drop_doubles && rows != NULL && rows->len > 1 && i < rows->len; i++) {
+        OvsdbRow *row = g_ptr_array_index(rows, i);
+        if (row != first && is_ours(diff, row)) {
+            g_hash_table_add(diff->removed, row);
         }
     }
     return first;
@@ -164,8 +187,8 @@ match_plan(OvnDiff *diff)
 static void
 match_found(OvnDiff *diff, const char *table, const char *scope)
 {
-    g_autoptr(GPtrArray) rows = ovsdb_list(diff->db, table, "external_ids:" DIFF_SCOPE, scope);
-    for (guint i = 0; i < rows->len; i++) {
+    const GPtrArray *rows = ovsdb_peek(diff->db, table, "external_ids:" DIFF_SCOPE, scope);
+    for (guint i = 0; rows != NULL && i < rows->len; i++) {
         OvsdbRow *row = g_ptr_array_index(rows, i);
         if (is_ours(diff, row) && !g_hash_table_contains(diff->kept, row)) {
             g_hash_table_add(diff->removed, row);
@@ -253,6 +276,36 @@ wanted_value(OvnDiff *diff, const OvnPlanRow *row, const char *column, json_t *v
     return normal;
 }
 
+static bool
+is_mark(const char *key)
+{
+    return g_str_has_prefix(key, "lxd_") || g_str_has_prefix(key, "hawser-");
+}
+
+/* Whether the found row's external_ids are as wanted_marks() would have them; most are. */
+static bool
+marks_hold(const struct slot *slot)
+{
+    json_t *found = json_object_get(slot->found->columns, "external_ids");
+    json_t *named = json_object_get(slot->row->columns, "external_ids");
+    size_t marks = 0;
+    const char *key;
+    json_t *value;
+    json_object_foreach (named, key, value) {
+        json_t *now = json_object_get(found, key);
+        if (now == NULL || !json_equal(now, value)) {
+            return false;
+        }
+        marks += is_mark(key);
+    }
+    json_object_foreach (found, key, value) {
+        marks -= is_mark(key);
+    }
+    /* Owner and key were looked up by; no other mark may be left. */
+    return marks + 3 == 0 && g_strcmp0(ovsdb_map_text(slot->found, "external_ids", DIFF_SCOPE),
+                                       slot->row->scope) == 0;
+}
+
 /* What is named, our marks, and of the found row what is an operator's. */
 static json_t *
 wanted_marks(const OvnDiff *diff, const struct slot *slot)
@@ -262,7 +315,7 @@ wanted_marks(const OvnDiff *diff, const struct slot *slot)
     json_t *value;
     if (slot->found != NULL) {
         json_object_foreach (json_object_get(slot->found->columns, "external_ids"), key, value) {
-            if (!g_str_has_prefix(key, "lxd_") && !g_str_has_prefix(key, "hawser-")) {
+            if (!is_mark(key)) {
                 json_object_set(marks, key, value);
             }
         }
@@ -310,10 +363,13 @@ compare_row(OvnDiff *diff, struct slot *slot, GError **error)
         return haw_fail(error, HAW_BUG, "OVN plan: %s '%s' is of scope '%s', which is not applied",
                         slot->row->table, slot->row->key, slot->row->scope);
     }
-    take_column(diff, slot, &step, "external_ids", wanted_marks(diff, slot));
+    if (slot->found == NULL || !marks_hold(slot)) {
+        take_column(diff, slot, &step, "external_ids", wanted_marks(diff, slot));
+    }
     json_object_foreach (slot->row->columns, column, value) {
-        if (strcmp(column, "external_ids") == 0) {
-            continue;
+        json_t *now = slot->found != NULL ? json_object_get(slot->found->columns, column) : NULL;
+        if (strcmp(column, "external_ids") == 0 || (now != NULL && json_equal(now, value))) {
+            continue; /* what equals a plain value is one */
         }
         json_t *wanted = wanted_value(diff, slot->row, column, value, error);
         if (wanted == NULL) {
@@ -379,8 +435,8 @@ place_member(OvnDiff *diff, const OvnPlanMember *member, GError **error)
             member->child->table, member->child->key, member->parent_table, member->parent_key);
     }
     if (child->found != NULL) {
-        g_autofree char *set = set_name(parent->uuid, member->column);
-        g_hash_table_add(diff->members, g_strdup_printf("%s %s", set, child->found->uuid));
+        struct membership wanted = {parent, child->found, member->column};
+        g_hash_table_add(diff->members, g_memdup2(&wanted, sizeof wanted));
         if (ovsdb_has(parent, member->column, child->found->uuid)) {
             json_decref(element);
             return true;
@@ -418,10 +474,9 @@ must_leave(OvnDiff *diff, const OvsdbRow *parent, const OvsdbReference *referenc
         /* D1. Weak ones the database drops, but ovsdb-server 3.1 now and then forgets some. */
         return reference->strong || (reference->many && is_ours(diff, parent));
     }
-    g_autofree char *set = set_name(parent->uuid, reference->column);
-    g_autofree char *member = g_strdup_printf("%s %s", set, child->uuid);
-    return reference->many && is_ours(diff, parent) &&
-           !g_hash_table_contains(diff->members, member); /* D4 */
+    struct membership member = {parent, child, reference->column};
+    return reference->many && !g_hash_table_contains(diff->members, &member) &&
+           is_ours(diff, parent); /* D4 */
 }
 
 static void
@@ -430,9 +485,9 @@ leave_sets(OvnDiff *diff, const OvsdbRow *child)
     const GArray *references = references_to(diff, child->table);
     for (guint i = 0; i < references->len; i++) {
         const OvsdbReference *reference = &g_array_index(references, OvsdbReference, i);
-        g_autoptr(GPtrArray) parents =
-            ovsdb_list(diff->db, reference->table, reference->column, child->uuid);
-        for (guint j = 0; j < parents->len; j++) {
+        const GPtrArray *parents =
+            ovsdb_peek(diff->db, reference->table, reference->column, child->uuid);
+        for (guint j = 0; parents != NULL && j < parents->len; j++) {
             const OvsdbRow *parent = g_ptr_array_index(parents, j);
             if (!must_leave(diff, parent, reference, child)) {
                 continue;
@@ -514,7 +569,7 @@ diff_new(const OvnPlan *plan, Ovsdb *db, const char *owner, const char *const *s
     diff->slot_of = g_hash_table_new(NULL, NULL);
     diff->removed = g_hash_table_new(NULL, NULL);
     diff->kept = g_hash_table_new(NULL, NULL);
-    diff->members = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    diff->members = g_hash_table_new_full(membership_hash, membership_equal, g_free, NULL);
     diff->sets = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     diff->references =
         g_hash_table_new_full(g_str_hash, g_str_equal, NULL, (GDestroyNotify) g_array_unref);
@@ -608,8 +663,8 @@ diff_scopes(Ovsdb *db, const char *owner)
 {
     g_autoptr(GHashTable) scopes = g_hash_table_new(g_str_hash, g_str_equal);
     for (const OvsdbTable *table = diff_tables; table->table != NULL; table++) {
-        g_autoptr(GPtrArray) rows = ovsdb_list(db, table->table, "external_ids:" DIFF_OWNER, owner);
-        for (guint i = 0; i < rows->len; i++) {
+        const GPtrArray *rows = ovsdb_peek(db, table->table, "external_ids:" DIFF_OWNER, owner);
+        for (guint i = 0; rows != NULL && i < rows->len; i++) {
             const char *scope =
                 ovsdb_map_text(g_ptr_array_index(rows, i), "external_ids", DIFF_SCOPE);
             if (scope != NULL) {
