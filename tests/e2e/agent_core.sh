@@ -1,6 +1,7 @@
 #!/bin/bash
 # agent_core: start and stop, one agent a directory, Debian's `lxd` tool as a client, /1.0 and resources, server
 # configuration, operations, events, ETag, PUT against PATCH, recursion, filters, warnings, unix socket rights.
+E2E_LEAKS=1
 . "$(dirname "$0")/lib.sh"
 e2e_begin
 need python3

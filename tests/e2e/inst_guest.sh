@@ -1,6 +1,7 @@
 #!/bin/bash
 # inst_guest: what inst's doors into a container promise beyond lxc_inside: proxies of every kind, custom
 # volumes, watched devices, restarts of the agent under them, events of /dev/lxd, odd files, metadata.
+E2E_LEAKS=1
 . "$(dirname "$0")/lib.sh"
 e2e_begin
 need gcc socat losetup mkfs.ext4

@@ -1,6 +1,7 @@
 #!/bin/bash
 # inst_lifecycle: ends and beginnings that nobody asked for: reboots and power-offs from inside, stops that overtake each
 # other, starts that fail, the ordered stop of the whole server, snapshots by schedule and expiry; refresh of copies.
+E2E_LEAKS=1
 . "$(dirname "$0")/lib.sh"
 e2e_begin
 daemon_start

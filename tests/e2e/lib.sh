@@ -41,6 +41,7 @@
 # Environment: HAWSER_BUILD (build directory, set by meson), HAWSER_E2E_DAEMON=lxd runs the suite
 # against Debian's LXD 5.0.2, which tells whether its expectations are right; `only_hawser` and
 # `only_lxd` succeed accordingly. HAWSER_E2E_KEEP=1 keeps the directory. E2E_POOL_DRIVER (dir).
+# E2E_LEAKS=1, set by a suite before it reads this file: the agent's end looks for leaks.
 #
 # Isolation: mount, network, pid and cgroup trees are the suite's own. The pid namespace ends with the
 # script, however that ends, and with it every process and mount; then the outer half removes the
@@ -328,7 +329,7 @@ daemon_start() {
         set -- "$program" --dir "$LXD_DIR" --group root
     fi
     # shellcheck disable=SC2086
-    env ASAN_OPTIONS="${ASAN_OPTIONS:-detect_leaks=0:abort_on_error=1:disable_coredump=1}" \
+    env ASAN_OPTIONS="${ASAN_OPTIONS:-detect_leaks=${E2E_LEAKS:-0}:abort_on_error=1:disable_coredump=1}" \
         UBSAN_OPTIONS="${UBSAN_OPTIONS:-print_stacktrace=1}" ${DAEMON_ENV:-} \
         "$@" ${DAEMON_ARGS:-} >>"$E2E_DIR/$name.log" 2>&1 </dev/null &
     e2e_pid[$name]=$!

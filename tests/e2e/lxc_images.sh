@@ -1,6 +1,7 @@
 #!/bin/bash
 # lxc_images: import of unified and split archives, aliases, properties, visibility, export, publish,
 # expiry, and what must be refused, as the unmodified lxc client sees it.
+E2E_LEAKS=1
 . "$(dirname "$0")/lib.sh"
 e2e_begin
 need tar xz zstd bzip2 mksquashfs

@@ -1,6 +1,7 @@
 #!/bin/bash
 # lxc_instances: the life of containers, as the unmodified lxc client sees it: launch, states, rename,
 # copy, snapshots, configuration, limits, id maps, protection, agents that restart.
+E2E_LEAKS=1
 . "$(dirname "$0")/lib.sh"
 e2e_begin
 daemon_start

@@ -1,6 +1,7 @@
 #!/bin/bash
 # lxc_networks: managed bridges with addresses, DHCP, DNS, NAT, leases, ACLs, forwards, tunnels; parents; and
 # what their deletion must leave behind: nothing. As the unmodified lxc client sees it.
+E2E_LEAKS=1
 . "$(dirname "$0")/lib.sh"
 e2e_begin
 mkdir -p /run/netns && mount -t tmpfs tmpfs /run/netns # names of others do not meet ours

@@ -1,6 +1,7 @@
 #!/bin/bash
 # lxc_remotes: HTTPS, trust and two agents: tokens, passwords, restricted certificates, TLS floor, images and
 # containers that move between servers, as the unmodified lxc client sees it.
+E2E_LEAKS=1
 . "$(dirname "$0")/lib.sh"
 e2e_begin
 need openssl

@@ -1,6 +1,7 @@
 #!/bin/bash
 # restricted: what a restricted certificate and a restricted project keep in, through the unmodified
 # lxc client and raw HTTPS; limits that no profile gets around; how strangers are let in.
+E2E_LEAKS=1
 . "$(dirname "$0")/lib.sh"
 e2e_begin
 need openssl
