@@ -11,6 +11,7 @@
 #include "agent/net/netacl.h"
 #include "agent/net/ovn_acluse.h"
 #include "agent/net/ovn_external.h"
+#include "agent/net/ovn_peer.h"
 #include "agent/net/ovn_net.h"
 #include "agent/net/ovn_uplink.h"
 #include "agent/net/subnet.h"
@@ -411,6 +412,13 @@ check_external_routes(NicUse *use, const OvnUplink *uplink, int family, GError *
 }
 
 static bool
+check_peers(NicUse *use, int family, GError **error)
+{
+    g_auto(GStrv) routes = nicuse_routes(use, family);
+    return ovn_peer_check_routes(use->net, routes, error);
+}
+
+static bool
 check_nesting(NicUse *use, GError **error)
 {
     const char *nested = nicuse_get(use, "nested");
@@ -445,5 +453,6 @@ ovn_check_nic(NicUse *use, GError **error)
              ovn_acluse_check(netobj_agent(use->table), use->net->row->project, use->net->row->name,
                               acls, error))) &&
            check_external_routes(use, uplink, 4, error) &&
-           check_external_routes(use, uplink, 6, error);
+           check_external_routes(use, uplink, 6, error) && check_peers(use, 4, error) &&
+           check_peers(use, 6, error);
 }

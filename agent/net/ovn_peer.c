@@ -276,3 +276,38 @@ ovn_peer_check(Network *net, json_t *config, Network *extra, GError **error)
     }
     return true;
 }
+
+static bool
+check_route(const char *route, const NetRow *other, GError **error)
+{
+    static const char *const keys[] = {"ipv4.address", "ipv6.address"};
+    struct subnet mine;
+    for (size_t i = 0; i < G_N_ELEMENTS(keys) && subnet_parse(route, &mine); i++) {
+        struct subnet theirs;
+        const char *subnet = keys_get(other->config, keys[i]);
+        if (subnet != NULL && subnet_parse(subnet, &theirs) && subnet_overlap(&mine, &theirs)) {
+            return haw_fail(error, HAW_INVALID,
+                            "Route \"%s\" overlaps with subnet \"%s\" of peer network \"%s\" in "
+                            "project \"%s\"",
+                            route, subnet, other->name, other->project);
+        }
+    }
+    return true;
+}
+
+bool
+ovn_peer_check_routes(Network *net, char *const *routes, GError **error)
+{
+    g_autoptr(GPtrArray) others = routes[0] != NULL ? joined(net, error) : NULL;
+    if (routes[0] != NULL && others == NULL) {
+        return false;
+    }
+    for (; *routes != NULL; routes++) {
+        for (guint i = 0; i < others->len; i++) {
+            if (!check_route(*routes, ((Network *) g_ptr_array_index(others, i))->row, error)) {
+                return false;
+            }
+        }
+    }
+    return true;
+}

@@ -18,3 +18,6 @@ void ovn_peer_free(OvnPeer *peer);
  * 'extra' (may be NULL) is one more network. INVALID names both networks and the subnets that overlap.
  * Yields. */
 bool ovn_peer_check(Network *net, json_t *config, Network *extra, GError **error);
+/* Could these prefixes be routed to a NIC of the network, or do they overlap a peer's subnet? INVALID
+ * names both. Yields. */
+bool ovn_peer_check_routes(Network *net, char *const *routes, GError **error);

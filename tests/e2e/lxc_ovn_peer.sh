@@ -72,7 +72,11 @@ shows 'lists its target' '^to2,,p2/o2,PENDING' lxc network peer list o1 -f csv
 refuse 'a second peer of that name' 'already exists' lxc network peer create o1 to2 p2/o3
 refuse 'a second peer with that target' 'already exists' lxc network peer create o1 other p2/o2
 same 'no router has a port for it' 4 rows Logical_Router_Port
+sent() { lxc query /1.0/hawser/ovn | jq .northbound.transactions; }
+before=$(sent)
 claim 'the second side asks' lxc network peer create o2 to1 default/o1 --project p2
+# One changes the rows of both, and one asks northd for its answer (nb_cfg).
+claim 'one transaction changed both sides' test $(($(sent) - before)) -le 2
 same 'both sides hold: here' Created state_of default o1 to2
 same 'and there' Created state_of p2 o2 to1
 same 'each router has a port' 6 rows Logical_Router_Port
@@ -103,6 +107,8 @@ refuse 'a subnet that would overlap the peer is refused, naming both' 'o1.*o2' \
     lxc network set o1 ipv4.address 10.95.2.65/26
 
 # ---- what changes on one side is told to the other ----
+refuse 'a route of a NIC into the peer is refused, naming both' '10.95.1.128/25.*o1' \
+    lxc config device set c2 eth0 --project p2 ipv4.routes=10.95.1.128/25
 claim 'a route of a NIC' lxc config device set c2 eth0 --project p2 ipv4.routes=10.77.0.0/24
 claim 'takes a restart' lxc restart -f c2 --project p2
 must wait_for 60 has4 c2 p2
