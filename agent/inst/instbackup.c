@@ -3,6 +3,8 @@
  *     templates/, backup.yaml), backup/snapshots/<snapshot>/. Ids are the container's own, whatever
  *     map lies on the disk.
  * Z2  A backup has a row (with the volume's, so both go together) only once its file is whole.
+ * Z3  A rename gives the file both names until the row has followed: a crash leaves a name too many,
+ *     never a row without its file.
  * Rows are those of volume backups: an instance's volume is a volume. Import is instimport.c. */
 #include "agent/inst/instbackup.h"
 
@@ -321,12 +323,16 @@ run_rename(Operation *op, void *data, GError **error)
     g_autoptr(VolumeBackupRow) row = row_of(inst, job->name, error);
     g_autofree char *from = file_of(inst, job->name), *to = file_of(inst, job->new_name);
 
-    if (row == NULL || !volume_backups_rename(inst->agent->db, row->id, job->new_name, error)) {
+    if (row == NULL) {
         return false;
     }
-    if (rename(from, to) < 0) {
-        haw_fail_errno(error, errno, "rename '%s'", from);
-        volume_backups_rename(inst->agent->db, row->id, job->name, NULL);
+    /* Z3 */
+    if (link(from, to) < 0) {
+        return haw_fail_errno(error, errno, "rename '%s'", from);
+    }
+    bool ok = volume_backups_rename(inst->agent->db, row->id, job->new_name, error);
+    unlink(ok ? from : to);
+    if (!ok) {
         return false;
     }
     announce(inst, op_caller(op), job->new_name, "instance-backup-renamed");

@@ -2,6 +2,8 @@
  * K1  Inside: backup/index.yaml, backup/volume/, backup/volume-snapshots/<snapshot>/ (a block volume's
  *     are files: backup/volume.img …): LXD's form, so that either server reads the other's.
  * K2  A backup has a row only once its file is whole: it is written under a temporary name first.
+ * K3  A rename gives the file both names until the row has followed: a crash leaves a name too many,
+ *     never a row without its file.
  * Reading one back is backup_import.c. Each handler runs in a fiber of its own; operations own copies of their strings. */
 #include "agent/store/backup.h"
 
@@ -362,15 +364,36 @@ run_rename(Operation *op, void *data, GError **error)
     }
     g_autofree char *from = file_of(job->table, &vol, job->name);
     g_autofree char *to = file_of(job->table, &vol, job->new_name);
-    if (!volume_backups_rename(job->table->agent->db, row->id, job->new_name, error)) {
-        return false;
+    /* K3 */
+    if (link(from, to) < 0) {
+        return haw_fail_errno(error, errno, "rename '%s'", from);
     }
-    if (rename(from, to) < 0) {
-        haw_fail_errno(error, errno, "rename '%s'", from);
-        volume_backups_rename(job->table->agent->db, row->id, job->name, NULL);
+    bool ok = volume_backups_rename(job->table->agent->db, row->id, job->new_name, error);
+    unlink(ok ? from : to);
+    if (!ok) {
         return false;
     }
     tell(job->table->agent, op_caller(op), &vol, job->new_name, "storage-volume-backup-renamed");
+    return true;
+}
+
+static bool
+delete_one(PoolTable *table, const Vol *vol, const char *name, const Caller *caller, GError **error)
+{
+    g_autoptr(VolumeBackupRow) row = row_of(table, vol, name, error);
+    if (row == NULL) {
+        return false;
+    }
+    g_autofree char *file = file_of(table, vol, name);
+    if (unlink(file) < 0 && errno != ENOENT) {
+        return haw_fail_errno(error, errno, "remove '%s'", file);
+    }
+    if (!volume_backups_delete(table->agent->db, row->id, error)) {
+        return false;
+    }
+    g_autofree char *dir = dir_of(table, vol);
+    rmdir(dir); /* stays while it has others */
+    tell(table->agent, caller, vol, name, "storage-volume-backup-deleted");
     return true;
 }
 
@@ -379,21 +402,25 @@ run_delete(Operation *op, void *data, GError **error)
 {
     Backup *job = data;
     Vol vol = vol_of(job);
-    g_autoptr(VolumeBackupRow) row = row_of(job->table, &vol, job->name, error);
-    if (row == NULL) {
-        return false;
+    return delete_one(job->table, &vol, job->name, op_caller(op), error);
+}
+
+void
+backup_expire(PoolTable *table, gint64 now_us)
+{
+    const VolumeWhich custom = {.type = "custom"};
+    g_autoptr(GPtrArray) rows = volume_backups_load(table->agent->db, &custom, NULL);
+    for (guint i = 0; rows != NULL && i < rows->len; i++) {
+        const VolumeBackupRow *row = rows->pdata[i];
+        const Vol vol = {
+            .pool = row->pool, .project = row->project, .type = VOL_CUSTOM, .name = row->volume};
+        g_autoptr(GError) error = NULL;
+        if (row->expires_at != 0 && row->expires_at <= now_us &&
+            !delete_one(table, &vol, row->name, NULL, &error)) {
+            haw_warn("backup.not_expired", KS("pool", row->pool), KS("volume", row->volume),
+                     KS("backup", row->name), KS("why", error->message));
+        }
     }
-    g_autofree char *file = file_of(job->table, &vol, job->name);
-    if (unlink(file) < 0 && errno != ENOENT) {
-        return haw_fail_errno(error, errno, "remove '%s'", file);
-    }
-    if (!volume_backups_delete(job->table->agent->db, row->id, error)) {
-        return false;
-    }
-    g_autofree char *dir = dir_of(job->table, &vol);
-    rmdir(dir); /* stays while it has others */
-    tell(job->table->agent, op_caller(op), &vol, job->name, "storage-volume-backup-deleted");
-    return true;
 }
 
 static bool

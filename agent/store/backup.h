@@ -11,6 +11,8 @@ bool backup_delete(Request *req, GError **error);
 bool backup_export(Request *req, GError **error);
 /* POST …/volumes/{type} with an archive as its body: a new volume from a backup. */
 bool backup_import(Request *req, const char *type, GError **error);
+/* Removes what has expired. Yields. */
+void backup_expire(PoolTable *table, gint64 now_us);
 /* With the volume its backups go. Yields. */
 bool backup_remove_all(PoolTable *table, const Vol *vol, GError **error);
 /* After the volume was renamed: its backups' files. Does not yield. */

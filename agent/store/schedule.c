@@ -3,6 +3,7 @@
  * A failure is logged and tried again a minute later. Main loop, inside a fiber. */
 #include "agent/store/schedule.h"
 
+#include "agent/store/backup.h"
 #include "agent/store/shelf.h"
 #include "base/clock.h"
 #include "base/log.h"
@@ -148,5 +149,6 @@ schedule_run(PoolTable *table)
 {
     gint64 now_us = clock_real_us();
     remove_expired(table, now_us);
+    backup_expire(table, now_us);
     make_all_due(table, now_us);
 }
