@@ -437,7 +437,9 @@ parse_state(json_t *body, struct state *ret_state, GError **error)
     ret_state->timeout_s = json_is_integer(timeout) ? json_integer_value(timeout) : -1;
     ret_state->force = json_is_true(json_object_get(body, "force"));
     if (json_is_true(json_object_get(body, "stateful"))) {
-        return haw_fail(error, HAW_CONFLICT, "Stateful operations are not supported");
+        return haw_fail(error, HAW_CONFLICT,
+                        "Stateful operations are not supported: they need CRIU, which this server "
+                        "does not use");
     }
     for (int i = 0; i < ACTION_COUNT; i++) {
         if (g_strcmp0(name, actions[i].name) == 0) {

@@ -283,10 +283,14 @@ relocate_repair(Inst *inst, json_t *from, json_t *to, GError **error)
     }
     const Vol *waste = moved ? &source : &target;
     g_autoptr(GError) local = NULL;
-    if (!pool_exists(inst->agent->pools, waste->pool) ||
-        vol_delete(inst->agent->pools, waste, &local) || haw_code(local) == HAW_NOT_FOUND) {
-        return true;
+    bool ok = !pool_exists(inst->agent->pools, waste->pool) ||
+              vol_delete(inst->agent->pools, waste, &local) || haw_code(local) == HAW_NOT_FOUND;
+    Pool *pool = shelf_pool(inst->agent->pools, now.pool, true, NULL);
+    if (pool != NULL) { /* two volumes had the name: it may have stood for the other */
+        shelf_link(inst->agent->pools, pool, &now);
     }
-    g_propagate_error(error, g_steal_pointer(&local));
-    return false;
+    if (!ok) {
+        g_propagate_error(error, g_steal_pointer(&local));
+    }
+    return ok;
 }

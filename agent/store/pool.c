@@ -1,7 +1,7 @@
 /* Pools as they are made, changed and deleted.
- * L1  Creation: the driver makes the pool, it is mounted and marked, then the row is written; a failure
- *     unmounts and removes what was made. A crash before the row leaves a directory or a loop file
- *     without a row: the next creation under that name says so ("isn't empty") or replaces the file.
+ * L1  Creation: a row that says Pending, then the driver makes the pool, it is mounted and marked, then
+ *     the row says Created. A failure unmounts and removes what was made; after a crash the next start
+ *     does (pool_undo).
  * L2  A pool grows and never shrinks. What is fixed at creation (source, driver) stays.
  * L3  Deletion: only without volumes other than cached images; these go with it. The row goes last.
  * Which pools there are is shelf.c; their REST form is pool_api.c. Main loop, inside fibers. */
@@ -69,7 +69,7 @@ make_pool(PoolTable *table, Pool *pool, GError **error)
         return false;
     }
     json_object_del(pool->row->config, "source.wipe");
-    crash_point("volume");
+    crash_point("pool");
     if (pool->driver->pool_mount(&place, error) && shelf_mark(pool, error) &&
         shelf_open(table, pool, error)) {
         return true;
@@ -117,20 +117,52 @@ pool_create(PoolTable *table, const char *name, const char *driver, const char *
     }
     /* In the table at once, so that the name is taken while it is made. */
     Pool *pool = shelf_add(table, &row);
-    if (!make_pool(table, pool, error)) {
+    bool noted = pools_insert(table->agent->db, pool->row, &pool->row->id, error); /* L1 */
+    crash_point("pool");
+    if (!noted || !make_pool(table, pool, error)) {
+        if (noted) {
+            pools_delete(table->agent->db, pool->row->id, NULL);
+        }
         g_hash_table_remove(table->pools, name);
         return false;
     }
     g_free(pool->row->state);
     pool->row->state = g_strdup("Created");
-    crash_point("volume");
-    if (!pools_insert(table->agent->db, pool->row, &pool->row->id, error)) {
+    crash_point("pool");
+    if (!pools_store(table->agent->db, pool->row, error)) {
         unmake_pool(table, pool);
+        pools_delete(table->agent->db, pool->row->id, NULL);
         g_hash_table_remove(table->pools, name);
         return false;
     }
+    crash_point("pool");
     haw_info("pool.created", KS("pool", name), KS("driver", driver));
     return true;
+}
+
+/* L1. What the caller named as a source (a device, a directory) stays as it is: what was there before
+ * is not known. */
+void
+pool_undo(PoolTable *table, Pool *pool)
+{
+    DriverPool place = shelf_driver_pool(table, pool);
+    g_autoptr(GError) error = NULL;
+    gint64 id = pool->row->id;
+    bool ours = json_object_get(pool->row->config, "volatile.initial_source") == NULL;
+    g_autofree char *file = agent_path(table->agent, "disks/%s.img", pool->row->name);
+    json_auto_t *config = json_pack("{s:s}", "source",
+                                    pool->driver != NULL && pool->driver->loop ? file : pool->path);
+    if (pool->driver != NULL) {
+        pool->driver->pool_unmount(&place, NULL);
+        place.config = config;
+        if (ours && !pool->driver->pool_delete(&place, &error)) {
+            haw_warn("pool.not_undone", KS("pool", pool->row->name), KS("why", error->message));
+        }
+    }
+    rmdir(pool->path);
+    haw_info("pool.undone", KS("pool", pool->row->name));
+    pools_delete(table->agent->db, id, NULL);
+    g_hash_table_remove(table->pools, pool->row->name);
 }
 
 /* ---- changes: L2 ---- */

@@ -344,6 +344,18 @@ pool_names(PoolTable *table)
 }
 
 static void
+undo_pending(PoolTable *table)
+{
+    g_auto(GStrv) names = pool_names(table);
+    for (char **name = names; *name != NULL; name++) {
+        Pool *pool = g_hash_table_lookup(table->pools, *name);
+        if (strcmp(pool->row->state, "Pending") == 0) {
+            pool_undo(table, pool);
+        }
+    }
+}
+
+static void
 open_closed(PoolTable *table)
 {
     g_auto(GStrv) names = pool_names(table);
@@ -409,6 +421,7 @@ pool_table_start(PoolTable *table, GError **error)
         PoolRow *row = g_ptr_array_steal_index(rows, 0);
         shelf_add(table, &row);
     }
+    undo_pending(table);
     open_closed(table);
     fiber_start("pools", minute_task, table);
     return true;

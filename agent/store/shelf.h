@@ -99,6 +99,8 @@ bool pool_create(PoolTable *table, const char *name, const char *driver, const c
                  json_t *config, GError **error);
 bool pool_update(PoolTable *table, const char *name, const char *description, json_t *config,
                  GError **error);
+/* At start: a pool whose creation a crash cut short goes, with the file or directory made for it. */
+void pool_undo(PoolTable *table, Pool *pool);
 /* Every key known to the driver and its value right; LXD's texts. Does not yield. */
 bool pool_check_config(const char *driver, json_t *config, GError **error);
 bool pool_delete(PoolTable *table, const char *name, GError **error);

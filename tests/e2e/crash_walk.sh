@@ -8,7 +8,7 @@
 only_hawser() { [ "$E2E_DAEMON" = hawserd ]; }
 only_hawser || e2e_skip_all 'only Hawser has crash points'
 e2e_begin
-areas=${WALK_AREAS:-create start stop snapshot restore copy rename delete volume image network}
+areas=${WALK_AREAS:-create start stop snapshot restore copy move replace rename delete pool volume image network}
 pools=${WALK_POOLS:-dir overlay btrfs}
 E2E_LOG_LINES=15
 daemon_start
@@ -26,13 +26,21 @@ daemon_stop || e2e_bail 'the agent does not stop'
 # What each area does: before (from a clean state), the operation itself, and what must hold after its success.
 before() {
     case $1 in
-    create) ;;
+    create | pool) ;;
     start) lxc init busybox w -s "$pool" -n walkbr0 ;;
     stop | delete_running) lxc launch busybox w -s "$pool" -n walkbr0 ;;
-    snapshot | copy | rename | delete) lxc init busybox w -s "$pool" -n walkbr0 && lxc snapshot w old ;;
+    snapshot | copy | rename | delete | move) lxc init busybox w -s "$pool" -n walkbr0 && lxc snapshot w old ;;
     restore) lxc init busybox w -s "$pool" -n walkbr0 && lxc snapshot w old ;;
+    replace) lxc init busybox w -s "$pool" -n walkbr0 && lxc copy w w2 && lxc snapshot w old ;;
     volume) lxc storage volume create "$pool" v ;;
     esac
+}
+# The first of the pools that is not the one in hand.
+other_pool() {
+    local each
+    for each in $pools; do
+        [ "$each" = "$pool" ] || { echo "$each"; return; }
+    done
 }
 operation() {
     case $1 in
@@ -42,6 +50,9 @@ operation() {
     snapshot) lxc snapshot w new ;;
     restore) lxc restore w old ;;
     copy) lxc copy w w2 ;;
+    move) lxc move w --storage "$(other_pool)" ;;
+    replace) lxc copy w w2 --refresh ;;
+    pool) lxc storage create walkp "$pool" ;;
     rename) lxc rename w w3 ;;
     delete) lxc delete -f w ;;
     volume) lxc storage volume snapshot "$pool" v vs && lxc storage volume copy "$pool/v" "$pool/v2" &&
@@ -58,6 +69,8 @@ again() {
     stop) lxc list '^w$' -f csv -c s | grep -q STOPPED || operation stop ;;
     snapshot) lxc query /1.0/instances/w/snapshots/new || operation snapshot ;;
     copy) lxc info w2 || operation copy ;;
+    pool) lxc storage show walkp || operation pool ;;
+    move) lxc query /1.0/instances/w | jq -e --arg p "$(other_pool)" '.expanded_devices.root.pool == $p' || operation move ;;
     rename) lxc info w3 || operation rename ;;
     delete) ! lxc info w || operation delete ;;
     volume) clean_volumes && before volume && operation volume ;;
@@ -78,6 +91,7 @@ clean() {
         lxc delete -f "$each" || return 1
     done
     clean_volumes
+    lxc storage delete walkp 2>/dev/null
     lxc image delete second 2>/dev/null
     lxc network delete walkbr1 2>/dev/null
     return 0
@@ -101,6 +115,8 @@ world() {
     agree 'custom volumes' \
         "$(for each in $pools; do lxc storage volume list "$each" -f csv -c tn | sed -n 's/^custom,\([^/]*\)$/\1/p' | sed 's/^/default_/'; done | sort)" \
         "$(for each in $pools; do names "$LXD_DIR/storage-pools/$each/custom"; done | sort)"
+    agree 'pools and their directories' "$(lxc storage list -f csv | cut -d, -f1 | sort)" "$(names "$LXD_DIR/storage-pools")"
+    agree 'pools and their loop files' "$(lxc storage list -f csv | sed -n 's/,btrfs,.*//p' | sort)" "$(names "$LXD_DIR/disks" | sed 's/\.img$//')"
     agree 'images and their files' "$(lxc image list -f csv -c F | sort)" "$(names "$LXD_DIR/images" | grep -v '\.rootfs$')"
     agree 'veths of running containers' "$(echo "$running" | grep -c .)" "$(ls /sys/class/net | grep -c '^veth')"
     agree 'mounts of instances that do not run' '' \
