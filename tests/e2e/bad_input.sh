@@ -1,6 +1,7 @@
 #!/bin/bash
 # bad_input: what must be answered with a clear 4xx or 5xx in LXD's error form and leave nothing behind: malformed
 # HTTP, wrong JSON, wrong types, unknown names, paths that climb, half uploads, a full disk.
+E2E_LEAKS=1
 . "$(dirname "$0")/lib.sh"
 e2e_begin
 need python3

@@ -1,6 +1,7 @@
 #!/bin/bash
 # lxc_projects: profiles and projects: features, limits, restrictions, what is shared and what is not, as the
 # unmodified lxc client sees it.
+E2E_LEAKS=1
 . "$(dirname "$0")/lib.sh"
 e2e_begin
 daemon_start

@@ -1,6 +1,7 @@
 #!/bin/bash
 # lxc_storage: pools of each driver, instance volumes, custom volumes and their snapshots, copies, growth,
 # quotas, and what a crash must not leave, as the unmodified lxc client sees it.
+E2E_LEAKS=1
 . "$(dirname "$0")/lib.sh"
 e2e_begin
 daemon_start

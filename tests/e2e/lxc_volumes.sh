@@ -1,6 +1,7 @@
 #!/bin/bash
 # lxc_volumes: sources of pools, custom volumes across projects and pools, blocks, exports, refreshes,
 # schedules and leftovers, as the unmodified lxc client sees them.
+E2E_LEAKS=1
 . "$(dirname "$0")/lib.sh"
 e2e_begin
 daemon_start
