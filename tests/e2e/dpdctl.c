@@ -2,6 +2,7 @@
  *   up KEY=VALUE… [--- KEY=VALUE…]   partial Apply of these ports; keys as in dpd.proto (kind=vf)
  *   all [KEY=VALUE… --- …]           the whole Apply
  *   down ID…                         partial Apply that removes these
+ *   cycle COUNT KEY=VALUE…           up, its device opened, down, COUNT times; prints how many steps failed
  *   list | status | watch SECONDS
  *   exec ID PROGRAM…                 takes the character device, runs PROGRAM with it as descriptor 3
  *   hello LOWEST HIGHEST             another version's greeting
@@ -214,6 +215,67 @@ do_apply(struct task *task)
     }
 }
 
+/* One change, above whatever generation others have reached; the state of its port. */
+static Dpd__State
+change(struct task *task, Dpd__Apply *apply)
+{
+    Dpd__Frame frame = DPD__FRAME__INIT;
+    frame.body_case = DPD__FRAME__BODY_APPLY;
+    frame.apply = apply;
+    apply->partial = true;
+    for (int left = 200; left > 0; left--) {
+        apply->generation = ++task->generation;
+        task->status = 0;
+        g_autoptr(DpdFrame) answer = ask(task, &frame, NULL);
+        if (answer != NULL) {
+            return answer->observed->ports[0]->state;
+        }
+        if (task->status != STALE_EXIT) {
+            break;
+        }
+    }
+    return DPD__STATE__FAILED;
+}
+
+static bool
+open_device(struct task *task, char *id)
+{
+    Dpd__Take take = DPD__TAKE__INIT;
+    Dpd__Frame frame = DPD__FRAME__INIT;
+    haw_autofd int fd = -1;
+    take.id = id;
+    frame.body_case = DPD__FRAME__BODY_TAKE;
+    frame.take = &take;
+    g_autoptr(DpdFrame) answer = ask(task, &frame, &fd);
+    return answer != NULL && fd >= 0;
+}
+
+static void
+do_cycle(struct task *task)
+{
+    Dpd__Port *port = port_new();
+    int failed = 0;
+    for (char **arg = task->args + 1; *arg != NULL; arg++) {
+        char *equals = strchr(*arg, '=');
+        g_autofree char *key = equals != NULL ? g_strndup(*arg, (gsize) (equals - *arg)) : NULL;
+        if (key != NULL) {
+            set_key(port, key, equals + 1);
+        }
+    }
+    for (int left = atoi(task->args[0]); left > 0; left--) {
+        Dpd__Apply up = DPD__APPLY__INIT, down = DPD__APPLY__INIT;
+        up.ports = &port;
+        up.n_ports = 1;
+        down.remove = &port->id;
+        down.n_remove = 1;
+        failed += change(task, &up) != DPD__STATE__READY;
+        failed += port->kind == DPD__KIND__VDPA && !open_device(task, port->id);
+        failed += change(task, &down) != DPD__STATE__GONE;
+    }
+    printf("%d\n", failed);
+    task->status = failed > 0;
+}
+
 static void
 do_list(struct task *task)
 {
@@ -319,11 +381,12 @@ static const struct {
     int args;
     bool silent; /* says no hello of its own */
 } commands[] = {
-    {"up", do_apply, 1, false},       {"all", do_apply, 0, false},
-    {"down", do_apply, 1, false},     {"list", do_list, 0, false},
-    {"status", do_status, 0, false},  {"watch", do_watch, 1, false},
-    {"exec", do_exec, 2, false},      {"hello", do_hello, 2, true},
-    {"garbage", do_foreign, 0, true}, {"fds", do_foreign, 0, false},
+    {"up", do_apply, 1, false},      {"all", do_apply, 0, false},
+    {"down", do_apply, 1, false},    {"list", do_list, 0, false},
+    {"status", do_status, 0, false}, {"watch", do_watch, 1, false},
+    {"exec", do_exec, 2, false},     {"cycle", do_cycle, 2, false},
+    {"hello", do_hello, 2, true},    {"garbage", do_foreign, 0, true},
+    {"fds", do_foreign, 0, false},
 };
 
 static void
