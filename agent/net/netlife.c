@@ -331,6 +331,9 @@ netlife_update(Network *net, const char *description, json_t *config, GError **e
               zone_check_network(netobj_agent(net->table), config, error) &&
               resolve_auto(net->table, net->row->type, config, error) &&
               check_ovn(net, config, error) && apply_update(net, description, config, error);
+    if (ok && !netobj_is(net, "ovn")) {
+        ovn_net_uplink_changed(net);
+    }
     json_decref(config);
     return ok;
 }

@@ -445,6 +445,25 @@ ovn_net_children(Network *uplink, json_t *urls)
     }
 }
 
+void
+ovn_net_uplink_changed(Network *uplink)
+{
+    g_autoptr(GPtrArray) list = netobj_list(uplink->table);
+    for (guint i = 0; i < list->len && strcmp(uplink->row->project, "default") == 0; i++) {
+        Network *net = g_ptr_array_index(list, i);
+        g_autoptr(GError) error = NULL;
+        if (!netobj_is(net, "ovn") ||
+            g_strcmp0(netobj_get(net, "network"), uplink->row->name) != 0) {
+            continue;
+        }
+        g_auto(FiberHold) hold = fiber_hold(&net->lock);
+        if (!net->gone && net->up && !netobj_up(net, NULL, &error)) {
+            haw_warn("ovn.uplink_changed", KS("network", net->row->name),
+                     KS("uplink", uplink->row->name), KS("why", error->message));
+        }
+    }
+}
+
 static json_t *
 chassis_of(const Network *net)
 {

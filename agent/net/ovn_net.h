@@ -37,5 +37,8 @@ bool ovn_net_check_external(Network *net, const char *what, const char *cidr, co
 
 /* GET …/state of the network; a new reference. */
 json_t *ovn_net_state(Network *net);
+/* An uplink's config changed: the networks on it follow (router addresses, gateways, DNS servers). What
+ * fails is logged, and tried again later. Yields. */
+void ovn_net_uplink_changed(Network *uplink);
 /* URLs of the ovn networks that have this one as their uplink, appended. */
 void ovn_net_children(Network *uplink, json_t *urls);

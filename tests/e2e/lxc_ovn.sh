@@ -258,6 +258,9 @@ claim 'a container without NAT' wait_for 30 has4 r1
 must ip netns exec outside ip route add 10.94.80.0/24 dev outer0
 claim 'is reached from outside by its own address' wait_for 20 ip netns exec outside ping -c1 -W2 "$(four r1)"
 
+claim 'another DNS server of the uplink' lxc network set up1 dns.nameservers 10.94.70.7
+shows 'is what its networks offer' '10.94.70.7' nb --bare --columns=options find DHCP_Options cidr=10.94.80.0/25
+claim 'and back' lxc network set up1 dns.nameservers 10.94.70.1
 must lxc project create p2 -c features.networks=true -c features.images=false -c restricted=true \
     -c restricted.networks.uplinks=up1 -c restricted.networks.subnets=up1:10.94.80.128/26
 refuse 'an uplink that a project may not use' 'upbr0.*p2' lxc network create q1 --project p2 network=upbr0 ipv6.address=none
