@@ -38,7 +38,7 @@ walk() { # AREA KEYS…
         hush ctl up "$@"
         [ "$area" != release ] || hush ctl down w
         alive=0
-        kill -0 "$dpd_pid" 2>/dev/null && alive=1
+        hush ctl status && alive=1 # a dead one may still be a zombie, which kill -0 takes for alive
         dpd_kill
         dpd_start
         [ $((point % 2)) = 1 ] || hush ctl up "$@"
