@@ -29,8 +29,8 @@
 enum { DISKTREE_THREADS = 2, SMALL_BYTES = 128 * 1024, XATTR_BYTES = 65536 };
 
 typedef struct {
-    int from, to; /* roots, owned */
-    dev_t device;
+    int from, to;         /* roots, owned */
+    guint64 mount;        /* the one that the tree is on */
     GCancellable *cancel; /* borrowed */
 
     GMutex lock; /* all below */
@@ -295,6 +295,14 @@ copy_entry(Copy *copy, const char *dir, int from_dir, int to_dir, const char *na
                                : copy_special(from_dir, to_dir, name, &st, scratch, error);
 }
 
+/* Which mount a directory is on. Its device would not tell: each subvolume of btrfs has its own. */
+static guint64
+mount_of(int fd)
+{
+    struct statx st = {0};
+    return statx(fd, "", AT_EMPTY_PATH, STATX_MNT_ID, &st) == 0 ? st.stx_mnt_id : 0;
+}
+
 static bool
 copy_dir(Copy *copy, const char *dir, struct scratch *scratch, GError **error)
 {
@@ -307,9 +315,8 @@ copy_dir(Copy *copy, const char *dir, struct scratch *scratch, GError **error)
     g_assert(entries != NULL);
     haw_autofd int to_dir = open_beneath(copy->to, dir, O_RDONLY | O_DIRECTORY);
     bool ok = to_dir >= 0 || haw_fail_errno(error, errno, "open the new directory '%s'", dir);
-    struct stat st;
-    if (ok && (fstat(from_dir, &st) < 0 || st.st_dev != copy->device)) {
-        closedir(entries); /* a mount: its directory stays empty */
+    if (ok && mount_of(from_dir) != copy->mount) {
+        closedir(entries); /* its directory stays empty */
         return true;
     }
 
@@ -450,14 +457,13 @@ disktree_copy(const char *from, const char *to, GCancellable *cancel, GError **e
         return haw_fail_errno(error, errno, "open '%s'", from);
     }
     haw_autofd int to_fd = open(to, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    struct stat st;
-    if (to_fd < 0 || fstat(from_fd, &st) < 0) {
+    if (to_fd < 0) {
         return haw_fail_errno(error, errno, "open '%s'", to);
     }
 
     Copy copy = {.from = from_fd,
                  .to = to_fd,
-                 .device = st.st_dev,
+                 .mount = mount_of(from_fd),
                  .cancel = cancel,
                  .todo = g_ptr_array_new(),
                  .dirs = g_ptr_array_new_with_free_func(g_free),

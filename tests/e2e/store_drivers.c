@@ -322,6 +322,30 @@ inner_subvolumes_are_copied_and_removed(Fixture *f, const char *dir)
     delete_all(f, dir);
 }
 
+/* As a copy onto a pool of another driver does it: file by file. */
+static void
+inner_subvolumes_travel_to_other_pools(Fixture *f, const char *dir)
+{
+    launch(f, &c1);
+    g_autofree char *inner = mounted(f, &c1, "rootfs/inner");
+    g_assert_true(subvol_create(inner, NULL));
+    put(f, &c1, "rootfs/inner/file", "x");
+    g_autofree char *rootfs = g_path_get_dirname(inner);
+    g_autofree char *covered = g_build_filename(rootfs, "covered", NULL);
+    g_assert_true(mkdir(covered, 0700) == 0 && mount("none", covered, "tmpfs", 0, NULL) == 0);
+    put(f, &c1, "rootfs/covered/other", "y");
+    g_autofree char *target = g_build_filename(dir, "elsewhere", NULL);
+    g_assert_cmpint(mkdir(target, 0700), ==, 0);
+    g_assert_true(disktree_copy(rootfs, target, NULL, NULL));
+    g_autofree char *there = g_build_filename(target, "inner/file", NULL);
+    g_autofree char *not_there = g_build_filename(target, "covered/other", NULL);
+    g_assert_true(g_file_test(there, G_FILE_TEST_IS_REGULAR));
+    g_assert_false(g_file_test(not_there, G_FILE_TEST_EXISTS));
+    g_assert_cmpint(umount(covered), ==, 0);
+    g_assert_true(vol_unmount(f->table, &c1, NULL));
+    delete_all(f, dir);
+}
+
 static void
 snapshots_are_read_only(Fixture *f, const char *dir)
 {
@@ -510,6 +534,8 @@ main(int argc, char **argv)
     add("btrfs", POOL_BYTES, "pool-grows-and-never-shrinks", pool_grows_and_never_shrinks);
     add("btrfs", POOL_BYTES, "inner-subvolumes-are-copied-and-removed",
         inner_subvolumes_are_copied_and_removed);
+    add("btrfs", POOL_BYTES, "inner-subvolumes-travel-to-other-pools",
+        inner_subvolumes_travel_to_other_pools);
     add("btrfs", POOL_BYTES, "snapshots-are-read-only", snapshots_are_read_only);
     add("overlay", NULL, "ids-are-mapped-and-nothing-is-shifted-on-disk",
         ids_are_mapped_and_nothing_is_shifted_on_disk);
