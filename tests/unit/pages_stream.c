@@ -199,6 +199,7 @@ struct guest {
     pid_t pid;
     int pause[2]; /* a byte: stop writing, and say so */
     int paused[2];
+    gint *writes; /* shared with it */
 };
 
 static void
@@ -211,6 +212,7 @@ guest_main(const struct guest *guest, guint8 *map)
         for (int i = 0; i < 64; i++) {
             seed = seed * 1664525 + 1013904223;
             fill(map + (seed >> 8) % PAGES * PAGE_BYTES, seed);
+            g_atomic_int_inc(guest->writes);
         }
         if (read(guest->pause[0], &byte, 1) == 1) {
             if (write(guest->paused[1], &byte, 1) != 1) {
@@ -228,11 +230,24 @@ guest_start(struct guest *guest, guint8 *map)
 {
     g_assert_cmpint(pipe2(guest->pause, O_CLOEXEC | O_NONBLOCK), ==, 0);
     g_assert_cmpint(pipe2(guest->paused, O_CLOEXEC), ==, 0);
+    guest->writes =
+        mmap(NULL, PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    g_assert_true(guest->writes != MAP_FAILED);
     guest->pid = fork();
     if (guest->pid == 0) {
         guest_main(guest, map);
     }
     g_assert_cmpint(guest->pid, >, 0);
+}
+
+/* Until it has written some more pages, however busy the machine is. */
+static void
+guest_writes(const struct guest *guest)
+{
+    gint from = g_atomic_int_get(guest->writes);
+    while (g_atomic_int_get(guest->writes) - from < 64) {
+        g_usleep(200);
+    }
 }
 
 static void
@@ -248,6 +263,7 @@ guest_end(const struct guest *guest)
 {
     kill(guest->pid, SIGKILL);
     waitpid(guest->pid, NULL, 0);
+    munmap(guest->writes, PAGE_BYTES);
     for (int i = 0; i < 2; i++) {
         close(guest->pause[i]);
         close(guest->paused[i]);
@@ -274,6 +290,7 @@ moves_while_written(gconstpointer data)
     for (int i = 0; i < 4; i++) {
         g_assert_true(pagesource_round(source, runs, NULL, false, &round, &error));
         g_assert_no_error(error);
+        guest_writes(&guest);
         g_array_set_size(runs, 0);
         g_assert_true(tracker_scan(tracker, true, runs, &error));
         g_assert_cmpuint(runs->len, >, 0);
@@ -434,7 +451,7 @@ every_write_is_seen(void)
         }
         memcpy(was, rig->map, MEMORY);
         kill(guest.pid, SIGCONT);
-        g_usleep(5000);
+        guest_writes(&guest);
     }
     guest_end(&guest);
     rig_free(rig);
