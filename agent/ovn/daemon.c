@@ -281,6 +281,18 @@ daemon_up(OvnDaemon *daemon, GError **error)
 }
 
 void
+daemon_let_end(OvnDaemon *daemon)
+{
+    daemon_unwatch(daemon);
+    if (daemon->pidfd < 0) {
+        find_running(daemon);
+    }
+    if (daemon->pidfd >= 0) {
+        fiber_wait_fd(daemon->pidfd, G_IO_IN, END_MS, NULL, NULL);
+    }
+}
+
+void
 daemon_down(OvnDaemon *daemon)
 {
     daemon_unwatch(daemon);

@@ -15,6 +15,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(OvnDaemon, daemon_free)
 bool daemon_up(OvnDaemon *daemon, GError **error);
 /* It goes on, but nobody starts it again. */
 void daemon_unwatch(OvnDaemon *daemon);
+/* It was told to end by another way: nobody starts it again, and it is waited for up to 5 s. Yields. */
+void daemon_let_end(OvnDaemon *daemon);
 /* Ends it: SIGTERM, SIGKILL after 5 s. Not there is fine. Yields. */
 void daemon_down(OvnDaemon *daemon);
 /* 0 when it does not run. */

@@ -18,6 +18,7 @@
 #include "base/log.h"
 #include "base/proc.h"
 #include "hw/nldoor.h"
+#include "hw/tap.h"
 #include "proto/ovsdb.h"
 
 enum { READY_MS = 10000 };
@@ -302,12 +303,18 @@ void
 embedded_down(OvnEmbedded *ovn)
 {
     g_autofree char *control = in_rundir(ovn, "ovs-vswitchd.ctl");
+    g_autoptr(GError) error = NULL;
     /* The opposite order; vswitchd takes its interfaces and a kernel datapath along. */
     daemon_down(ovn->daemons[CONTROLLER]);
     daemon_down(ovn->daemons[NORTHD]);
+    daemon_unwatch(ovn->daemons[SWITCH]);
     g_free(unixctl_call(control, NULL, "exit", "--cleanup", NULL));
+    daemon_let_end(ovn->daemons[SWITCH]); /* a signal would cut its cleaning short */
     for (int i = SWITCH; i >= NORTH; i--) {
         daemon_down(ovn->daemons[i]);
+    }
+    if (!tap_remove("ovs-netdev", &error)) { /* the userspace datapath leaves it behind */
+        haw_warn("ovn.tap_stays", KS("error", error->message));
     }
 }
 

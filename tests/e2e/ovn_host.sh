@@ -80,6 +80,7 @@ for net in e1 e2 e3; do
     claim "network $net goes" lxc network delete $net
 done
 same 'the daemons end with the last network' 0 daemons
+hides 'and leave no interface behind' 'ovs-|br-int|lxdovn' ip -br link
 claim 'and come back with the next' make_net e4 10.96.4.1/24
 shows "an operator's switch is still there" operators nb --bare --columns=name list Logical_Switch
 claim 'a shutdown with the instances' timeout 60 "$hawser" shutdown
