@@ -30,12 +30,12 @@ done
 is "given back, nothing differs" "" "$(as_before)"
 
 walk() { # AREA KEYS…
-    local area=$1 point alive bad=0
+    local area=$1 point alive said bad=0
     shift
     for ((point = 1; point < 40; point++)); do
         dpd_stop
         HAWSER_CRASH=$area:$point dpd_start
-        hush ctl up "$@"
+        said=$(ctl up "$@" 2>&1)
         [ "$area" != release ] || hush ctl down w
         alive=0
         hush ctl status && alive=1 # a dead one may still be a zombie, which kill -0 takes for alive
@@ -49,6 +49,7 @@ walk() { # AREA KEYS…
         fi
         [ $alive = 0 ] || break
     done
+    [ $point -gt 1 ] || echo "# it met no point: $said"
     echo "$((point - 1)) points, $bad wrong"
 }
 for area in claim plug release; do
