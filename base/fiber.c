@@ -350,6 +350,24 @@ fiber_wait_fd(int fd, GIOCondition want, gint64 wait_ms, GCancellable *cancel, G
 }
 
 bool
+fiber_write(int fd, const void *bytes, size_t size, GCancellable *cancel, GError **error)
+{
+    for (size_t at = 0; at < size;) {
+        ssize_t n = write(fd, (const char *) bytes + at, size - at);
+        if (n >= 0) {
+            at += (size_t) n;
+        } else if (errno == EAGAIN) {
+            if (!fiber_wait_fd(fd, G_IO_OUT, -1, cancel, error)) {
+                return false;
+            }
+        } else if (errno != EINTR) {
+            return haw_fail_errno(error, errno, "write");
+        }
+    }
+    return true;
+}
+
+bool
 fiber_sleep_ms(gint64 wait_ms, GCancellable *cancel, GError **error)
 {
     struct wait wait = {.fiber = running};

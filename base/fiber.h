@@ -39,6 +39,8 @@ bool fiber_sleep_ms(gint64 wait_ms, GCancellable *cancel, GError **error);
 /* Until fd is ready for 'want' (G_IO_IN, G_IO_OUT; G_IO_HUP and G_IO_ERR count as ready). TIMEOUT
  * after wait_ms (-1: never), CANCELLED once 'cancel' is. Yields. */
 bool fiber_wait_fd(int fd, GIOCondition want, gint64 wait_ms, GCancellable *cancel, GError **error);
+/* All of it into a non-blocking fd. False, with the reason, when 'fd' fails or 'cancel' is. Yields. */
+bool fiber_write(int fd, const void *bytes, size_t size, GCancellable *cancel, GError **error);
 /* Until the child ends; *ret_status is waitpid's. It must not be reaped elsewhere. Yields. */
 bool fiber_wait_pid(pid_t pid, gint64 wait_ms, GCancellable *cancel, int *ret_status,
                     GError **error);

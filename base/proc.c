@@ -16,6 +16,7 @@
 
 #define OUT_MAX    (16 * 1024 * 1024)
 #define STDERR_MAX 4096
+#define ARGV_MAX   (256 * 1024)
 
 struct sink {
     int fd;
@@ -258,4 +259,32 @@ proc_spawn(const char *const *argv, const char *const *env, const char *log_path
         return -1;
     }
     return pid;
+}
+
+guint64
+proc_start_time(pid_t pid)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%d/stat", (int) pid);
+    g_autofree char *stat = fd_read_file(path, 4096, NULL, NULL);
+    const char *at = stat != NULL ? strrchr(stat, ')') : NULL; /* a name may have blanks */
+    for (int field = 2; at != NULL && field < 22; field++) {
+        at = strchr(at + 1, ' ');
+    }
+    return at != NULL ? g_ascii_strtoull(at + 1, NULL, 10) : 0;
+}
+
+bool
+proc_has_argv(pid_t pid, const char *const *argv)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%d/cmdline", (int) pid);
+    gsize size = 0, at = 0;
+    g_autofree char *found = fd_read_file(path, ARGV_MAX, &size, NULL);
+    for (; found != NULL && *argv != NULL; argv++) {
+        gsize length = strlen(*argv) + 1;
+        if (at + length > size || memcmp(found + at, *argv, length) != 0) {
+            return false;
+        }
+        at += length;
+    }
+    return found != NULL && at == size;
 }

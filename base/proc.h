@@ -26,3 +26,9 @@ bool proc_runv(char **ret_out, GError **error, const char *argv0, ...) G_GNUC_NU
  * reaps it. */
 pid_t proc_spawn(const char *const *argv, const char *const *env, const char *log_path,
                  const int *fds, size_t fd_count, GError **error);
+
+/* When a process began, in ticks since the host's boot (field 22 of /proc/PID/stat): with its pid it
+ * names one process for good. 0 when there is none. Threads: any. */
+guint64 proc_start_time(pid_t pid);
+/* Whether it was started with exactly these arguments. Threads: any. */
+bool proc_has_argv(pid_t pid, const char *const *argv);

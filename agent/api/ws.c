@@ -265,25 +265,6 @@ struct mirror {
     Fiber *owner;
 };
 
-static bool
-write_fully(int fd, const guint8 *bytes, size_t size, GCancellable *stop)
-{
-    while (size > 0) {
-        ssize_t n = write(fd, bytes, size);
-        if (n >= 0) {
-            bytes += n;
-            size -= (size_t) n;
-        } else if (errno == EAGAIN) {
-            if (!fiber_wait_fd(fd, G_IO_OUT, -1, stop, NULL)) {
-                return false;
-            }
-        } else if (errno != EINTR) {
-            return false;
-        }
-    }
-    return true;
-}
-
 static void
 mirror_in(void *data)
 {
@@ -299,7 +280,7 @@ mirror_in(void *data)
         if (kind == WS_TEXT || size == 0) { /* LXD's end of input */
             fd_close(&mirror->fd_in);
         } else if (mirror->fd_in >= 0 &&
-                   !write_fully(mirror->fd_in, bytes, size, mirror->ws->stop)) {
+                   !fiber_write(mirror->fd_in, bytes, size, mirror->ws->stop, NULL)) {
             fd_close(&mirror->fd_in);
         }
     }

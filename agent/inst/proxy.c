@@ -25,6 +25,7 @@
 #include "agent/inst/record.h"
 #include "base/fd.h"
 #include "base/fiber.h"
+#include "base/proc.h"
 #include "base/log.h"
 #include "proto/grammar.h"
 #include "proto/keys.h"
@@ -292,21 +293,6 @@ nat_stop(const Device *device, GError **error)
 
 /* ---- the process ---- */
 
-/* Field 22 of /proc/PID/stat: 0 when there is no such process. */
-static guint64
-start_time(pid_t pid)
-{
-    g_autofree char *path = g_strdup_printf("/proc/%d/stat", (int) pid);
-    g_autofree char *text = fd_read_file(path, 4096, NULL, NULL);
-    char *tail = text != NULL ? strrchr(text, ')') : NULL;
-
-    if (tail == NULL) {
-        return 0;
-    }
-    g_auto(GStrv) fields = g_strsplit(tail + 1, " ", -1);
-    return g_strv_length(fields) > 20 ? g_ascii_strtoull(fields[20], NULL, 10) : 0;
-}
-
 static void
 reap(void *data)
 {
@@ -321,7 +307,7 @@ remember(Agent *agent, const Device *device, pid_t pid, GError **error)
     g_autofree char *path = devtype_path(agent, device, "proxy", NULL);
     g_autofree char *dir = devtype_dir(agent, device);
     g_autofree char *text =
-        g_strdup_printf("pid: %d\nstart: %" G_GUINT64_FORMAT "\n", (int) pid, start_time(pid));
+        g_strdup_printf("pid: %d\nstart: %" G_GUINT64_FORMAT "\n", (int) pid, proc_start_time(pid));
 
     return fd_mkdir_p(dir, 0711, error) && fd_write_atomic(path, text, strlen(text), 0600, error);
 }
@@ -383,7 +369,7 @@ process_stop(Agent *agent, const Device *device)
         return false;
     }
     haw_autofd int pidfd = pidfd_open(pid, 0);
-    if (pidfd >= 0 && start_time(pid) == start) { /* P1 */
+    if (pidfd >= 0 && proc_start_time(pid) == start) { /* P1 */
         pidfd_send_signal(pidfd, SIGTERM, NULL, 0);
         if (!fiber_wait_fd(pidfd, G_IO_IN, PROXY_STOP_MS, NULL, NULL)) {
             pidfd_send_signal(pidfd, SIGKILL, NULL, 0);

@@ -319,25 +319,6 @@ typedef struct {
     Fiber *owner;
 } Inward;
 
-static bool
-write_all(int fd, const guint8 *bytes, size_t size, GCancellable *stop)
-{
-    while (size > 0) {
-        ssize_t n = write(fd, bytes, size);
-        if (n >= 0) {
-            bytes += n;
-            size -= (size_t) n;
-        } else if (errno == EAGAIN) {
-            if (!fiber_wait_fd(fd, G_IO_OUT, -1, stop, NULL)) {
-                return false;
-            }
-        } else if (errno != EINTR) {
-            return false;
-        }
-    }
-    return true;
-}
-
 static void
 count(MoveConn *conn, size_t size, bool progress)
 {
@@ -362,7 +343,7 @@ inward_fiber(void *data)
             break;
         }
         count(in->conn, size, in->progress);
-        if (in->fd >= 0 && !write_all(in->fd, bytes, size, in->conn->cancel)) {
+        if (in->fd >= 0 && !fiber_write(in->fd, bytes, size, in->conn->cancel, NULL)) {
             fd_close(&in->fd);
         }
     }

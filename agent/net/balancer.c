@@ -13,14 +13,12 @@
 #include "agent/net/subnet.h"
 #include "proto/keys.h"
 
-enum { PORTS = 65536 };
-
 struct check {
     int family;
     bool bounded; /* the network has a subnet of the family */
     struct subnet net;
     json_t *backends;
-    guint8 *seen[2]; /* tcp, udp: bit sets of listen ports */
+    ForwardTaken *taken; /* borrowed */
 };
 
 static const char *
@@ -79,25 +77,6 @@ check_backend(const struct check *check, json_t *backend, size_t index, GError *
            haw_push(error, "Invalid target port in backend specification %zu", index);
 }
 
-/* B2 */
-static bool
-check_unique(struct check *check, const GArray *ports, const char *protocol, size_t index,
-             GError **error)
-{
-    guint8 *seen = check->seen[strcmp(protocol, "udp") == 0];
-    for (guint i = 0; i < ports->len; i++) {
-        guint16 port = g_array_index(ports, guint16, i);
-        if ((seen[port / 8] & (1 << (port % 8))) != 0) {
-            return haw_fail(
-                error, HAW_INVALID,
-                "Duplicate listen port %u for protocol \"%s\" in port specification %zu", port,
-                protocol, index);
-        }
-        seen[port / 8] |= (guint8) (1 << (port % 8));
-    }
-    return true;
-}
-
 /* B1, B3, B4 */
 static bool
 check_targets(const struct check *check, json_t *names, guint listen_count, size_t index,
@@ -131,21 +110,9 @@ check_targets(const struct check *check, json_t *names, guint listen_count, size
 static bool
 check_port(struct check *check, json_t *spec, size_t index, GError **error)
 {
-    const char *protocol = text_of(spec, "protocol");
-    if (strcmp(protocol, "tcp") != 0 && strcmp(protocol, "udp") != 0) {
-        return haw_fail(error, HAW_INVALID,
-                        "Invalid port protocol in port specification %zu, protocol must be one of: "
-                        "tcp, udp",
-                        index);
-    }
-    g_autoptr(GArray) listen = forward_ports(text_of(spec, "listen_port"), error);
-    if (listen == NULL) {
-        return haw_push(error, "Invalid listen port in port specification %zu", index);
-    }
-    if (listen->len == 0) {
-        return haw_fail(error, HAW_INVALID, "Missing listen port in port specification %zu", index);
-    }
-    return check_unique(check, listen, protocol, index, error) &&
+    g_autoptr(GArray) listen =
+        forward_protocol_ok(spec, index, error) ? forward_listen(spec, index, error) : NULL;
+    return listen != NULL && forward_take(check->taken, listen, spec, index, error) /* B2 */ &&
            check_targets(check, json_object_get(spec, "target_backend"), listen->len, index, error);
 }
 
@@ -173,10 +140,8 @@ balancer_check(json_t *net_config, const char *listen, json_t *config, json_t *b
         subnet_same_address(listen, "0.0.0.0") || subnet_same_address(listen, "::")) {
         return haw_fail(error, HAW_INVALID, "Invalid listen address");
     }
-    g_autofree guint8 *seen_tcp = g_malloc0(PORTS / 8);
-    g_autofree guint8 *seen_udp = g_malloc0(PORTS / 8);
-    struct check check = {
-        .family = address.family, .backends = backends, .seen = {seen_tcp, seen_udp}};
+    g_autofree ForwardTaken *taken = g_new0(ForwardTaken, 1);
+    struct check check = {.family = address.family, .backends = backends, .taken = taken};
     check.bounded = subnet_parse(
         keys_get(net_config, address.family == AF_INET ? "ipv4.address" : "ipv6.address"),
         &check.net);

@@ -6,7 +6,7 @@
 #include "agent/api/event.h"
 #include "agent/auth/project.h"
 #include "agent/net/balancer.h"
-#include "agent/net/netcheck.h"
+#include "agent/net/netreq.h"
 #include "agent/net/ovn_net.h"
 #include "agent/net/subnet.h"
 #include "agent/state/balancers.h"
@@ -17,21 +17,8 @@
 static Network *
 need_network(Request *req, GError **error)
 {
-    const char *name = req_arg(req, "name");
-    g_autoptr(Network) net =
-        project_allow_network(req_agent(req), req_project(req), name, true, NULL)
-            ? netobj_find(req_agent(req)->networks, req_project(req), name)
-            : NULL;
-    if (net == NULL) {
-        haw_fail(error, HAW_NOT_FOUND, "Network not found");
-        return NULL;
-    }
-    if (!netobj_is(net, "ovn")) {
-        haw_fail(error, HAW_INVALID, "Network driver \"%s\" does not support load balancers",
-                 net->row->type);
-        return NULL;
-    }
-    return g_steal_pointer(&net);
+    static const char *const drivers[] = {"ovn", NULL};
+    return netreq_network(req, drivers, "load balancers", error);
 }
 
 static BalancerRow *
@@ -113,13 +100,7 @@ take_body(Request *req, Network *net, BalancerRow *row, const char *kind, bool m
         json_decref(config);
         return false;
     }
-    if (merge) {
-        json_t *both = json_deep_copy(row->config);
-        json_object_update(both, config);
-        put_json(&config, both);
-    }
-    netcheck_drop_empty(config);
-    put_json(&row->config, config);
+    netreq_config(&row->config, config, merge);
     if (!merge || json_object_get(body, "backends") != NULL) {
         put_json(&row->backends, json_incref(backends));
     }

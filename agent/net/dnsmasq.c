@@ -211,36 +211,6 @@ dnsmasq_argv(const struct dnsmasq_spec *spec)
 
 /* ---- who it is: M1 ---- */
 
-/* Field 22 of /proc/PID/stat; 0 when there is no such process. */
-static guint64
-start_time(pid_t pid)
-{
-    g_autofree char *path = g_strdup_printf("/proc/%d/stat", (int) pid);
-    g_autofree char *stat = fd_read_file(path, 4096, NULL, NULL);
-    const char *at = stat != NULL ? strrchr(stat, ')') : NULL;
-    for (int field = 2; at != NULL && field < 22; field++) {
-        at = strchr(at + 1, ' ');
-    }
-    return at != NULL ? g_ascii_strtoull(at + 1, NULL, 10) : 0;
-}
-
-static bool
-has_argv(pid_t pid, const char *const *argv)
-{
-    g_autofree char *path = g_strdup_printf("/proc/%d/cmdline", (int) pid);
-    gsize size = 0;
-    g_autofree char *found = fd_read_file(path, FILE_MOST, &size, NULL);
-    gsize at = 0;
-    for (; found != NULL && *argv != NULL; argv++) {
-        gsize length = strlen(*argv) + 1;
-        if (at + length > size || memcmp(found + at, *argv, length) != 0) {
-            return false;
-        }
-        at += length;
-    }
-    return found != NULL && at == size;
-}
-
 /* LXD's layout, and our start time. */
 static bool
 pid_file_write(const char *dir, const struct Dnsmasq *dnsmasq, GError **error)
@@ -269,7 +239,7 @@ pid_file_open(const char *dir, pid_t *ret_pid, guint64 *ret_started)
     pid_t pid = (pid_t) g_ascii_strtoll(pid_at + strlen("\npid: "), NULL, 10);
     guint64 started = g_ascii_strtoull(started_at + strlen("\nstarted: "), NULL, 10);
     haw_autofd int pidfd = pid > 0 ? (int) pidfd_open(pid, 0) : -1;
-    if (pidfd < 0 || start_time(pid) != started) {
+    if (pidfd < 0 || proc_start_time(pid) != started) {
         return -1;
     }
     *ret_pid = pid;
@@ -423,7 +393,7 @@ start_process(Network *net, const struct dnsmasq_spec *spec, char **argv /* stol
     if (!wait_settled(pid, pidfd, spec, log_path, error)) {
         return false;
     }
-    net->dnsmasq = dnsmasq_new(pid, &pidfd, start_time(pid), g_steal_pointer(&mine));
+    net->dnsmasq = dnsmasq_new(pid, &pidfd, proc_start_time(pid), g_steal_pointer(&mine));
     if (!pid_file_write(spec->dir, net->dnsmasq, error)) {
         dnsmasq_down(net);
         return false;
@@ -573,7 +543,7 @@ dnsmasq_up(Network *net, GError **error)
         pid_t pid;
         guint64 started;
         haw_autofd int pidfd = pid_file_open(dir, &pid, &started);
-        if (pidfd >= 0 && !raw_changed && has_argv(pid, (const char *const *) argv)) {
+        if (pidfd >= 0 && !raw_changed && proc_has_argv(pid, (const char *const *) argv)) {
             net->dnsmasq = dnsmasq_new(pid, &pidfd, started, g_steal_pointer(&argv));
             watch_start(net);
             return true;

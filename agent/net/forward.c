@@ -52,7 +52,7 @@ struct check {
     bool bounded; /* the network has a subnet of the family */
     struct subnet net;
     const char *fallback; /* default target, "" */
-    guint8 *seen[2];      /* tcp, udp: bit sets of listen ports */
+    ForwardTaken *taken;  /* borrowed */
 };
 
 static bool
@@ -95,12 +95,37 @@ check_default(struct check *check, json_t *config, GError **error)
                         "Default target address is not within the network subnet", error);
 }
 
-/* F1 */
-static bool
-check_unique(struct check *check, const GArray *ports, const char *protocol, size_t index,
-             GError **error)
+bool
+forward_protocol_ok(json_t *spec, size_t index, GError **error)
 {
-    guint8 *seen = check->seen[strcmp(protocol, "udp") == 0];
+    const char *protocol = text_of(spec, "protocol");
+    return strcmp(protocol, "tcp") == 0 || strcmp(protocol, "udp") == 0 ||
+           haw_fail(error, HAW_INVALID,
+                    "Invalid port protocol in port specification %zu, protocol must be one of: "
+                    "tcp, udp",
+                    index);
+}
+
+GArray *
+forward_listen(json_t *spec, size_t index, GError **error)
+{
+    g_autoptr(GArray) ports = forward_ports(text_of(spec, "listen_port"), error);
+    if (ports == NULL) {
+        haw_push(error, "Invalid listen port in port specification %zu", index);
+        return NULL;
+    }
+    if (ports->len == 0) {
+        haw_fail(error, HAW_INVALID, "Missing listen port in port specification %zu", index);
+        return NULL;
+    }
+    return g_steal_pointer(&ports);
+}
+
+bool
+forward_take(ForwardTaken *taken, const GArray *ports, json_t *spec, size_t index, GError **error)
+{
+    const char *protocol = text_of(spec, "protocol");
+    guint8 *seen = strcmp(protocol, "udp") == 0 ? taken->udp : taken->tcp;
     for (guint i = 0; i < ports->len; i++) {
         guint16 port = g_array_index(ports, guint16, i);
         if ((seen[port / 8] & (1 << (port % 8))) != 0) {
@@ -138,22 +163,13 @@ check_port_target(const struct check *check, const char *target, size_t index, G
 static bool
 check_port(struct check *check, json_t *spec, size_t index, GError **error)
 {
-    const char *protocol = text_of(spec, "protocol");
-    if (strcmp(protocol, "tcp") != 0 && strcmp(protocol, "udp") != 0) {
-        return haw_fail(error, HAW_INVALID,
-                        "Invalid port protocol in port specification %zu, protocol must be one of: "
-                        "tcp, udp",
-                        index);
-    }
-    if (!check_port_target(check, text_of(spec, "target_address"), index, error)) {
+    if (!forward_protocol_ok(spec, index, error) ||
+        !check_port_target(check, text_of(spec, "target_address"), index, error)) {
         return false;
     }
-    g_autoptr(GArray) listen = forward_ports(text_of(spec, "listen_port"), error);
+    g_autoptr(GArray) listen = forward_listen(spec, index, error);
     if (listen == NULL) {
-        return haw_push(error, "Invalid listen port in port specification %zu", index);
-    }
-    if (listen->len == 0) {
-        return haw_fail(error, HAW_INVALID, "Missing listen port in port specification %zu", index);
+        return false;
     }
     g_autoptr(GArray) target = forward_ports(text_of(spec, "target_port"), NULL);
     if (target == NULL) {
@@ -165,7 +181,7 @@ check_port(struct check *check, json_t *spec, size_t index, GError **error)
                         "specification %zu",
                         index);
     }
-    return check_unique(check, listen, protocol, index, error);
+    return forward_take(check->taken, listen, spec, index, error); /* F1 */
 }
 
 bool
@@ -179,9 +195,8 @@ forward_check(json_t *net_config, const char *listen, json_t *body, GError **err
         subnet_same_address(listen, "0.0.0.0") || subnet_same_address(listen, "::")) {
         return haw_fail(error, HAW_INVALID, "Invalid listen address");
     }
-    g_autofree guint8 *seen_tcp = g_malloc0(PORTS / 8);
-    g_autofree guint8 *seen_udp = g_malloc0(PORTS / 8);
-    struct check check = {.family = address.family, .seen = {seen_tcp, seen_udp}};
+    g_autofree ForwardTaken *taken = g_new0(ForwardTaken, 1);
+    struct check check = {.family = address.family, .taken = taken};
     check.bounded = subnet_parse(
         keys_get(net_config, address.family == AF_INET ? "ipv4.address" : "ipv6.address"),
         &check.net);

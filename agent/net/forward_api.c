@@ -8,7 +8,7 @@
 #include "agent/auth/project.h"
 #include "agent/inst/inst.h"
 #include "agent/net/forward.h"
-#include "agent/net/netcheck.h"
+#include "agent/net/netreq.h"
 #include "agent/net/ovn_net.h"
 #include "agent/net/subnet.h"
 #include "agent/state/balancers.h"
@@ -20,21 +20,8 @@
 static Network *
 need_network(Request *req, GError **error)
 {
-    const char *name = req_arg(req, "name");
-    g_autoptr(Network) net =
-        project_allow_network(req_agent(req), req_project(req), name, true, NULL)
-            ? netobj_find(req_agent(req)->networks, req_project(req), name)
-            : NULL;
-    if (net == NULL) {
-        haw_fail(error, HAW_NOT_FOUND, "Network not found");
-        return NULL;
-    }
-    if (!netobj_is(net, "bridge") && !netobj_is(net, "ovn")) {
-        haw_fail(error, HAW_INVALID, "Network driver \"%s\" does not support forwards",
-                 net->row->type);
-        return NULL;
-    }
-    return g_steal_pointer(&net);
+    static const char *const drivers[] = {"bridge", "ovn", NULL};
+    return netreq_network(req, drivers, "forwards", error);
 }
 
 static ForwardRow *
@@ -146,12 +133,7 @@ take_body(Request *req, Network *net, ForwardRow *row, const char *kind, bool me
         json_decref(ports);
         return false;
     }
-    if (merge) {
-        json_t *both = json_deep_copy(row->config);
-        json_object_update(both, config);
-        json_decref(config);
-        config = both;
-    }
+    netreq_config(&row->config, config, merge);
     if (!merge || json_object_get(body, "ports") != NULL) {
         json_decref(row->ports);
         row->ports = json_incref(ports);
@@ -161,9 +143,6 @@ take_body(Request *req, Network *net, ForwardRow *row, const char *kind, bool me
         row->description = g_strdup(description);
     }
     json_decref(ports);
-    json_decref(row->config);
-    netcheck_drop_empty(config);
-    row->config = config;
     return check(net, row, error);
 }
 

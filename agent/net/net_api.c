@@ -10,6 +10,7 @@
 #include "agent/net/forward.h"
 #include "agent/net/leases.h"
 #include "agent/net/netcheck.h"
+#include "agent/net/netreq.h"
 #include "agent/net/netlife.h"
 #include "agent/net/netstate.h"
 #include "agent/net/ovn_leases.h"
@@ -127,24 +128,11 @@ networks_get(Request *req, GError **error)
 
 /* ---- one ---- */
 
-static Network *
-need(Request *req, GError **error)
-{
-    const char *name = req_arg(req, "name");
-    Network *net = visible(req, name, true)
-                       ? netobj_find(req_agent(req)->networks, req_project(req), name)
-                       : NULL;
-    if (net == NULL) {
-        haw_fail(error, HAW_NOT_FOUND, "Network not found");
-    }
-    return net;
-}
-
 static bool
 network_get(Request *req, GError **error)
 {
     const char *name = req_arg(req, "name");
-    g_autoptr(Network) net = need(req, NULL);
+    g_autoptr(Network) net = netreq_network(req, NULL, NULL, NULL);
     if (net != NULL) {
         return req_reply_etag(req, net_json(req, net), net_tag(net));
     }
@@ -231,7 +219,7 @@ change(Request *req, bool patch, GError **error)
     json_t *body = req_json(req);
     const char *description;
     json_t *config;
-    g_autoptr(Network) net = need(req, error);
+    g_autoptr(Network) net = netreq_network(req, NULL, NULL, error);
     if (net == NULL || !req_check_etag(req, net_tag(net), error) ||
         !body_object(body, kind, error) ||
         !body_text(body, kind, "description", &description, error) ||
@@ -268,7 +256,7 @@ static bool
 network_post(Request *req, GError **error)
 {
     const char *name;
-    g_autoptr(Network) net = need(req, error);
+    g_autoptr(Network) net = netreq_network(req, NULL, NULL, error);
     if (net == NULL || !body_object(req_json(req), "NetworkPost", error) ||
         !body_text(req_json(req), "NetworkPost", "name", &name, error)) {
         return false;
@@ -286,7 +274,7 @@ network_post(Request *req, GError **error)
 static bool
 network_delete(Request *req, GError **error)
 {
-    g_autoptr(Network) net = need(req, error);
+    g_autoptr(Network) net = netreq_network(req, NULL, NULL, error);
     if (net == NULL || !netlife_delete(net, error)) {
         return false;
     }
@@ -298,7 +286,7 @@ static bool
 state_get(Request *req, GError **error)
 {
     const char *name = req_arg(req, "name");
-    g_autoptr(Network) net = need(req, NULL);
+    g_autoptr(Network) net = netreq_network(req, NULL, NULL, NULL);
     if (net != NULL && netobj_is(net, "ovn")) {
         return req_reply(req, ovn_net_state(net));
     }
@@ -324,7 +312,7 @@ state_get(Request *req, GError **error)
 static bool
 leases_get(Request *req, GError **error)
 {
-    g_autoptr(Network) net = need(req, error);
+    g_autoptr(Network) net = netreq_network(req, NULL, NULL, error);
     if (net == NULL) {
         return false;
     }

@@ -9,7 +9,7 @@
 #include "agent/auth/project.h"
 #include "agent/inst/inst.h"
 #include "agent/net/netacl.h"
-#include "agent/net/netcheck.h"
+#include "agent/net/netreq.h"
 #include "agent/net/ovn_acllog.h"
 #include "agent/net/ovn_acluse.h"
 #include "agent/net/ovn_net.h"
@@ -313,13 +313,9 @@ change(Request *req, bool patch, GError **error)
         !take_body(req, row, "NetworkACLPut", error)) {
         return false;
     }
-    if (patch) { /* Q2 */
-        json_t *config = json_deep_copy(old->config);
-        json_object_update(config, row->config);
-        json_decref(row->config);
-        row->config = config;
-    }
-    netcheck_drop_empty(row->config);
+    json_t *config = g_steal_pointer(&row->config);
+    row->config = json_incref(old->config);
+    netreq_config(&row->config, config, patch); /* Q2 */
     if (!aclrow_update(agent->db, row, error)) {
         return false;
     }

@@ -11,6 +11,7 @@
 #include "agent/auth/project.h"
 #include "agent/net/netacl.h"
 #include "agent/net/netcheck.h"
+#include "agent/net/netreq.h"
 #include "agent/net/ovn_net.h"
 #include "agent/net/ovn_peer.h"
 #include "agent/ovn/ovn.h"
@@ -26,21 +27,8 @@ static FiberLock peer_lock = FIBER_LOCK_INIT; /* all peerings: overlaps are chec
 static Network *
 need_network(Request *req, GError **error)
 {
-    const char *name = req_arg(req, "name");
-    g_autoptr(Network) net =
-        project_allow_network(req_agent(req), req_project(req), name, true, NULL)
-            ? netobj_find(req_agent(req)->networks, req_project(req), name)
-            : NULL;
-    if (net == NULL) {
-        haw_fail(error, HAW_NOT_FOUND, "Network not found");
-        return NULL;
-    }
-    if (!netobj_is(net, "ovn")) {
-        haw_fail(error, HAW_INVALID, "Network driver \"%s\" does not support peering",
-                 net->row->type);
-        return NULL;
-    }
-    return g_steal_pointer(&net);
+    static const char *const drivers[] = {"ovn", NULL};
+    return netreq_network(req, drivers, "peering", error);
 }
 
 static PeerRow *
@@ -287,15 +275,7 @@ change(Request *req, bool patch, GError **error)
         !body_map(body, kind, "config", &config, error)) {
         return false;
     }
-    if (patch) {
-        json_t *merged = json_deep_copy(row->config);
-        json_object_update(merged, config);
-        json_decref(config);
-        config = merged;
-    }
-    netcheck_drop_empty(config);
-    json_decref(row->config);
-    row->config = config;
+    netreq_config(&row->config, config, patch);
     if (!patch || json_object_get(body, "description") != NULL) {
         g_free(row->description);
         row->description = g_strdup(description);

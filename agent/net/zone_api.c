@@ -6,7 +6,7 @@
 #include "agent/api/body.h"
 #include "agent/api/event.h"
 #include "agent/auth/project.h"
-#include "agent/net/netcheck.h"
+#include "agent/net/netreq.h"
 #include "agent/net/zone.h"
 #include "proto/grammar.h"
 #include "proto/keys.h"
@@ -169,15 +169,7 @@ take_body(Request *req, ZoneRow *row, const char *kind, bool merge, GError **err
         !body_map(body, kind, "config", &config, error)) {
         return false;
     }
-    if (merge) {
-        json_t *both = json_deep_copy(row->config);
-        json_object_update(both, config);
-        json_decref(config);
-        config = both;
-    }
-    netcheck_drop_empty(config);
-    json_decref(row->config);
-    row->config = config;
+    netreq_config(&row->config, config, merge);
     if (!merge || json_object_get(body, "description") != NULL) {
         g_free(row->description);
         row->description = g_strdup(description);

@@ -4,7 +4,7 @@
 #include "agent/api/body.h"
 #include "agent/api/event.h"
 #include "agent/auth/project.h"
-#include "agent/net/netcheck.h"
+#include "agent/net/netreq.h"
 #include "agent/net/zone.h"
 #include "proto/keys.h"
 
@@ -159,15 +159,7 @@ take_body(Request *req, const ZoneRow *zone, ZoneRecord *record, const char *kin
         !body_map(body, kind, "config", &config, error)) {
         return false;
     }
-    if (merge) {
-        json_t *both = json_deep_copy(record->config);
-        json_object_update(both, config);
-        json_decref(config);
-        config = both;
-    }
-    netcheck_drop_empty(config);
-    json_decref(record->config);
-    record->config = config;
+    netreq_config(&record->config, config, merge);
     if (!merge || json_object_get(body, "description") != NULL) {
         g_free(record->description);
         record->description = g_strdup(description);

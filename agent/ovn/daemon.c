@@ -89,36 +89,6 @@ daemon_free(OvnDaemon *daemon)
 
 /* ---- who it is: D1 ---- */
 
-/* Field 22 of /proc/PID/stat; 0 when there is no such process. */
-static guint64
-start_time(pid_t pid)
-{
-    g_autofree char *path = g_strdup_printf("/proc/%d/stat", (int) pid);
-    g_autofree char *stat = fd_read_file(path, 4096, NULL, NULL);
-    const char *at = stat != NULL ? strrchr(stat, ')') : NULL;
-    for (int field = 2; at != NULL && field < 22; field++) {
-        at = strchr(at + 1, ' ');
-    }
-    return at != NULL ? g_ascii_strtoull(at + 1, NULL, 10) : 0;
-}
-
-static bool
-has_argv(pid_t pid, char **argv)
-{
-    g_autofree char *path = g_strdup_printf("/proc/%d/cmdline", (int) pid);
-    gsize size = 0;
-    g_autofree char *found = fd_read_file(path, FILE_MOST, &size, NULL);
-    gsize at = 0;
-    for (; found != NULL && *argv != NULL; argv++) {
-        gsize length = strlen(*argv) + 1;
-        if (at + length > size || memcmp(found + at, *argv, length) != 0) {
-            return false;
-        }
-        at += length;
-    }
-    return found != NULL && at == size;
-}
-
 static char *
 run_path(const OvnDaemon *daemon)
 {
@@ -136,7 +106,7 @@ find_running(OvnDaemon *daemon)
     pid_t pid = text != NULL ? (pid_t) g_ascii_strtoll(text, &end, 10) : 0;
     guint64 started = pid > 0 ? g_ascii_strtoull(end, NULL, 10) : 0;
     haw_autofd int pidfd = pid > 0 ? (int) pidfd_open(pid, 0) : -1;
-    if (pidfd < 0 || started == 0 || start_time(pid) != started) {
+    if (pidfd < 0 || started == 0 || proc_start_time(pid) != started) {
         return false;
     }
     daemon->pid = pid;
@@ -175,7 +145,7 @@ start(OvnDaemon *daemon, GError **error)
     daemon->child = true;
     daemon->began_us = clock_mono_us();
     daemon->pidfd = (int) pidfd_open(daemon->pid, 0);
-    daemon->started = start_time(daemon->pid);
+    daemon->started = proc_start_time(daemon->pid);
     g_autofree char *text =
         g_strdup_printf("%d %" G_GUINT64_FORMAT "\n", (int) daemon->pid, daemon->started);
     if (daemon->pidfd < 0) {
@@ -262,7 +232,7 @@ daemon_up(OvnDaemon *daemon, GError **error)
         return true;
     }
     bool adopted = find_running(daemon);
-    if (adopted && !has_argv(daemon->pid, daemon->argv)) {
+    if (adopted && !proc_has_argv(daemon->pid, (const char *const *) daemon->argv)) {
         end(daemon);
         adopted = false;
     }

@@ -84,7 +84,8 @@ hides 'and leave no interface behind' 'ovs-|br-int|lxdovn' ip -br link
 claim 'and come back with the next' make_net e4 10.96.4.1/24
 shows "an operator's switch is still there" operators nb --bare --columns=name list Logical_Switch
 claim 'a shutdown with the instances' timeout 60 "$hawser" shutdown
-claim 'ends the daemons' wait_for 10 none_runs
+claim 'ends the agent' daemon_wait_end main 30
+claim 'and the daemons' wait_for 10 none_runs
 daemon_start
 claim 'the next start brings them back' wait_for 20 clean
 same 'all six' 6 daemons

@@ -11,13 +11,17 @@ must() {
     done_lab
 }
 vs() { timeout 20 ovs-vsctl --db="unix:$HAWSER_DIR/ovn/db.sock" "$@"; }
-# reaches CLAIM FROM ADDRESS
+# reaches CLAIM FROM ADDRESS: in the end; flows come when OVN has computed them, which takes long on a busy host
 reaches() {
-    local answer
-    if answer=$(hawser exec "$2" -- ping -c 2 -W 5 "$3" 2>&1); then ok "$1"; else
-        nok "$1"
-        echo "# $answer"
-    fi
+    local answer until=$((SECONDS + 60))
+    until answer=$(hawser exec "$2" -- ping -c 1 -W 2 "$3" 2>&1); do
+        if [ $SECONDS -ge $until ]; then
+            nok "$1"
+            { echo "$answer"; vs show; tail -n 5 "$HAWSER_DIR"/ovn/*.log; } | sed 's/^/# /'
+            return
+        fi
+    done
+    ok "$1"
 }
 state_of() { hawser hw list -f json | jq -r "[.pfs[].vfs[].state] | map(select(. == \"$1\")) | length"; }
 
