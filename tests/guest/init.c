@@ -1,7 +1,7 @@
-/* The whole of a test guest's user space: process 1 of a Linux that has nothing else.
+/* The whole of a test guest's user space: process 1 of a Linux that has nothing else; or a program in one that has.
  * It fills memory with pages that it can check, goes on writing some of them at a given rate, and beats: the
  * longest gap between two beats is what a pause costs whoever runs in here.
- *   kernel command line: guest.fill=MiB guest.hot=MiB guest.rate=MB/s
+ *   kernel command line (in a guest of tests/guest/image, stamp's own): guest.fill=MiB guest.hot=MiB guest.rate=MB/s
  *   serial console, a line each way: "check" → "checked bad=N pages=N writes=N"
  *                                    "gap"   → "gap us=N" since the last "gap"; "off" powers off
  * A page holds its number, a version, and 510 words made of both; versions are counted in an array beside, so a
@@ -149,17 +149,29 @@ serve(struct guest *guest)
     }
 }
 
+static void
+read_words(int argc, char **argv, char *words, size_t size)
+{
+    for (int i = 1; i < argc; i++) {
+        strncat(words, argv[i], size - strlen(words) - 1);
+        strncat(words, " ", size - strlen(words) - 1);
+    }
+    if (argc < 2) {
+        mount("proc", "/proc", "proc", 0, NULL);
+        int file = open("/proc/cmdline", O_RDONLY);
+        if (file < 0 || read(file, words, size - 1) < 0) {
+            words[0] = '\0';
+        }
+    }
+}
+
 int
-main(void)
+main(int argc, char **argv)
 {
     static char words[4096];
     struct guest guest = {.seed = 1};
     struct termios raw;
-    mount("proc", "/proc", "proc", 0, NULL);
-    int file = open("/proc/cmdline", O_RDONLY);
-    if (file < 0 || read(file, words, sizeof(words) - 1) < 0) {
-        words[0] = '\0';
-    }
+    read_words(getpid() == 1 ? 1 : argc, argv, words, sizeof(words));
     if (tcgetattr(STDIN_FILENO, &raw) == 0) {
         cfmakeraw(&raw);
         tcsetattr(STDIN_FILENO, TCSANOW, &raw);
