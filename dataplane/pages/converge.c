@@ -69,6 +69,9 @@ converge_next(struct converge *state, const struct converge_round *round)
     state->worse = round->dirty_bytes < state->least_dirty ? 0 : state->worse + 1;
     state->least_dirty = MIN(state->least_dirty, round->dirty_bytes);
 
+    if (state->rounds < state->policy.rounds_min) {
+        return CONVERGE_AGAIN;
+    }
     if (converge_pause_us(state, round->dirty_bytes) <= state->policy.downtime_us) {
         return CONVERGE_SWITCH;
     }

@@ -12,7 +12,7 @@ enum converge_stall {
 struct converge_policy {
     gint64 downtime_us; /* the pause that the guest may see */
     gint64 fixed_us;    /* of it, what does not depend on memory: device state, the switch itself */
-    guint rounds_max;
+    guint rounds_max, rounds_min;
     enum converge_stall stall;
 };
 

@@ -139,6 +139,7 @@ run_source(struct job *job, GError **error)
         .downtime_us = (gint64) start->downtime_us,
         .fixed_us = (gint64) start->fixed_us,
         .rounds_max = start->rounds_max,
+        .rounds_min = start->rounds_min,
         .stall = (enum converge_stall) start->stall,
     };
     struct page_guest guest = {

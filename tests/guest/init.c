@@ -2,12 +2,19 @@
  * It fills memory with pages that it can check, goes on writing some of them at a given rate, and beats: the
  * longest gap between two beats is what a pause costs whoever runs in here.
  *   kernel command line (in a guest of tests/guest/image, stamp's own): guest.fill=MiB guest.hot=MiB guest.rate=MB/s
- *   serial console, a line each way: "check" → "checked bad=N pages=N writes=N"
+ *                        guest.direct=MiB
+ *   serial console, a line each way: "check" → "checked bad=N pages=N writes=N reads=N"
  *                                    "gap"   → "gap us=N" since the last "gap"; "off" powers off
  * A page holds its number, a version, and 510 words made of both; versions are counted in an array beside, so a
- * page that lost a write, or got one back, is seen. */
+ * page that lost a write, or got one back, is seen.
+ * With guest.direct, some threads read blocks of /dev/vda past the page cache into pages of that much more memory,
+ * again and again: what lands there by DMA has to be the block that was asked for last. */
+#include <dirent.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,11 +22,24 @@
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <termios.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { PAGE = 4096, WORDS = PAGE / 8, BEAT_US = 2000 };
+enum { PAGE = 4096, WORDS = PAGE / 8, BEAT_US = 2000, READERS = 6, BLOCKS = 8192 };
+
+/* One thread that reads from the disk, and the pages that are its own. */
+struct reader {
+    pthread_mutex_t mutex; /* held over each read */
+    uint8_t *pages;
+    uint32_t *blocks; /* what each page has to hold */
+    long n_pages;
+    uint64_t seed;
+    atomic_long reads;
+};
 
 struct guest {
     uint64_t *memory;
@@ -28,7 +48,12 @@ struct guest {
     uint64_t writes, seed;
     int64_t gap_us, last_us, began_us;
     uint64_t owed; /* pages written since began_us */
+    struct reader readers[READERS];
+    long direct; /* pages that are read into, of each reader */
 };
+
+static atomic_bool hold; /* the readers let the mutexes go */
+static int disk = -1;
 
 static int64_t
 now_us(void)
@@ -65,6 +90,113 @@ write_page(struct guest *guest, long page)
         at[i] = word(page, version, i);
     }
 }
+
+/* ---- direct reads ---- */
+
+static void
+fill_block(uint64_t *at, uint32_t block)
+{
+    for (int i = 0; i < WORDS; i++) {
+        at[i] = word(block, 0x5eed, i);
+    }
+}
+
+static void *
+read_on(void *data)
+{
+    struct reader *reader = data;
+    for (;;) {
+        while (atomic_load(&hold)) {
+            usleep(1000);
+        }
+        pthread_mutex_lock(&reader->mutex);
+        reader->seed = reader->seed * 6364136223846793005u + 1442695040888963407u;
+        long page = (long) ((reader->seed >> 20) % (uint64_t) reader->n_pages);
+        uint32_t block = (uint32_t) ((reader->seed >> 40) % BLOCKS);
+        if (pread(disk, reader->pages + page * PAGE, PAGE, (off_t) block * PAGE) == PAGE) {
+            reader->blocks[page] = block;
+            atomic_fetch_add(&reader->reads, 1);
+        }
+        pthread_mutex_unlock(&reader->mutex);
+    }
+    return NULL;
+}
+
+/* Opens the disk, writes every block of it once. */
+static bool
+open_disk(void)
+{
+    unsigned major = 0, minor = 0;
+    static uint64_t block[WORDS] __attribute__((aligned(PAGE)));
+    FILE *number = NULL;
+    for (int tries = 0; number == NULL && tries < 300; tries++) {
+        number = fopen("/sys/block/vda/dev", "r");
+        usleep(number == NULL ? 10000 : 0);
+    }
+    if (number == NULL || fscanf(number, "%u:%u", &major, &minor) != 2 ||
+        mknod("/dev/vda", S_IFBLK | 0600, makedev(major, minor)) != 0) {
+        return false;
+    }
+    disk = open("/dev/vda", O_RDWR | O_DIRECT);
+    for (uint32_t i = 0; disk >= 0 && i < BLOCKS; i++) {
+        fill_block(block, i);
+        if (pwrite(disk, block, PAGE, (off_t) i * PAGE) != PAGE) {
+            return false;
+        }
+    }
+    return disk >= 0;
+}
+
+static bool
+start_readers(struct guest *guest)
+{
+    if (guest->direct > 0 && !open_disk()) {
+        return false;
+    }
+    for (int i = 0; i < READERS && guest->direct > 0; i++) {
+        struct reader *reader = &guest->readers[i];
+        pthread_t thread;
+        reader->n_pages = guest->direct;
+        reader->blocks = malloc(sizeof(reader->blocks[0]) * (size_t) guest->direct);
+        reader->pages = mmap(NULL, (size_t) guest->direct * PAGE, PROT_READ | PROT_WRITE,
+                             MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        reader->seed = (uint64_t) i * 77 + 5;
+        if (reader->blocks == NULL || reader->pages == MAP_FAILED) {
+            return false;
+        }
+        for (long page = 0; page < guest->direct; page++) {
+            reader->blocks[page] = (uint32_t) page % BLOCKS;
+            fill_block((uint64_t *) (reader->pages + page * PAGE), reader->blocks[page]);
+        }
+        pthread_mutex_init(&reader->mutex, NULL);
+        if (pthread_create(&thread, NULL, read_on, reader) != 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static long
+check_direct(struct guest *guest, long *reads)
+{
+    long bad = 0;
+    atomic_store(&hold, true);
+    for (int i = 0; i < READERS && guest->direct > 0; i++) {
+        struct reader *reader = &guest->readers[i];
+        pthread_mutex_lock(&reader->mutex);
+        *reads += atomic_load(&reader->reads);
+        for (long page = 0; page < reader->n_pages; page++) {
+            const uint64_t *at = (const uint64_t *) (reader->pages + page * PAGE);
+            bad += at[0] != word(reader->blocks[page], 0x5eed, 0) ||
+                   at[WORDS - 1] != word(reader->blocks[page], 0x5eed, WORDS - 1);
+        }
+        pthread_mutex_unlock(&reader->mutex);
+    }
+    atomic_store(&hold, false);
+    return bad;
+}
+
+/* ---- written pages ---- */
 
 static long
 check(struct guest *guest)
@@ -105,9 +237,9 @@ static void
 answer(struct guest *guest, const char *line)
 {
     if (strncmp(line, "check", 5) == 0) {
-        long bad = check(guest);
-        printf("checked bad=%ld pages=%ld writes=%llu\n", bad, guest->pages,
-               (unsigned long long) guest->writes);
+        long reads = 0, bad = check(guest) + check_direct(guest, &reads);
+        printf("checked bad=%ld pages=%ld writes=%llu reads=%ld\n", bad, guest->pages,
+               (unsigned long long) guest->writes, reads);
     } else if (strncmp(line, "gap", 3) == 0) {
         printf("gap us=%lld\n", (long long) guest->gap_us);
         guest->gap_us = 0;
@@ -118,6 +250,25 @@ answer(struct guest *guest, const char *line)
         printf("unknown: %s\n", line);
     }
     fflush(stdout);
+}
+
+/* /modules/NN-name.ko, in order; one that fails is not there for us. */
+static void
+load_modules(void)
+{
+    struct dirent **names = NULL;
+    int n = scandir("/modules", &names, NULL, alphasort);
+    for (int i = 0; i < n; i++) {
+        char path[512];
+        snprintf(path, sizeof(path), "/modules/%s", names[i]->d_name);
+        int module = open(path, O_RDONLY);
+        if (module >= 0) {
+            syscall(SYS_finit_module, module, "", 0);
+            close(module);
+        }
+        free(names[i]);
+    }
+    free(names);
 }
 
 static long
@@ -171,6 +322,10 @@ main(int argc, char **argv)
     static char words[4096];
     struct guest guest = {.seed = 1};
     struct termios raw;
+    if (getpid() == 1) {
+        mount("sysfs", "/sys", "sysfs", 0, NULL);
+        load_modules();
+    }
     read_words(getpid() == 1 ? 1 : argc, argv, words, sizeof(words));
     if (tcgetattr(STDIN_FILENO, &raw) == 0) {
         cfmakeraw(&raw);
@@ -190,6 +345,11 @@ main(int argc, char **argv)
     }
     for (long page = 0; page < guest.pages; page++) {
         write_page(&guest, page);
+    }
+    guest.direct = option(words, "guest.direct=") * (1 << 20) / PAGE / READERS;
+    if (!start_readers(&guest)) {
+        printf("nodisk here\n");
+        reboot(RB_POWER_OFF);
     }
     guest.began_us = now_us();
     printf("ready pages=%ld\n", guest.pages);
