@@ -1,5 +1,5 @@
-/* The same frames through the kernel's programs (by test run) and through the engine over memory: equal
- * verdicts, reasons, bytes. Ports 1 (A) and 2 (B) are in zone 5, port 3 (C) in zone 6.
+/* The same frames through the kernel's programs (by test run) and through the engine over memory, frame by
+ * frame and as DPDK calls it, in bursts: equal verdicts, reasons, bytes. Ports 1 (A) and 2 (B) are in zone 5, port 3 (C) in zone 6.
  * Root only: makes network and mount namespaces of its own, whose interfaces exist for their indexes. */
 #include "dataplane/fast/engine.h"
 #include "dataplane/slow/fastage.h"
@@ -27,7 +27,16 @@ static const char *const addr4[4] = {NULL, "10.1.0.2", "10.2.0.2", "10.3.0.2"};
 static const char *const addr6[4] = {NULL, "fd01::2", "fd02::2", "fd03::2"};
 
 static FastLoad *load;
-static struct engine engine;
+static struct engine engine, native; /* frame by frame; in bursts */
+static guint8 copy[FRAME_MAX];
+
+static void *
+copy_room(void *user, __u32 index, __u32 wanted)
+{
+    return copy;
+}
+
+static struct engine_seat seat = {.copy_room = copy_room};
 static guint32 host[4], slow[4];
 static guint16 nic_of[4];
 static guint8 frame[FRAME_MAX];
@@ -92,6 +101,7 @@ static void
 copy_config(void)
 {
     memcpy(&engine.config, (const void *) fastload_config(load), sizeof engine.config);
+    native.config = engine.config;
 }
 
 static void
@@ -115,8 +125,9 @@ forget_all(void)
         }
     }
     memset(engine.pend, 0, sizeof(struct layout_pend) * 2 * LAYOUT_PENDING);
-    memset(engine.flows, 0, sizeof(struct engine_flow) * engine.flow_slots);
-    engine.flow_count = 0;
+    memset(native.pend, 0, sizeof(struct layout_pend) * 2 * LAYOUT_PENDING);
+    flowtable_clear(&engine.table);
+    flowtable_clear(&native.table);
     copy_config();
 }
 
@@ -149,7 +160,23 @@ kernel_reason(const guint64 *before)
     return (enum layout_reason) found;
 }
 
-/* 'frame' enters at port 'i', through both. */
+/* The same in DPDK's way, by bursts: equal verdict, equal bytes, equal copy. */
+static void
+natively_enter(guint i, guint64 now, const guint8 *was, const struct engine_verdict *want)
+{
+    guint8 bytes[FRAME_MAX];
+    struct engine_frame one = {bytes, (guint32) size};
+    struct engine_verdict also;
+    memcpy(bytes, was, size);
+    engine_enter_burst(&native, &seat, now, nic_of[i], &one, 1, &also);
+    g_assert_cmpmem(&also, sizeof also, want, sizeof *want);
+    g_assert_cmpmem(bytes, size, frame, size);
+    if (want->probe) {
+        g_assert_cmpmem(copy, size, was, size);
+    }
+}
+
+/* 'frame' enters at port 'i', through all. */
 static enum layout_reason
 enter_frame(guint i)
 {
@@ -160,8 +187,10 @@ enter_frame(guint i)
     fastage_counters(load, before, NULL);
     int verdict = kernel_run("haw_in", host[i], frame, out, &out_size);
     reason = kernel_reason(before);
-    struct engine_verdict want = engine_enter(&engine, (guint64) fastage_now_ns(), nic_of[i], frame,
-                                              (guint32) size, 0, NULL);
+    guint64 now = (guint64) fastage_now_ns();
+    struct engine_verdict want =
+        engine_enter(&engine, now, nic_of[i], frame, (guint32) size, 0, NULL);
+    natively_enter(i, now, was, &want);
     g_assert_cmpstr(fastage_reason_text(reason), ==, fastage_reason_text(want.reason));
     g_assert_cmpint(verdict, ==, TC_ACT_REDIRECT);
     g_assert_cmpmem(out, out_size, frame, size);
@@ -187,8 +216,11 @@ leave_frame(guint i)
     fastage_counters(load, before, NULL);
     int verdict = kernel_run("haw_out", slow[i], frame, out, &out_size);
     reason = kernel_reason(before);
-    struct engine_verdict want =
-        engine_leave(&engine, (guint64) fastage_now_ns(), nic_of[i], frame, (guint32) size);
+    guint64 now = (guint64) fastage_now_ns();
+    struct engine_verdict want = engine_leave(&engine, NULL, now, nic_of[i], frame, (guint32) size);
+    struct engine_verdict also =
+        engine_leave(&native, &seat, now, nic_of[i], frame, (guint32) size);
+    g_assert_cmpmem(&also, sizeof also, &want, sizeof want);
     g_assert_cmpstr(fastage_reason_text(reason), ==, fastage_reason_text(want.reason));
     g_assert_cmpint(verdict, ==, want.way == ENGINE_SWALLOW ? TC_ACT_SHOT : TC_ACT_REDIRECT);
     g_assert_cmpmem(out, out_size, frame, size);
@@ -534,6 +566,15 @@ skip(const char *why)
     return 77;
 }
 
+static void
+make_tables(struct engine *of)
+{
+    enum { FLOWS = 3500 };
+    void *memory = aligned_alloc(FLOWTABLE_LINE, flowtable_bytes(FLOWS));
+    memset(memory, 0, flowtable_bytes(FLOWS));
+    flowtable_init(&of->table, memory, FLOWS, flowtable_test_seed);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -554,8 +595,10 @@ main(int argc, char **argv)
     g_setenv("FASTPATH_PINS", pins, TRUE);
     engine.nics = g_new0(struct layout_nic, LAYOUT_NICS);
     engine.pend = g_new0(struct layout_pend, 2 * LAYOUT_PENDING);
-    engine.flow_slots = 4096;
-    engine.flows = g_new0(struct engine_flow, engine.flow_slots);
+    make_tables(&engine);
+    native.nics = engine.nics;
+    native.pend = g_new0(struct layout_pend, 2 * LAYOUT_PENDING);
+    make_tables(&native);
     make_links();
     bind_ports();
 #define CLAIM(name) g_test_add_func("/fastpath/" #name, name)

@@ -7,6 +7,10 @@
 
 #define FRAME_MAX 2048
 
+/* For tables of flows: any bits, but as many as chance would set. */
+static const unsigned long long flowtable_test_seed[4] = {0x9a3c5e1780f6d24bu, 0x3d1b7f5920c8e6a4u,
+                                                          0xc6e01f3b5d798a42u, 0x5b82d4f60e1a3c97u};
+
 typedef struct {
     int family;            /* 4 or 6 */
     guint8 proto;          /* 6, 17, 1, 58 */

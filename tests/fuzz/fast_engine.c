@@ -1,15 +1,28 @@
 /* Any frames, from instances and from the slow path, through the state machine over memory: never outside
  * the frame, and only what may be fast is. Each input is: steps of a byte (bit 0: entering, bits 1-2: port,
- * bit 3: half a second passes, bit 4: the zone is bumped), a 16-bit size, and the frame. */
+ * bit 3: half a second passes, bit 4: the zone is bumped, bit 5: as a burst), a 16-bit size, and the frame. */
 #include "dataplane/fast/engine.h"
+#include "tests/bpf/frames.h"
 
 #include <glib.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size);
 
+enum { FLOWS = 200 };
+
 static struct engine engine;
+static guint8 copy[65536];
+
+static void *
+copy_room(void *user, __u32 index, __u32 size)
+{
+    return size <= sizeof copy ? copy : NULL;
+}
+
+static struct engine_seat seat = {.copy_room = copy_room};
 static guint64 now_ns = G_GUINT64_CONSTANT(1000000000000);
 static guint32 generation = 1;
 
@@ -18,11 +31,11 @@ set_up(void)
 {
     static struct layout_nic nics[LAYOUT_NICS];
     static struct layout_pend pend[2 * LAYOUT_PENDING];
-    static struct engine_flow flows[256];
+    void *flows = aligned_alloc(FLOWTABLE_LINE, flowtable_bytes(FLOWS));
     engine.nics = nics;
     engine.pend = pend;
-    engine.flows = flows;
-    engine.flow_slots = G_N_ELEMENTS(flows);
+    memset(flows, 0, flowtable_bytes(FLOWS));
+    flowtable_init(&engine.table, flows, FLOWS, flowtable_test_seed);
     engine.config.expire_ns = 2000000000, engine.config.renew_ns = 1000000000;
     engine.config.retry_ns = engine.config.pend_ns = 200000000;
     for (guint i = 1; i < 4; i++) {
@@ -38,11 +51,16 @@ set_up(void)
 }
 
 static void
-enter(guint16 nic, const uint8_t *bytes, size_t size)
+enter(guint16 nic, const uint8_t *bytes, size_t size, gboolean by_burst)
 {
     g_autofree uint8_t *frame = g_memdup2(bytes, size);
-    struct engine_verdict verdict =
-        engine_enter(&engine, now_ns, nic, frame, (guint32) size, 0, NULL);
+    struct engine_frame one = {frame, (guint32) size};
+    struct engine_verdict verdict;
+    if (by_burst) {
+        engine_enter_burst(&engine, &seat, now_ns, nic, &one, 1, &verdict);
+    } else {
+        verdict = engine_enter(&engine, now_ns, nic, frame, (guint32) size, 0, NULL);
+    }
     if (verdict.way != ENGINE_FAST) {
         g_assert_true(size == 0 || memcmp(frame, bytes, size) == 0);
         return;
@@ -74,15 +92,15 @@ LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
             engine.config.generation[1] = ++generation;
         }
         if (step & 1) {
-            enter(nic, bytes + 3, part);
+            enter(nic, bytes + 3, part, step & 32);
         } else {
             g_autofree uint8_t *frame = g_memdup2(bytes + 3, part);
-            engine_leave(&engine, now_ns, nic, frame, (guint32) part);
+            engine_leave(&engine, NULL, now_ns, nic, frame, (guint32) part);
         }
         bytes += 3 + part;
         size -= 3 + part;
     }
     engine_age(&engine, now_ns, 1000000000, 1000000000);
-    g_assert_cmpuint(engine.flow_count, <=, engine.flow_slots);
+    g_assert_cmpuint(engine.table.count, <=, FLOWS);
     return 0;
 }

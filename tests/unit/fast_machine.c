@@ -11,11 +11,14 @@
 #define SEC  (1000 * MS)
 #define ZONE 5
 
+enum { FLOWS = 56 };
+
 static const guint8 mac_a[6] = {2, 0, 0, 0, 0, 0xa}, mac_b[6] = {2, 0, 0, 0, 0, 0xb};
 static const guint8 gate_a[6] = {2, 0, 0, 0, 1, 0xa}, gate_b[6] = {2, 0, 0, 0, 1, 0xb};
 
 typedef struct {
     struct engine engine;
+    void *flows;
     guint64 now;
     guint8 frame[FRAME_MAX], copy[FRAME_MAX];
     gsize size;
@@ -43,8 +46,9 @@ world_new(void)
     w->now = 1000 * SEC;
     w->engine.nics = g_new0(struct layout_nic, LAYOUT_NICS);
     w->engine.pend = g_new0(struct layout_pend, 2 * LAYOUT_PENDING);
-    w->engine.flow_slots = 64;
-    w->engine.flows = g_new0(struct engine_flow, w->engine.flow_slots);
+    w->flows = aligned_alloc(FLOWTABLE_LINE, flowtable_bytes(FLOWS));
+    memset(w->flows, 0, flowtable_bytes(FLOWS));
+    flowtable_init(&w->engine.table, w->flows, FLOWS, flowtable_test_seed);
     w->engine.config = (struct layout_config){.version = LAYOUT_VERSION,
                                               .expire_ns = 2 * SEC,
                                               .renew_ns = SEC,
@@ -63,7 +67,7 @@ world_free(World *w)
 {
     g_free(w->engine.nics);
     g_free(w->engine.pend);
-    g_free(w->engine.flows);
+    free(w->flows);
     g_free(w);
 }
 
@@ -127,7 +131,7 @@ leave(World *w, guint16 nic, const FrameSpec *spec)
 {
     guint8 frame[FRAME_MAX];
     gsize size = frame_build(frame, spec);
-    w->verdict = engine_leave(&w->engine, w->now, nic, frame, (guint32) size);
+    w->verdict = engine_leave(&w->engine, NULL, w->now, nic, frame, (guint32) size);
     return w->verdict.reason;
 }
 
@@ -614,9 +618,9 @@ a_full_table_sends_new_flows_slow(void)
         enter(w, 1, &a);
         full += leave(w, 2, &out) == LAYOUT_FULL;
     }
-    g_assert_cmpuint(full, ==, 199 - 64 / 8 * 7);
+    g_assert_cmpuint(full, ==, 199 - FLOWS);
     w->now += 11 * SEC;
-    g_assert_cmpuint(engine_age(&w->engine, w->now, 60 * SEC, 10 * SEC), ==, 64 / 8 * 7);
+    g_assert_cmpuint(engine_age(&w->engine, w->now, 60 * SEC, 10 * SEC), ==, FLOWS);
     make_fast(w);
     expect_fast(w, 3);
 }
@@ -630,7 +634,7 @@ idle_flows_age(void)
     g_assert_cmpuint(engine_age(&w->engine, w->now, 60 * SEC, 10 * SEC), ==, 0);
     w->now += SEC;
     g_assert_cmpuint(engine_age(&w->engine, w->now, 60 * SEC, 10 * SEC), ==, 2);
-    g_assert_cmpuint(w->engine.flow_count, ==, 0);
+    g_assert_cmpuint(w->engine.table.count, ==, 0);
 }
 
 /* ---- foreign bytes ---- */
@@ -665,7 +669,7 @@ random_changes_never_leave_memory(void)
         gsize cut = round % 3 ? size : (gsize) g_test_rand_int_range(0, (gint32) size + 1);
         g_autofree guint8 *frame = g_memdup2(whole, cut);
         engine_enter(&w->engine, w->now, 1, frame, (guint32) cut, 0, NULL);
-        engine_leave(&w->engine, w->now, 2, frame, (guint32) cut);
+        engine_leave(&w->engine, NULL, w->now, 2, frame, (guint32) cut);
         w->now += MS;
     }
 }

@@ -1,0 +1,122 @@
+/* flowtable.h: flows by their tuple, over memory that the caller gives: buckets of sixteen signatures in one
+ * cache line, a permit of one cache line for what each fast packet needs, and the rest of the flow apart.
+ * A hit touches two lines. Nothing here allocates.
+ * Threads: who writes (put, drop, permit of a slot that others read) holds the owner's lock; flowtable_find()
+ * needs none. A slot that was dropped is not used again before 'safe' has passed the epoch of its end. */
+#pragma once
+#include "dataplane/fast/packet.h"
+
+#include <stddef.h>
+#if defined(__x86_64__)
+#include <emmintrin.h>
+#endif
+
+#define FLOWTABLE_WAYS 16
+#define FLOWTABLE_LINE 64
+#define FLOWTABLE_NONE 0xffffffffu
+
+/* What carries a plain IPv4 packet of TCP or UDP: taken from the flow and good 'until' then, so that
+ * nothing else need be looked at. All zero: none. */
+struct flowtable_permit {
+    __be32 src, dst;  /* the first sixteen bytes are the key: addresses, and the tuple's tail */
+    __u64 tail;       /* ports, protocol, family, port of ours */
+    __u64 until_ns;   /* the proof ends, or a probe is due */
+    __u64 bytes;      /* sent by this permit, not yet added to the flow */
+    __u32 packets;    /* likewise */
+    __u32 generation; /* in which it holds */
+    __u8 gate_mac[6]; /* as it must come */
+    __u8 dst_mac[6];  /* as it leaves */
+    __u8 src_mac[6];
+    __u16 nic; /* where it leaves */
+    __u16 mtu; /* the largest IP packet */
+    __u8 ttl_delta;
+    __u8 zero;
+};
+_Static_assert(sizeof(struct flowtable_permit) == FLOWTABLE_LINE, "one cache line");
+
+struct flowtable_entry {
+    struct layout_tuple key;
+    struct layout_flow flow;
+    __u64 ended; /* epoch of its end */
+};
+_Static_assert(sizeof(struct flowtable_entry) == 168, "no hidden padding");
+
+struct flowtable {
+    __u32 *signs; /* FLOWTABLE_WAYS a bucket; 0: empty */
+    struct flowtable_permit *permits;
+    struct flowtable_entry *entries;
+    __u32 buckets;
+    __u32 limit, count; /* flows there may be, and are */
+    __u32 changes;      /* puts and drops so far: slots found before may be others by now */
+    __u64 epoch, safe;  /* now; slots that ended before 'safe' are read by nobody any more */
+    __u64 seed[4];
+};
+
+/* Memory for 'flows' of them, and where they may start (FLOWTABLE_LINE). */
+size_t flowtable_bytes(__u32 flows);
+/* 'memory' is zeroed, of flowtable_bytes(flows), aligned to FLOWTABLE_LINE, and stays the caller's. 'seed' should be
+ * random: who knows it can choose tuples that share buckets. One thread reads and writes until the caller
+ * sets 'safe' himself. */
+void flowtable_init(struct flowtable *table, void *memory, __u32 flows, const __u64 seed[4]);
+/* Forgets everything at once; nobody else may be reading. */
+void flowtable_clear(struct flowtable *table);
+/* FLOWTABLE_NONE when there is none. */
+__u32 flowtable_find(const struct flowtable *table, const struct layout_tuple *key);
+/* The slot of a new flow, with no permit, instead of one of the same key; FLOWTABLE_NONE: no room. */
+__u32 flowtable_put(struct flowtable *table, const struct layout_tuple *key,
+                    const struct layout_flow *flow);
+void flowtable_drop(struct flowtable *table, __u32 slot);
+
+/* ---- what a burst does itself ---- */
+
+FAST_FN __u64
+flowtable_fold(__u64 a, __u64 b)
+{
+    unsigned __int128 product = (unsigned __int128) a * b;
+    return (__u64) product ^ (__u64) (product >> 64);
+}
+
+/* Of an IPv4 tuple: its addresses and its tail. */
+FAST_FN __u64
+flowtable_hash4(const __u64 *seed, __u64 addresses, __u64 tail)
+{
+    return flowtable_fold(addresses ^ seed[0], tail ^ seed[1]);
+}
+
+FAST_FN __u32
+flowtable_bucket(const struct flowtable *table, __u64 hash)
+{
+    return (__u32) ((__u64) (__u32) hash * table->buckets >> 32);
+}
+
+FAST_FN __u32
+flowtable_second(const struct flowtable *table, __u64 hash)
+{
+    return (__u32) ((__u64) (__u32) (hash * 0x9e3779b97f4a7c15ULL >> 32) * table->buckets >> 32);
+}
+
+FAST_FN __u32
+flowtable_sign(__u64 hash)
+{
+    return (__u32) (hash >> 32) | 1;
+}
+
+/* A bit for each way of a bucket whose signature is 'sign'. */
+FAST_FN __u32
+flowtable_ways(const __u32 *signs, __u32 sign)
+{
+#if defined(__x86_64__)
+    const __m128i *line = (const __m128i *) signs, want = _mm_set1_epi32((int) sign);
+    __m128i low = _mm_packs_epi32(_mm_cmpeq_epi32(_mm_load_si128(line), want),
+                                  _mm_cmpeq_epi32(_mm_load_si128(line + 1), want));
+    __m128i high = _mm_packs_epi32(_mm_cmpeq_epi32(_mm_load_si128(line + 2), want),
+                                   _mm_cmpeq_epi32(_mm_load_si128(line + 3), want));
+    return (__u32) _mm_movemask_epi8(_mm_packs_epi16(low, high));
+#else
+    __u32 ways = 0;
+    for (__u32 i = 0; i < FLOWTABLE_WAYS; i++) {
+        ways |= (__u32) (signs[i] == sign) << i;
+    }
+    return ways;
+#endif
+}
