@@ -16,6 +16,7 @@
 #include "base/fd.h"
 #include "hw/hwops.h"
 #include "hw/link.h"
+#include "hw/netdev.h"
 #include "hw/sim.h"
 
 /* Not every driver's step shows as a link event (a port can come after its netdev). */
@@ -81,6 +82,12 @@ HwInventory *
 hw_inventory(HwBackend *hw, GError **error)
 {
     return hw->ops->inventory(hw, error);
+}
+
+bool
+hw_refresh_vf(HwBackend *hw, HwInventory *inventory, guint vf, bool *ret_same, GError **error)
+{
+    return hw->ops->refresh_vf(hw, inventory, vf, ret_same, error);
 }
 
 bool
@@ -278,11 +285,49 @@ hw_watch_open(HwBackend *hw, GError **error)
     return fd_steal(&fd);
 }
 
+static void
+tell(struct nlmsghdr *row, HwEventFn fn, void *data)
+{
+    struct netdev_info info;
+    if (!netdev_parse(row, &info)) {
+        return;
+    }
+    struct hw_event event = {.index = info.index,
+                             .gone = row->nlmsg_type == RTM_DELLINK,
+                             .port = info.switch_id[0] != '\0' || info.port_name[0] != '\0'};
+    g_strlcpy(event.name, info.name, sizeof event.name);
+    g_strlcpy(event.kind, info.kind, sizeof event.kind);
+    g_strlcpy(event.dev, info.parent_dev, sizeof event.dev);
+    netdev_info_done(&info);
+    fn(&event, data);
+}
+
+void
+hw_watch_read(int fd, HwEventFn fn, void *data)
+{
+    _Alignas(struct nlmsghdr) char bytes[16384];
+    for (;;) {
+        ssize_t got = recv(fd, bytes, sizeof bytes, 0);
+        if (got < 0 && errno == ENOBUFS) {
+            fn(NULL, data);
+        } else if (got <= 0 && errno != EINTR) {
+            return;
+        }
+        int left = (int) got;
+        for (struct nlmsghdr *row = (struct nlmsghdr *) bytes; got > 0 && nlmsg_ok(row, left);
+             row = nlmsg_next(row, &left)) {
+            tell(row, fn, data);
+        }
+    }
+}
+
+static void
+ignore(const struct hw_event *event, void *data)
+{
+}
+
 void
 hw_watch_drain(int fd)
 {
-    char bytes[8192];
-    /* An overrun (ENOBUFS) is an event like any other: one looks again. */
-    while (recv(fd, bytes, sizeof bytes, 0) > 0 || errno == ENOBUFS || errno == EINTR) {
-    }
+    hw_watch_read(fd, ignore, NULL);
 }

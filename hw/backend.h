@@ -19,6 +19,11 @@ const char *hw_spec(const HwBackend *hw);
  * empty. */
 HwInventory *hw_inventory(HwBackend *hw, GError **error);
 
+/* Looks again at one VF of an inventory only: its interface, found by the index that it has there, and
+ * its settings. *ret_same false: the NIC is no longer as it was (a driver, a representor, a number of
+ * VFs), and only a new inventory can tell. */
+bool hw_refresh_vf(HwBackend *hw, HwInventory *inventory, guint vf, bool *ret_same, GError **error);
+
 /* Changes what is not "" or -1. DENIED, UNSUPPORTED and BUSY are the driver's. */
 bool hw_set_vf(HwBackend *hw, const struct hw_pf *pf, guint vf, const struct hw_vf_props *props,
                GError **error);
@@ -70,3 +75,13 @@ bool hw_set_tc_offload(HwBackend *hw, const struct hw_pf *pf, bool on, GError **
  * looking. */
 int hw_watch_open(HwBackend *hw, GError **error);
 void hw_watch_drain(int fd);
+/* The same, telling what there was. NULL: some were lost, so anything may have changed. */
+struct hw_event {
+    int index;
+    bool gone;
+    char name[IFNAMSIZ], kind[16]; /* kind: "" for hardware */
+    char dev[HW_DEV_MAX];          /* the device that the interface is of, "" */
+    bool port;                     /* of an embedded switch */
+};
+typedef void (*HwEventFn)(const struct hw_event *event, void *data);
+void hw_watch_read(int fd, HwEventFn fn, void *data);

@@ -5,6 +5,8 @@
 
 struct hw_ops {
     HwInventory *(*inventory)(HwBackend *hw, GError **error);
+    bool (*refresh_vf)(HwBackend *hw, HwInventory *inventory, guint vf, bool *ret_same,
+                       GError **error);
     bool (*set_vf)(HwBackend *hw, const struct hw_pf *pf, guint vf, const struct hw_vf_props *props,
                    GError **error);
     bool (*bind_driver)(HwBackend *hw, const char *vf_dev, const char *driver, GError **error);

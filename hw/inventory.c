@@ -40,6 +40,21 @@ hw_inventory_new(void)
     return inventory;
 }
 
+HwInventory *
+hw_inventory_dup(const HwInventory *inventory)
+{
+    HwInventory *copy = g_new0(HwInventory, 1);
+    copy->pfs = g_array_copy(inventory->pfs);
+    copy->vfs = g_array_copy(inventory->vfs);
+    copy->reps = g_array_copy(inventory->reps);
+    copy->vdpa_mgmts = g_array_copy(inventory->vdpa_mgmts);
+    copy->vdpas = g_array_copy(inventory->vdpas);
+    copy->rdmas = g_array_copy(inventory->rdmas);
+    copy->bonds = g_array_copy(inventory->bonds);
+    copy->iommu = inventory->iommu;
+    return copy;
+}
+
 void
 hw_inventory_free(HwInventory *inventory)
 {
@@ -169,7 +184,7 @@ hw_vf_unfit(const HwInventory *inventory, const struct hw_vf *vf, HwUse use)
 {
     const struct hw_pf *pf = hw_pf_at(inventory, vf->pf);
     bool switched = use == HW_USE_REP_NETDEV || use == HW_USE_REP_VFIO || use == HW_USE_VDPA;
-    char *why = hw_pf_unfit(inventory, pf, use);
+    char *why = hw_vf_unfit_yet(inventory, vf, use);
     if (why != NULL) {
         return why;
     }
@@ -177,6 +192,16 @@ hw_vf_unfit(const HwInventory *inventory, const struct hw_vf *vf, HwUse use)
         return g_strdup_printf("VF '%s' (%u of '%s') has no representor: its driver did not make "
                                "one, look at the kernel log",
                                vf->dev, vf->vf, pf->netdev);
+    }
+    return NULL;
+}
+
+char *
+hw_vf_unfit_yet(const HwInventory *inventory, const struct hw_vf *vf, HwUse use)
+{
+    char *why = hw_pf_unfit(inventory, hw_pf_at(inventory, vf->pf), use);
+    if (why != NULL) {
+        return why;
     }
     if (strcmp(vf->driver, "vfio-pci") == 0) {
         return g_strdup_printf("VF '%s' belongs to vfio-pci: something outside Hawser has it, or "

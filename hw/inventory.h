@@ -117,6 +117,7 @@ typedef struct {
 } HwInventory;
 
 HwInventory *hw_inventory_new(void);
+HwInventory *hw_inventory_dup(const HwInventory *inventory);
 void hw_inventory_free(HwInventory *inventory);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(HwInventory, hw_inventory_free)
 
@@ -145,6 +146,8 @@ typedef enum {
 /* Why the VF can't serve, and what to do about it; NULL when it can. Says nothing of claims.
  * Caller frees. */
 char *hw_vf_unfit(const HwInventory *inventory, const struct hw_vf *vf, HwUse use);
+/* The same of one whose representor may yet come: some drivers make it after the function. */
+char *hw_vf_unfit_yet(const HwInventory *inventory, const struct hw_vf *vf, HwUse use);
 /* The same of a PF as a whole. Caller frees. */
 char *hw_pf_unfit(const HwInventory *inventory, const struct hw_pf *pf, HwUse use);
 

@@ -408,6 +408,64 @@ kernel_inventory(HwBackend *hw, GError **error)
     return kernel_look("", error);
 }
 
+/* The interface, if it is still the function's. */
+static bool
+refresh_netdev(NlSock *sock, struct hw_vf *vf, GError **error)
+{
+    struct netdev_info link;
+    g_autoptr(GError) why = NULL;
+    if (vf->ifindex != 0 && netdev_get(sock, vf->ifindex, vf->netdev, &link, &why)) {
+        g_strlcpy(vf->netdev, link.name, sizeof vf->netdev);
+        g_strlcpy(vf->netdev_mac, link.mac, sizeof vf->netdev_mac);
+        vf->mtu = link.mtu;
+        vf->up = (link.flags & IFF_UP) != 0;
+        netdev_info_done(&link);
+        return true;
+    }
+    if (why != NULL && haw_code(why) != HAW_NOT_FOUND) {
+        g_propagate_error(error, g_steal_pointer(&why));
+        return false;
+    }
+    vf->netdev[0] = vf->netdev_mac[0] = '\0';
+    vf->ifindex = 0;
+    vf->mtu = 0;
+    vf->up = -1;
+    return true;
+}
+
+/* One answer carries the settings of all VFs of the PF. */
+static bool
+kernel_refresh_vf(HwBackend *hw, HwInventory *inventory, guint at, bool *ret_same, GError **error)
+{
+    struct hw_vf *vf = hw_vf_at(inventory, at);
+    const struct hw_pf *pf = hw_pf_at(inventory, vf->pf);
+    g_autofree char *dev =
+        sysfs_link("%s/bus/%s/devices/%s/virtfn%u", hw->where, pf->bus, pf->dev, vf->vf);
+    g_autofree char *driver = sysfs_link("%s/bus/pci/devices/%s/driver", hw->where, dev);
+    *ret_same = false;
+    if (*dev != '\0' && (strcmp(dev, vf->dev) != 0 || strcmp(driver, vf->driver) != 0)) {
+        return true;
+    }
+    g_autoptr(NlSock) sock = nlsock_open(error);
+    if (sock == NULL || !refresh_netdev(sock, vf, error)) {
+        return false;
+    }
+    struct netdev_info uplink;
+    if (pf->ifindex == 0) {
+        *ret_same = true;
+        return true;
+    }
+    if (!netdev_get(sock, pf->ifindex, pf->netdev, &uplink, NULL)) {
+        return true;
+    }
+    *ret_same = strcmp(uplink.name, pf->netdev) == 0;
+    if (uplink.vfs != NULL && vf->vf < uplink.vfs->len) {
+        vf->props = g_array_index(uplink.vfs, struct hw_vf_props, vf->vf);
+    }
+    netdev_info_done(&uplink);
+    return true;
+}
+
 static bool
 kernel_set_vf(HwBackend *hw, const struct hw_pf *pf, guint vf, const struct hw_vf_props *props,
               GError **error)
@@ -460,6 +518,7 @@ kernel_set_tc_offload(HwBackend *hw, const struct hw_pf *pf, bool on, GError **e
 }
 
 const struct hw_ops kernel_ops = {.inventory = kernel_inventory,
+                                  .refresh_vf = kernel_refresh_vf,
                                   .set_vf = kernel_set_vf,
                                   .bind_driver = kernel_bind_driver,
                                   .add_vdpa = kernel_add_vdpa,

@@ -13,13 +13,18 @@
 
 enum { VF_MAX = 4096 };
 
-static void
-clear_info(void *data)
+void
+netdev_info_done(struct netdev_info *info)
 {
-    struct netdev_info *info = data;
     if (info->vfs != NULL) {
         g_array_unref(info->vfs);
     }
+}
+
+static void
+clear_info(void *data)
+{
+    netdev_info_done(data);
 }
 
 /* A value of a struct that starts with the VF's number; false when the attribute is not one. */
@@ -124,17 +129,20 @@ read_switch_id(const struct nlattr *attr, char *ret_id)
     }
 }
 
-static void
-link_row(struct nlmsghdr *row, void *data)
+bool
+netdev_parse(struct nlmsghdr *row, struct netdev_info *ret_info)
 {
-    GArray *list = data;
     struct nlattr *attrs[IFLA_MAX + 1];
-    if (row->nlmsg_type != RTM_NEWLINK ||
+    if ((row->nlmsg_type != RTM_NEWLINK && row->nlmsg_type != RTM_DELLINK) ||
         row->nlmsg_len < NLMSG_HDRLEN + sizeof(struct ifinfomsg) ||
         nlmsg_parse(row, sizeof(struct ifinfomsg), attrs, IFLA_MAX, NULL) < 0) {
-        return;
+        return false;
     }
     const struct ifinfomsg *header = NLMSG_DATA(row);
+    /* A bridge tells of its ports by the same types. */
+    if (header->ifi_family != AF_UNSPEC) {
+        return false;
+    }
     struct netdev_info info = {
         .index = header->ifi_index, .flags = header->ifi_flags, .bond_mode = -1};
     nldoor_text(attrs[IFLA_IFNAME], info.name, sizeof info.name);
@@ -154,7 +162,18 @@ link_row(struct nlmsghdr *row, void *data)
     if (attrs[IFLA_VFINFO_LIST] != NULL) {
         info.vfs = read_vfs(attrs[IFLA_VFINFO_LIST]);
     }
-    g_array_append_val(list, info);
+    *ret_info = info;
+    return true;
+}
+
+static void
+link_row(struct nlmsghdr *row, void *data)
+{
+    GArray *list = data;
+    struct netdev_info info;
+    if (row->nlmsg_type == RTM_NEWLINK && netdev_parse(row, &info)) {
+        g_array_append_val(list, info);
+    }
 }
 
 /* X1 */
@@ -167,6 +186,25 @@ netdev_list(NlDoor *door, GError **error)
         return NULL;
     }
     return g_steal_pointer(&list);
+}
+
+bool
+netdev_get(NlSock *sock, int index, const char *name, struct netdev_info *ret_info, GError **error)
+{
+    g_autoptr(GArray) found = g_array_new(FALSE, FALSE, sizeof(struct netdev_info));
+    struct ifinfomsg header = {.ifi_family = AF_UNSPEC, .ifi_index = index};
+    struct nl_msg *msg = nlsock_msg(RTM_GETLINK, 0, &header, sizeof header);
+    if (index == 0) {
+        nla_put_string(msg, IFLA_IFNAME, name);
+    }
+    nla_put_u32(msg, IFLA_EXT_MASK, RTEXT_FILTER_VF | RTEXT_FILTER_SKIP_STATS);
+    bool ok =
+        nlsock_dump(sock, &msg, link_row, found, error, "look at interface '%s'", name) &&
+        (found->len == 1 || haw_fail(error, HAW_NOT_FOUND, "there is no interface '%s'", name));
+    if (ok) {
+        *ret_info = g_array_index(found, struct netdev_info, 0);
+    }
+    return ok;
 }
 
 /* Puts what is to be changed; false for a MAC that is none. */
@@ -232,24 +270,22 @@ bool
 netdev_set_vf(NlSock *sock, const char *pf, guint vf, const struct hw_vf_props *props,
               GError **error)
 {
-    g_autoptr(GArray) now = g_array_new(FALSE, FALSE, sizeof(struct netdev_info));
-    g_array_set_clear_func(now, clear_info);
-    struct ifinfomsg header = {.ifi_family = AF_UNSPEC};
-    struct nl_msg *msg = nlsock_msg(RTM_GETLINK, 0, &header, sizeof header);
-    nla_put_string(msg, IFLA_IFNAME, pf);
-    nla_put_u32(msg, IFLA_EXT_MASK, RTEXT_FILTER_VF | RTEXT_FILTER_SKIP_STATS);
-    if (!nlsock_dump(sock, &msg, link_row, now, error, "look at the VFs of '%s'", pf)) {
-        return false;
-    }
-    const GArray *vfs = now->len > 0 ? g_array_index(now, struct netdev_info, 0).vfs : NULL;
-    if (vfs == NULL || vf >= vfs->len) {
-        return haw_fail(error, HAW_NOT_FOUND, "'%s' has no VF %u", pf, vf);
+    struct netdev_info now;
+    if (!netdev_get(sock, 0, pf, &now, error)) {
+        return haw_push(error, "look at its VFs");
     }
     struct hw_vf_props want = *props;
-    if (!drop_same(&want, &g_array_index(vfs, struct hw_vf_props, vf))) {
+    bool known = now.vfs != NULL && vf < now.vfs->len;
+    bool same = known && !drop_same(&want, &g_array_index(now.vfs, struct hw_vf_props, vf));
+    netdev_info_done(&now);
+    if (!known) {
+        return haw_fail(error, HAW_NOT_FOUND, "'%s' has no VF %u", pf, vf);
+    }
+    if (same) {
         return true;
     }
-    msg = nlsock_msg(RTM_NEWLINK, 0, &header, sizeof header);
+    struct ifinfomsg header = {.ifi_family = AF_UNSPEC};
+    struct nl_msg *msg = nlsock_msg(RTM_NEWLINK, 0, &header, sizeof header);
     nla_put_string(msg, IFLA_IFNAME, pf);
     struct nlattr *list = nla_nest_start(msg, IFLA_VFINFO_LIST);
     struct nlattr *info = nla_nest_start(msg, IFLA_VF_INFO);

@@ -19,6 +19,12 @@ struct netdev_info {
 
 /* All in our namespace: struct netdev_info elements; unref frees them all. */
 GArray *netdev_list(NlDoor *door, GError **error);
+/* One of our namespace by its index, or by name with index 0; NOT_FOUND. netdev_info_done() it. */
+bool netdev_get(NlSock *sock, int index, const char *name, struct netdev_info *ret_info,
+                GError **error);
+void netdev_info_done(struct netdev_info *info);
+/* What a row of rtnetlink tells, were it a new link or one that goes; false for any other row. */
+bool netdev_parse(struct nlmsghdr *row, struct netdev_info *ret_info);
 /* Changes what is not "" or -1 of one VF of a PF. */
 bool netdev_set_vf(NlSock *sock, const char *pf, guint vf, const struct hw_vf_props *props,
                    GError **error);

@@ -293,6 +293,46 @@ sim_inventory(HwBackend *hw, GError **error)
     return g_steal_pointer(&inventory);
 }
 
+static bool
+sim_refresh_vf(HwBackend *hw, HwInventory *inventory, guint at, bool *ret_same, GError **error)
+{
+    struct hw_vf *vf = hw_vf_at(inventory, at);
+    const struct hw_pf *pf = hw_pf_at(inventory, vf->pf);
+    g_autoptr(Sim) sim = simstate_open(hw->where, error);
+    g_autoptr(NlSock) sock = sim != NULL ? nlsock_open(error) : NULL;
+    if (sock == NULL) {
+        return false;
+    }
+    json_t *from_pf = simstate_pf(sim, pf->dev, NULL);
+    json_t *from = json_array_get(json_object_get(from_pf, "vfs"), vf->vf);
+    char far_name[IFNAMSIZ];
+    struct link_info far, near;
+    *ret_same = false;
+    if (from == NULL || strcmp(simstate_text(from, "driver"), vf->driver) != 0) {
+        return true;
+    }
+    struct hw_port_key key = {.pf = pf->number, .vf = vf->vf};
+    g_autofree char *port = hw_port_name(&key);
+    bool shown = simstate_is_switchdev(from_pf) && !is_hidden(sim, port);
+    simstate_far_end(from_pf, vf->vf, far_name);
+    if (shown != (vf->rep >= 0) || !link_get(sock, far_name, &far, NULL)) {
+        return true;
+    }
+    bool here = far.parent_netnsid == -1 && strcmp(vf->driver, "hawser-sim-vf") == 0;
+    if (here != (vf->ifindex != 0) ||
+        (here && (!link_get(sock, vf->netdev, &near, NULL) || near.index != far.parent))) {
+        return true;
+    }
+    read_props(from, &vf->props);
+    if (here) {
+        g_strlcpy(vf->netdev_mac, near.mac, sizeof vf->netdev_mac);
+        vf->mtu = near.mtu;
+        vf->up = (near.flags & IFF_UP) != 0;
+    }
+    *ret_same = true;
+    return true;
+}
+
 /* --- the changes ----------------------------------------------------------------------------- */
 
 static void
@@ -489,6 +529,7 @@ sim_set_tc_offload(HwBackend *hw, const struct hw_pf *pf, bool on, GError **erro
 }
 
 const struct hw_ops sim_ops = {.inventory = sim_inventory,
+                               .refresh_vf = sim_refresh_vf,
                                .set_vf = sim_set_vf,
                                .bind_driver = sim_bind_driver,
                                .add_vdpa = sim_add_vdpa,

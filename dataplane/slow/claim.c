@@ -1,7 +1,8 @@
 /* The policy of claims.
  * C1  Functions that the host itself uses (their interface is up) are not ours to take.
  * C2  Same NUMA node first, then the least-used PF, then the lowest number: the answer depends on
- *     nothing else. */
+ *     nothing else.
+ * C3  One whose representor is still to come is taken only when there is no other. */
 #include "dataplane/slow/claim.h"
 
 #include <string.h>
@@ -43,7 +44,8 @@ parents_exist(const HwInventory *inventory, const char *const *parents, GError *
 
 /* What a PF has to offer. */
 struct offer {
-    const struct hw_vf *vf; /* the first that is free, NULL for none */
+    const struct hw_vf *vf;   /* the first that is free, NULL for none */
+    const struct hw_vf *late; /* the first that only lacks its representor (C3) */
     guint held;
     char *why; /* owned: of the first that can't serve */
 };
@@ -65,7 +67,13 @@ add_offer(const HwInventory *inventory, const struct hw_vf *vf, const struct cla
     }
     if (why == NULL) {
         offer->vf = vf;
-    } else if (offer->why == NULL) {
+        return;
+    }
+    g_autofree char *lasting = hw_vf_unfit_yet(inventory, vf, wish->use);
+    if (offer->late == NULL && lasting == NULL && vf->up != 1) {
+        offer->late = vf;
+    }
+    if (offer->why == NULL) {
         offer->why = g_steal_pointer(&why);
     }
 }
@@ -81,6 +89,22 @@ is_better(const HwInventory *inventory, const struct claim_wish *wish, const str
         return near_one;
     }
     return offers[one].held < offers[two].held;
+}
+
+static const struct hw_vf *
+pick(const HwInventory *inventory, const struct claim_wish *wish, const struct offer *offers,
+     bool late)
+{
+    const struct hw_vf *best = NULL;
+    guint best_at = 0;
+    for (guint i = 0; i < inventory->pfs->len; i++) {
+        const struct hw_vf *vf = late ? offers[i].late : offers[i].vf;
+        if (vf != NULL && (best == NULL || is_better(inventory, wish, offers, i, best_at))) {
+            best = vf;
+            best_at = i;
+        }
+    }
+    return best;
 }
 
 static void
@@ -138,18 +162,13 @@ claim_choose(const HwInventory *inventory, const struct claim_wish *wish, ClaimH
             add_offer(inventory, vf, wish, held(vf->dev, data), &offers[vf->pf]);
         }
     }
-    guint best = G_MAXUINT;
-    for (guint i = 0; i < inventory->pfs->len; i++) {
-        if (offers[i].vf != NULL &&
-            (best == G_MAXUINT || is_better(inventory, wish, offers, i, best))) {
-            best = i;
-        }
-    }
-    if (best == G_MAXUINT) {
+    const struct hw_vf *best = pick(inventory, wish, offers, false);
+    best = best != NULL ? best : pick(inventory, wish, offers, true); /* C3 */
+    if (best == NULL) {
         explain(inventory, wish, offers, error);
     }
     for (guint i = 0; i < inventory->pfs->len; i++) {
         g_free(offers[i].why);
     }
-    return best != G_MAXUINT ? offers[best].vf : NULL;
+    return best;
 }

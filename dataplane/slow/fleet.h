@@ -24,8 +24,10 @@ const char *fleet_spec(const Fleet *fleet);
 /* Time spent in the backend's calls so far, all together. */
 guint64 fleet_busy_us(const Fleet *fleet);
 
-/* The host as it is now: looked at again only when something has changed. Caller unrefs. Yields. */
+/* The host as it is now: of it is looked at again only what has changed. Caller unrefs. Yields. */
 FleetView *fleet_look(Fleet *fleet, GError **error);
+/* The same, and the VF 'dev' looked at for certain: somebody else may have taken it silently. Yields. */
+FleetView *fleet_check(Fleet *fleet, const char *dev, GError **error);
 /* The next look is a new one. */
 void fleet_forget(Fleet *fleet);
 

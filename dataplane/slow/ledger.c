@@ -243,9 +243,25 @@ row_of(Ledger *ledger, const char *id)
     return row;
 }
 
+/* The row in memory, made if there is none. L1 */
+static LedgerRow *
+keep_row(Ledger *ledger, const char *id, GBytes *spec)
+{
+    LedgerRow *row = g_hash_table_lookup(ledger->rows, id);
+    if (row == NULL) {
+        row = g_new0(LedgerRow, 1);
+        row->id = g_strdup(id);
+        g_hash_table_insert(ledger->rows, row->id, row);
+    }
+    g_clear_pointer(&row->spec, g_bytes_unref);
+    row->spec = g_bytes_ref(spec);
+    return row;
+}
+
 bool
 ledger_begin(Ledger *ledger, const char *id, GBytes *spec, LedgerStep step, GError **error)
 {
+    bool fresh = ledger_find(ledger, id) == NULL;
     struct change change = {.ledger = ledger,
                             .sql = "INSERT INTO ports (spec, step, going, id) VALUES (?, ?, 0, ?)"
                                    " ON CONFLICT (id) DO UPDATE SET spec = excluded.spec",
@@ -256,20 +272,14 @@ ledger_begin(Ledger *ledger, const char *id, GBytes *spec, LedgerStep step, GErr
     if (!commit(&change, error)) {
         return false;
     }
-    LedgerRow *row = g_hash_table_lookup(ledger->rows, id);
-    if (row == NULL) {
-        row = g_new0(LedgerRow, 1);
-        row->id = g_strdup(id);
-        row->step = step;
-        g_hash_table_insert(ledger->rows, row->id, row);
-    }
-    g_clear_pointer(&row->spec, g_bytes_unref);
-    row->spec = g_bytes_ref(spec);
+    LedgerRow *row = keep_row(ledger, id, spec);
+    row->step = fresh ? step : row->step;
     return true;
 }
 
 bool
-ledger_claim(Ledger *ledger, const char *id, const char *vf, const char *before, GError **error)
+ledger_claim(Ledger *ledger, const char *id, GBytes *spec, const char *vf, const char *before,
+             GError **error)
 {
     const char *holder = ledger_holder(ledger, vf);
     if (holder != NULL) { /* L2 */
@@ -277,22 +287,26 @@ ledger_claim(Ledger *ledger, const char *id, const char *vf, const char *before,
                         holder);
     }
     g_hash_table_insert(ledger->holders, g_strdup(vf), g_strdup(id)); /* L1 */
-    struct change change = {.ledger = ledger,
-                            .sql = "UPDATE ports SET vf = ?, before = ?, step = ? WHERE id = ?",
-                            .id = id,
-                            .text = {vf, before},
-                            .texts = 2,
-                            .number = {LEDGER_CLAIMED},
-                            .numbers = 1};
+    struct change change = {
+        .ledger = ledger,
+        .sql = "INSERT INTO ports (spec, vf, before, step, going, id) VALUES (?, ?, ?, ?, 0, ?)"
+               " ON CONFLICT (id) DO UPDATE SET spec = excluded.spec, vf = excluded.vf,"
+               " before = excluded.before, step = excluded.step",
+        .id = id,
+        .blob = spec,
+        .text = {vf, before},
+        .texts = 2,
+        .number = {LEDGER_CONFIGURED},
+        .numbers = 1};
     if (!commit(&change, error)) {
         g_hash_table_remove(ledger->holders, vf);
         return false;
     }
-    LedgerRow *row = row_of(ledger, id);
+    LedgerRow *row = keep_row(ledger, id, spec);
     g_assert(row->vf == NULL);
     row->vf = g_strdup(vf);
     row->before = g_strdup(before);
-    row->step = LEDGER_CLAIMED;
+    row->step = LEDGER_CONFIGURED;
     return true;
 }
 

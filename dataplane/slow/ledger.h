@@ -43,8 +43,9 @@ GPtrArray *ledger_ids(Ledger *ledger);
 /* A port that is about to be made, and how far it counts as made; one that is there gets the new spec
  * only. Yields. */
 bool ledger_begin(Ledger *ledger, const char *id, GBytes *spec, LedgerStep step, GError **error);
-/* Takes 'vf' for it: BUSY when another port holds it. Yields. */
-bool ledger_claim(Ledger *ledger, const char *id, const char *vf, const char *before,
+/* Takes 'vf' for it, which is about to be configured; makes the row if there is none. BUSY when another
+ * port holds it. Yields. */
+bool ledger_claim(Ledger *ledger, const char *id, GBytes *spec, const char *vf, const char *before,
                   GError **error);
 /* A step that is about to be made ('going' false) or undone. Yields. */
 bool ledger_step(Ledger *ledger, const char *id, LedgerStep step, bool going, GError **error);

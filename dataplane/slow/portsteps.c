@@ -20,7 +20,7 @@
 #include "dataplane/slow/claim.h"
 #include "dataplane/slow/portbind.h"
 
-enum { NETDEV_MS = 5000, REP_MS = 5000 };
+enum { NETDEV_MS = 5000, REP_MS = 5000, CHOICES = 16 };
 
 typedef const struct portsteps_doors Doors;
 typedef struct portsteps_port PortWork;
@@ -57,21 +57,25 @@ is_held(const char *dev, void *data)
     return ledger_holder(data, dev) != NULL;
 }
 
-/* No fiber can come between the choice and the ledger's taking note of it. */
-static bool
-claim_make(Doors *doors, PortWork *port, GError **error)
+static GBytes *
+pack(const Dpd__Port *spec)
 {
-    const Dpd__Port *spec = port->spec;
-    if (port->claimed) {
-        return true;
-    }
-    g_autoptr(FleetView) view = fleet_look(doors->fleet, error);
-    if (view == NULL) {
-        return false;
-    }
-    if (portbind_bare(view->inventory, spec) != NULL) {
-        return true;
-    }
+    size_t size = dpd__port__get_packed_size(spec);
+    guint8 *packed = g_malloc(size + 1);
+    dpd__port__pack(spec, packed);
+    return g_bytes_new_take(packed, size);
+}
+
+static bool
+begin(Doors *doors, const PortWork *port, LedgerStep step, GError **error)
+{
+    g_autoptr(GBytes) spec = pack(port->spec);
+    return ledger_begin(doors->ledger, port->id, spec, step, error);
+}
+
+static const struct hw_vf *
+choose(Doors *doors, const Dpd__Port *spec, const HwInventory *inventory, GError **error)
+{
     g_autoptr(GPtrArray) parents = g_ptr_array_new();
     for (size_t i = 0; i < spec->n_parents; i++) {
         g_ptr_array_add(parents, spec->parents[i]);
@@ -81,15 +85,41 @@ claim_make(Doors *doors, PortWork *port, GError **error)
                               .parents =
                                   spec->n_parents > 0 ? (const char *const *) parents->pdata : NULL,
                               .numa = (int) spec->numa_plus_one - 1};
-    const struct hw_vf *vf = claim_choose(view->inventory, &wish, is_held, doors->ledger, error);
-    if (vf == NULL) {
+    return claim_choose(inventory, &wish, is_held, doors->ledger, error);
+}
+
+/* Chosen, looked at, and chosen again: somebody may have taken it between a look and now. After the
+ * second choice no fiber can come before the ledger has noted it. */
+static bool
+claim_make(Doors *doors, PortWork *port, GError **error)
+{
+    if (port->claimed) {
+        return true;
+    }
+    g_autoptr(FleetView) view = fleet_look(doors->fleet, error);
+    if (view != NULL && portbind_bare(view->inventory, port->spec) != NULL) {
+        return begin(doors, port, LEDGER_CLAIMED, error);
+    }
+    char dev[HW_DEV_MAX] = "";
+    const struct hw_vf *vf = NULL;
+    for (guint round = 0; view != NULL && round < CHOICES; round++) {
+        vf = choose(doors, port->spec, view->inventory, error);
+        if (vf == NULL || strcmp(vf->dev, dev) == 0) {
+            break;
+        }
+        g_strlcpy(dev, vf->dev, sizeof(dev));
+        fleet_view_unref(view);
+        view = fleet_check(doors->fleet, dev, error);
+    }
+    if (view == NULL || vf == NULL) {
         return false;
     }
     VfState state;
     vfstate_take(view->inventory, vf, &state);
     g_autofree char *text = vfstate_text(&state);
+    g_autoptr(GBytes) spec = pack(port->spec);
     crash_point("claim");
-    if (!ledger_claim(doors->ledger, port->id, state.dev, text, error)) {
+    if (!ledger_claim(doors->ledger, port->id, spec, state.dev, text, error)) {
         return false;
     }
     port->before = state;
@@ -394,7 +424,7 @@ portsteps_recall(Doors *doors, PortWork *port)
 static bool
 make_step(Doors *doors, PortWork *port, const struct step *step, GError **error)
 {
-    /* The claim is recorded with what it takes, by claim_make(). */
+    /* The claim is recorded with what it takes, by claim_make(), and that it may be configured. */
     if (step->step != LEDGER_CLAIMED && step->step > ledger_find(doors->ledger, port->id)->step &&
         !ledger_step(doors->ledger, port->id, step->step, false, error)) {
         return false;
@@ -407,27 +437,17 @@ make_step(Doors *doors, PortWork *port, const struct step *step, GError **error)
     return true;
 }
 
-/* Of a port that is only on a bridge one record says all: it may be there. */
-static bool
-begin(Doors *doors, const PortWork *port, GError **error)
-{
-    size_t size = dpd__port__get_packed_size(port->spec);
-    guint8 *packed = g_malloc(size + 1);
-    dpd__port__pack(port->spec, packed);
-    g_autoptr(GBytes) spec = g_bytes_new_take(packed, size);
-    return ledger_begin(doors->ledger, port->id, spec,
-                        is_vf(port->spec) ? LEDGER_NEW : LEDGER_READY, error);
-}
-
 bool
 portsteps_up(Doors *doors, PortWork *port, GError **error)
 {
     const LedgerRow *row = ledger_find(doors->ledger, port->id);
     bool adopted = row != NULL && row->step == LEDGER_READY;
-    if (row == NULL && !begin(doors, port, error)) {
+    /* Of a port that is only on a bridge one record says all: it may be there. */
+    if (row == NULL && !is_vf(port->spec) && !begin(doors, port, LEDGER_READY, error)) {
         return false;
     }
-    LedgerStep from = ledger_find(doors->ledger, port->id)->step;
+    row = ledger_find(doors->ledger, port->id);
+    LedgerStep from = row != NULL ? row->step : LEDGER_NEW;
     portsteps_recall(doors, port);
     g_autoptr(GError) why = NULL;
     for (size_t i = 0; i < G_N_ELEMENTS(steps) && why == NULL; i++) {

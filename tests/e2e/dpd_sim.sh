@@ -6,12 +6,25 @@
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/dpd.sh"
 e2e_begin
-need ovsdb-server ovsdb-tool ovs-vsctl
+need ovsdb-server ovsdb-tool ovs-vsctl jq flock
 dpd_bridges
 dpd_backend=sim:$E2E_DIR/nic
 dpd_start
 must dpd_settle_links sim0 sim1
 dpd_snapshot "$E2E_DIR/before"
+# The NIC's file under its lock, as hw/simstate.h has it.
+sim_edit() { flock "$E2E_DIR/nic/lock" sh -c 'jq -c "$1" "$2" >"$2.new" && mv "$2.new" "$2"' - "$1" "$E2E_DIR/nic/sim.json"; }
+# As a driver's coming and going would, it tells that something is different.
+sim_event() { ip link set dev sim0 alias other && ip link set dev sim0 alias ''; }
+sim_fault() { sim_edit ".fail = {call: \"$1\", nth: $2, text: \"$3\"}"; }
+# No representor of the first PF for so many milliseconds.
+sim_hide() {
+    local until
+    until=$(awk -v ms="$1" '{printf "%.0f", ($1 * 1000 + ms) * 1000}' /proc/uptime)
+    sim_edit ".hidden = {pf0vf0: $until, pf0vf1: $until, pf0vf2: $until, pf0vf3: $until}"
+}
+vswitchd_says() { { wait_for 20 ovs-vsctl --no-wait get Interface vhu0 type && ovs-vsctl --no-wait set Interface vhu0 "$1"; } >>"$E2E_DIR/log" 2>&1 & }
+no_claims() { [ "$(count_claims)" = 0 ]; }
 as_before() { dpd_snapshot "$E2E_DIR/after" && diff "$E2E_DIR/before" "$E2E_DIR/after"; }
 
 # ---- claims ----
@@ -60,6 +73,50 @@ quiet ctl down d
 shows 'a vDPA device is made' '^e ready vdpa - sim0 0 0000:f0:02.0 sim0r0 haw[0-9a-f]+ ' ctl up id=e kind=vdpa iface_id=lsp-e
 quiet ctl all
 same 'given back, nothing differs' '' as_before
+
+# ---- what the host does to us ----
+# No ovs-vswitchd runs here: its word on a port of ours is the suite's.
+vswitchd_says ofport=7
+shows 'a port of vhost-user is on the bridge' '^u ready vhost-user' ctl up id=u kind=vhost-user netdev=vhu0 path=/run/vhu0.sock iface_id=lsp-u
+shows 'as a client of its socket' 'vhost-server-path="/run/vhu0.sock"' \
+    ovs-vsctl --bare -- get Interface vhu0 type -- get Interface vhu0 options
+quiet dpd_restart
+shows 'and after a restart' '^u ready vhost-user' ctl list
+quiet ctl down u
+hides 'and gone with it' vhu0 ovs-vsctl list-ports br-int
+vswitchd_says error='"no such thing"'
+refuse 'what Open vSwitch says against one is told' 'cannot open port "vhu0": no such thing' \
+    ctl up id=u kind=vhost-user netdev=vhu0 path=/run/vhu0.sock iface_id=lsp-u
+hides 'and it is off the bridge' vhu0 ovs-vsctl list-ports br-int
+quiet sim_edit '.pfs[0].vfs[0].driver = "vfio-pci"'
+shows 'a function that somebody else took since the last look is left alone' '^s ready vf sim0v1 ' ctl up id=s kind=vf parent=sim0
+quiet ctl down s
+quiet sim_edit '.pfs[0].vfs[0].driver = "hawser-sim-vf"'
+quiet sim_event
+quiet sim_hide 2000
+shows 'a representor that is late is waited for' '^l ready vf sim0v0 .* sim0r0 ' ctl up id=l kind=vf parent=sim0 iface_id=lsp-l
+quiet ctl down l
+quiet sim_hide 3600000
+refuse 'one that does not come is named, with the next step' "no representor 'pf0vf0' on switch .*hawser hw doctor" \
+    ctl up id=l kind=vf parent=sim0 iface_id=lsp-l
+same 'and nothing stays claimed' 0 count_claims
+quiet sim_hide 0
+quiet sim_fault bind_driver 1 'the driver is stuck'
+refuse 'a function that does not leave its driver is named' 'give "0000:f0:02.0" to vfio-pci: .*the driver is stuck' \
+    ctl up id=f kind=vf vfio=1 parent=sim0
+same 'and not claimed' 0 count_claims
+quiet ctl up id=f kind=vf vfio=1 parent=sim0
+quiet sim_fault bind_driver 1 'the driver is stuck'
+refuse 'nor does it get lost on the way back' 'the driver is stuck' ctl down f
+claim 'a second try gives it back' wait_for 20 no_claims
+quiet ctl all
+same 'given back, nothing differs' '' as_before
+quiet sim_edit '.iommu = false'
+quiet dpd_restart
+refuse 'without an IOMMU there is no vfio-pci' 'IOMMU' ctl up id=i kind=vf vfio=1 parent=sim0
+quiet sim_edit '.iommu = true'
+quiet dpd_restart
+same 'nothing differs' '' as_before
 
 # ---- restarts between every two steps ----
 for id in r1 r2 r3; do

@@ -33,7 +33,8 @@ make_rows(void *data)
     g_autoptr(GError) error = NULL;
     g_assert_true(ledger_begin(ledger, "one", spec, LEDGER_NEW, &error));
     g_assert_true(ledger_begin(ledger, "two", spec, LEDGER_READY, &error));
-    g_assert_true(ledger_claim(ledger, "one", "0000:03:00.2", "{}", &error));
+    g_assert_true(ledger_claim(ledger, "one", spec, "0000:03:00.2", "{}", &error));
+    g_assert_cmpint(ledger_find(ledger, "one")->step, ==, LEDGER_CONFIGURED);
     g_assert_true(ledger_step(ledger, "one", LEDGER_BOUND, false, &error));
     g_assert_true(ledger_note(ledger, "one", "{\"rep\":1}", &error));
     g_assert_no_error(error);
@@ -62,15 +63,16 @@ static void
 claim_twice(void *data)
 {
     Ledger *ledger = data;
+    g_autoptr(GBytes) spec = g_bytes_new_static("s", 1);
     g_autoptr(GError) error = NULL;
     make_rows(ledger);
-    g_assert_false(ledger_claim(ledger, "two", "0000:03:00.2", "{}", &error));
+    g_assert_false(ledger_claim(ledger, "two", spec, "0000:03:00.2", "{}", &error));
     g_assert_error(error, HAW_ERROR, HAW_BUSY);
     g_assert_nonnull(strstr(error->message, "\"one\""));
     g_clear_error(&error);
     g_assert_true(ledger_forget(ledger, "one", &error));
     g_assert_null(ledger_holder(ledger, "0000:03:00.2"));
-    g_assert_true(ledger_claim(ledger, "two", "0000:03:00.2", "{}", &error));
+    g_assert_true(ledger_claim(ledger, "two", spec, "0000:03:00.2", "{}", &error));
 }
 
 static void
@@ -93,8 +95,7 @@ race_one(void *data)
     g_autofree char *id = g_strdup_printf("port%d", race->number);
     g_autoptr(GBytes) spec = g_bytes_new_static("s", 1);
     g_autoptr(GError) error = NULL;
-    g_assert_true(ledger_begin(race->ledger, id, spec, LEDGER_NEW, &error));
-    if (ledger_claim(race->ledger, id, "vf", "{}", &error)) {
+    if (ledger_claim(race->ledger, id, spec, "vf", "{}", &error)) {
         (*race->won)++;
     } else {
         g_assert_error(error, HAW_ERROR, HAW_BUSY);
