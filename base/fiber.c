@@ -41,6 +41,7 @@ static ucontext_t loop_context;
 static Fiber *running;
 static GQueue live = G_QUEUE_INIT; /* Fibers that have not ended */
 static GPtrArray *stack_pool;
+static guint8 *stack_warm; /* the pool's last one, when its pages are still there */
 #ifdef __SANITIZE_ADDRESS__
 static const void *loop_stack;
 static size_t loop_stack_size;
@@ -50,6 +51,7 @@ static guint8 *
 stack_take(void)
 {
     if (stack_pool != NULL && stack_pool->len > 0) {
+        stack_warm = NULL;
         return g_ptr_array_steal_index_fast(stack_pool, stack_pool->len - 1);
     }
     size_t size = FIBER_GUARD_BYTES + FIBER_STACK_BYTES;
@@ -67,10 +69,11 @@ stack_give(guint8 *stack)
         stack_pool = g_ptr_array_new();
     }
     if (stack_pool->len < FIBER_POOL_MAX) {
-        /* One stays warm, for requests that come one by one. Of others only the mapping is kept. */
-        if (stack_pool->len > 0) {
-            madvise(stack + FIBER_GUARD_BYTES, FIBER_STACK_BYTES - 16384, MADV_DONTNEED);
+        /* The last one stays warm, for requests that come one by one. Of others only the mapping is kept. */
+        if (stack_warm != NULL) {
+            madvise(stack_warm + FIBER_GUARD_BYTES, FIBER_STACK_BYTES - 16384, MADV_DONTNEED);
         }
+        stack_warm = stack;
         g_ptr_array_add(stack_pool, stack);
     } else {
         munmap(stack, FIBER_GUARD_BYTES + FIBER_STACK_BYTES);

@@ -165,17 +165,13 @@ reply_json(Request *req, int status, json_t *body /* stolen */)
 {
     char *text = json_dumps(body, JSON_COMPACT);
     json_decref(body);
-    if (text == NULL) {
-        text = strdup("{}");
+    size_t size = text != NULL ? strlen(text) : 0;
+    /* One newline behind, as Go's encoder writes it, in the place of the NUL: MHD takes bytes. */
+    if (size > 0) {
+        text[size++] = '\n';
     }
-    /* One newline behind, as Go's encoder writes it. */
-    size_t size = strlen(text);
-    char *line = g_malloc(size + 1);
-    memcpy(line, text, size);
-    line[size] = '\n';
-    free(text);
     struct MHD_Response *response =
-        MHD_create_response_from_buffer_with_free_callback(size + 1, line, g_free);
+        MHD_create_response_from_buffer_with_free_callback(size, text, free);
     MHD_add_response_header(response, "Content-Type", "application/json");
     return set_response(req, status, response);
 }

@@ -1,5 +1,5 @@
 /* The HTTP server: libmicrohttpd, polled by the main loop, one daemon a listener.
- * S1  Nothing of a request is believed before its size is checked: headers 64 KiB, JSON bodies 1 MiB;
+ * S1  Nothing of a request is believed before its size is checked: headers 32 KiB, JSON bodies 1 MiB;
  *     a body is taken only where the route expects one, and only from who may use the route.
  * S2  While a handler's fiber runs its connection is suspended: MHD touches neither.
  * S3  A reply is queued exactly once; the Request is freed by MHD's completion callback only.
@@ -26,7 +26,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define HEADER_MAX      (64 * 1024)
+#define HEADER_MAX      (32 * 1024) /* MHD clears that much after each reply */
 #define JSON_MAX        (1024 * 1024)
 #define CONNECTIONS_MAX 2048
 #define PER_ADDRESS_MAX 512
