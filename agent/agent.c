@@ -26,6 +26,7 @@
 #include "agent/inst/instbackup.h"
 #include "agent/inst/instmeta.h"
 #include "agent/inst/logs.h"
+#include "agent/metrics/metrics.h"
 #include "agent/net/network.h"
 #include "agent/net/zone.h"
 #include "agent/net/zone_server.h"
@@ -126,14 +127,14 @@ static bool
 start_socket(Agent *agent, GError **error)
 {
     static const Route *const tables[] = {
-        certificate_routes, console_routes,   event_routes,    exec_routes,
-        files_routes,       forward_routes,   hardware_routes, image_alias_routes,
-        image_routes,       info_routes,      instance_routes, instbackup_routes,
-        instmeta_routes,    internal_routes,  logs_routes,     netacl_routes,
-        network_routes,     operation_routes, ovn_routes,      pool_routes,
-        profile_routes,     project_routes,   resource_routes, volume_routes,
-        warning_routes,     balancer_routes,  peer_routes,     zone_routes,
-        zone_record_routes,
+        certificate_routes, console_routes,     event_routes,     exec_routes,
+        files_routes,       forward_routes,     hardware_routes,  image_alias_routes,
+        image_routes,       info_routes,        instance_routes,  instbackup_routes,
+        instmeta_routes,    internal_routes,    logs_routes,      metrics_routes,
+        netacl_routes,      network_routes,     operation_routes, ovn_routes,
+        pool_routes,        profile_routes,     project_routes,   resource_routes,
+        volume_routes,      warning_routes,     balancer_routes,  peer_routes,
+        zone_routes,        zone_record_routes,
     };
     for (size_t i = 0; i < G_N_ELEMENTS(tables); i++) {
         server_add_routes(agent->server, tables[i]);
@@ -170,8 +171,15 @@ start_instances(Agent *agent, GError **error)
 static bool
 apply_https_address(Agent *agent, const char *key, const char *value, GError **error)
 {
-    return server_listen_https(agent->server, value, error) ||
+    return server_listen_tls(agent->server, SERVER_HTTPS, value, error) ||
            haw_push(error, "Cannot listen on network HTTPS socket \"%s\"", value);
+}
+
+static bool
+apply_metrics_address(Agent *agent, const char *key, const char *value, GError **error)
+{
+    return server_listen_tls(agent->server, SERVER_METRICS, value, error) ||
+           haw_push(error, "Cannot listen on metrics socket \"%s\"", value);
 }
 
 static void
@@ -190,11 +198,17 @@ start_https(Agent *agent, GError **error)
     g_autoptr(GError) why = NULL;
     settings_on_change(agent->settings, "core.dns_address", zone_server_listen);
     settings_on_change(agent->settings, "core.https_address", apply_https_address);
+    settings_on_change(agent->settings, "core.metrics_address", apply_metrics_address);
     start_dns(agent);
     const char *address = settings_get(agent->settings, "core.https_address");
-    if (!server_listen_https(agent->server, address, &why)) {
+    if (!server_listen_tls(agent->server, SERVER_HTTPS, address, &why)) {
         /* The address may come back, and the socket must stay reachable to change it. */
         haw_warn("api.https_failed", KS("address", address), KS("why", why->message));
+    }
+    g_clear_error(&why);
+    address = settings_get(agent->settings, "core.metrics_address");
+    if (!server_listen_tls(agent->server, SERVER_METRICS, address, &why)) {
+        haw_warn("api.metrics_failed", KS("address", address), KS("why", why->message));
     }
     return true;
 }

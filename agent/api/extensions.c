@@ -242,5 +242,12 @@ const char *const info_extensions[] = {
     "backup_compression_algorithm",
     "devlxd_images",
     "unix_device_hotplug",
+    /* Metrics. */
+    "metrics",
+    "metrics_cpu_seconds",
+    "metrics_authentication",
+    "metrics_memory_oom_total",
+    "metrics_cpu_effective_total",
+    "internal_metrics",
     NULL,
 };

@@ -15,8 +15,6 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#define DEFAULT_HTTPS_PORT "8443"
-
 int
 listen_unix(const char *path, const char *group, GError **error)
 {
@@ -51,7 +49,7 @@ listen_unix(const char *path, const char *group, GError **error)
 }
 
 void
-listen_split(const char *text, char **ret_host, char **ret_port)
+listen_split(const char *text, const char *default_port, char **ret_host, char **ret_port)
 {
     const char *bracket = text[0] == '[' ? strchr(text, ']') : NULL;
     const char *colon = bracket != NULL ? strchr(bracket, ':') : strrchr(text, ':');
@@ -64,7 +62,7 @@ listen_split(const char *text, char **ret_host, char **ret_port)
     } else {
         *ret_host = g_strndup(text, (gsize) (colon - text));
     }
-    *ret_port = g_strdup(colon != NULL && colon[1] != '\0' ? colon + 1 : DEFAULT_HTTPS_PORT);
+    *ret_port = g_strdup(colon != NULL && colon[1] != '\0' ? colon + 1 : default_port);
 }
 
 static int

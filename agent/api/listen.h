@@ -6,9 +6,9 @@
 
 /* Mode 0660, owned by the group (NULL: ours). A file of that name is replaced. */
 int listen_unix(const char *path, const char *group, GError **error);
-/* ":8443", "[::]:8443", "10.0.0.1", "[fd00::1]", "host": host "" is the wildcard, the port defaults
- * to 8443. Both are the caller's to free. */
-void listen_split(const char *text, char **ret_host, char **ret_port);
+/* ":8443", "[::]:8443", "10.0.0.1", "[fd00::1]", "host": host "" is the wildcard. Both are the
+ * caller's to free. */
+void listen_split(const char *text, const char *default_port, char **ret_host, char **ret_port);
 /* A wildcard takes IPv4 and IPv6 where the kernel has both. */
 int listen_tcp(const char *host, const char *port, GError **error);
 int listen_udp(const char *host, const char *port, GError **error);

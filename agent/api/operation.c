@@ -29,6 +29,7 @@ enum {
 struct OpTable {
     Agent *agent;
     GHashTable *by_id; /* id → Operation, a reference each */
+    struct histogram ended[OP_ENDS];
 };
 
 struct Operation {
@@ -57,20 +58,12 @@ struct Operation {
 static const char *
 status_text(int status)
 {
-    switch (status) {
-    case STATUS_RUNNING:
-        return "Running";
-    case STATUS_CANCELLING:
-        return "Cancelling";
-    case STATUS_PENDING:
-        return "Pending";
-    case STATUS_SUCCESS:
-        return "Success";
-    case STATUS_FAILURE:
-        return "Failure";
-    default:
-        return "Cancelled";
-    }
+    return status == STATUS_RUNNING      ? "Running"
+           : status == STATUS_CANCELLING ? "Cancelling"
+           : status == STATUS_PENDING    ? "Pending"
+           : status == STATUS_SUCCESS    ? "Success"
+           : status == STATUS_FAILURE    ? "Failure"
+                                         : "Cancelled";
 }
 
 static void
@@ -121,6 +114,19 @@ op_table_free(OpTable *table)
 
 /* ---- what it looks like ---- */
 
+void
+op_table_counts(OpTable *table, struct op_counts *ret)
+{
+    GHashTableIter iter;
+    gpointer op;
+    memset(ret, 0, sizeof *ret);
+    memcpy(ret->ended, table->ended, sizeof ret->ended);
+    g_hash_table_iter_init(&iter, table->by_id);
+    while (g_hash_table_iter_next(&iter, NULL, &op)) {
+        ret->running[((Operation *) op)->class] += !((Operation *) op)->ended;
+    }
+}
+
 json_t *
 op_json(Operation *op)
 {
@@ -163,6 +169,12 @@ op_end(Operation *op, int status)
 {
     op->status = status;
     op->ended = true;
+    if (op->class == OP_TASK) {
+        OpEnd how = status == STATUS_SUCCESS   ? OP_ENDED_WELL
+                    : status == STATUS_FAILURE ? OP_ENDED_BADLY
+                                               : OP_ENDED_CANCELLED;
+        histogram_note(&op->agent->ops->ended[how], clock_real_us() - op->created_at);
+    }
     announce(op);
     g_timeout_add_seconds(KEEP_S, forget, op_ref(op));
     fiber_signal_all(&op->changed);

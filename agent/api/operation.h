@@ -5,6 +5,7 @@
 #pragma once
 #include "agent/agent.h"
 #include "agent/api/server.h"
+#include "base/histogram.h"
 #include <gio/gio.h>
 
 typedef enum { OP_TASK, OP_WEBSOCKET, OP_TOKEN } OpClass;
@@ -26,8 +27,16 @@ typedef struct {
     GDestroyNotify free_data; /* after the end */
 } OpSpec;
 
+/* Those that have not ended, by class; what tasks took that have, by how they ended. */
+typedef enum { OP_ENDED_WELL, OP_ENDED_BADLY, OP_ENDED_CANCELLED, OP_ENDS } OpEnd;
+struct op_counts {
+    guint running[OP_TOKEN + 1];
+    struct histogram ended[OP_ENDS];
+};
+
 OpTable *op_table_new(Agent *agent);
 void op_table_free(OpTable *table);
+void op_table_counts(OpTable *table, struct op_counts *ret);
 
 /* Starts it (its fiber runs from the next turn of the loop). Borrowed: it lives until 5 s after its
  * end, so reply with it at once. 'req' may be NULL (background tasks) and gives the requestor. */

@@ -506,7 +506,8 @@ check_project(Request *req, GError **error)
         ((asked != NULL && *asked != '\0') || scope >= 0)) {
         return haw_fail(error, HAW_DENIED, "not authorized");
     }
-    if (!req_all_projects(req) && asked != NULL && *asked != '\0') {
+    if (!req_all_projects(req) && asked != NULL && *asked != '\0' &&
+        strcmp(req->route->pattern, "/1.0/metrics") != 0) { /* there it is only a filter */
         if (strcmp(asked, "default") != 0) {
             json_t *config = project_config(req->agent, asked, error);
             json_decref(config);

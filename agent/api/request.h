@@ -25,8 +25,10 @@ struct Request {
 
     int status;                    /* of the reply */
     struct MHD_Response *response; /* owns until it is queued */
-    bool started, finished;        /* its fiber */
-    bool suspended;                /* its connection: the fiber had to wait */
+    gint64 began_us;               /* its last byte was here */
+    bool hang_up;           /* its listener takes no more: this is the connection's last request */
+    bool started, finished; /* its fiber */
+    bool suspended;         /* its connection: the fiber had to wait */
 };
 
 /* NULL and a reply with 400 later when the target is malformed. Takes nothing. */
@@ -35,6 +37,9 @@ void request_free(Request *req);
 /* Runs the handler in a fiber. Either it is finished when this returns, or *respond is called when
  * req->response is there. */
 void request_start(Request *req, RequestRespond respond);
+/* caller.c: who is at the other end of a connection. */
+void caller_identify_unix(Caller *ret, int fd);
+void caller_identify_tls(Caller *ret, Agent *agent, struct MHD_Connection *connection);
 /* Sets an error reply. */
 void request_reply_error(Request *req, const GError *error);
 /* The value of an ETag for a JSON value: stable, content-derived; caller frees. */

@@ -4,10 +4,12 @@
  * S2  While a handler's fiber runs its connection is suspended: MHD touches neither.
  * S3  A reply is queued exactly once; the Request is freed by MHD's completion callback only.
  * S4  Changing the HTTPS address opens the new listener before the old one closes; that one lives on
- *     until its last connection has gone.
- * Not here: what a route does (handlers), who a certificate is (auth/trust.c). */
+ *     until its last connection has gone, which each does with its next request.
+ * S5  The listener for metrics knows three paths; all others are not found there, whoever asks.
+ * Not here: what a route does (handlers), who a certificate is (caller.c, auth/trust.c). */
 #include "agent/api/server.h"
 
+#include "agent/api/latency.h"
 #include "agent/api/listen.h"
 #include "agent/api/operation.h"
 #include "agent/api/request.h"
@@ -31,7 +33,6 @@
 #define CONNECTIONS_MAX 2048
 #define PER_ADDRESS_MAX 512
 #define IDLE_TIMEOUT_S  300
-#define NAME_KEPT_US    (10 * G_USEC_PER_SEC)
 
 typedef struct {
     GSource source; /* first: it is one */
@@ -47,12 +48,14 @@ typedef struct {
     GHashTable *showing; /* fd → GBytes: certificates of connections about to begin */
     char *host, *port;   /* of HTTPS, as bound */
     guint retiring;      /* timer that looks whether it may go, 0 while in use */
+    bool metrics;        /* has nothing but the metrics: S5 */
 } Listener;
 
 struct Server {
     Agent *agent;
     RouteTable *routes;
-    Listener *unix_socket, *https;
+    Latency *latency;
+    Listener *unix_socket, *doors[SERVER_DOORS];
     GPtrArray *retired; /* former Listeners with connections left */
     guint busy;
 };
@@ -149,64 +152,6 @@ listener_retire(Listener *listener)
     }
 }
 
-/* ---- who is there ---- */
-
-/* Borrowed. The last one is remembered: most requests are the same user's. */
-static const char *
-name_of(uid_t uid)
-{
-    static struct {
-        uid_t uid;
-        char *name;
-        gint64 until_us;
-    } last;
-    gint64 now = clock_mono_us();
-    if (last.name == NULL || last.uid != uid || now > last.until_us) {
-        struct passwd *user = getpwuid(uid);
-        g_free(last.name);
-        last.name = user != NULL ? g_strdup(user->pw_name) : g_strdup_printf("%u", (unsigned) uid);
-        last.uid = uid;
-        last.until_us = now + NAME_KEPT_US;
-    }
-    return last.name;
-}
-
-static void
-identify_unix(int fd, Caller *ret)
-{
-    struct ucred cred = {.uid = (uid_t) -1};
-    socklen_t size = sizeof cred;
-    getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &size);
-    ret->kind = CALLER_UNIX;
-    ret->protocol = g_strdup("unix");
-    ret->username = g_strdup(name_of(cred.uid));
-    ret->address = g_strdup("@");
-}
-
-static void
-identify_tls(Server *server, struct MHD_Connection *connection, Caller *ret)
-{
-    const union MHD_ConnectionInfo *info =
-        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
-    GBytes *shown = info != NULL ? info->socket_context : NULL;
-    gsize size_shown = 0;
-    const guint8 *der = shown != NULL ? g_bytes_get_data(shown, &size_shown) : NULL;
-    trust_identify(server->agent->trust, der, size_shown, ret);
-    if (ret->protocol == NULL) {
-        ret->protocol = g_strdup(ret->kind == CALLER_TLS ? "tls" : "");
-    }
-
-    info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
-    char host[NI_MAXHOST] = "", port[NI_MAXSERV] = "";
-    if (info != NULL) {
-        socklen_t size = info->client_addr->sa_family == AF_INET6 ? sizeof(struct sockaddr_in6)
-                                                                  : sizeof(struct sockaddr_in);
-        getnameinfo(info->client_addr, size, host, sizeof host, port, sizeof port,
-                    NI_NUMERICHOST | NI_NUMERICSERV);
-    }
-    ret->address = g_strdup_printf(strchr(host, ':') != NULL ? "[%s]:%s" : "%s:%s", host, port);
-}
-
 /* ---- one request ---- */
 
 static void *
@@ -256,7 +201,15 @@ add_cors(Request *req)
 static enum MHD_Result
 queue_reply(Request *req)
 {
+    if (req->began_us != 0) {
+        latency_note(req->server->latency, req->method,
+                     req->route != NULL ? req->route->pattern : NULL, req->status,
+                     clock_mono_us() - req->began_us);
+    }
     add_cors(req);
+    if (req->hang_up) { /* S4 */
+        MHD_add_response_header(req->response, "Connection", "close");
+    }
     struct MHD_Response *response = g_steal_pointer(&req->response);
     enum MHD_Result result = MHD_queue_response(req->connection, (unsigned) req->status, response);
     MHD_destroy_response(response);
@@ -294,12 +247,31 @@ static void
 identify(Listener *listener, Request *req, struct MHD_Connection *connection)
 {
     if (listener->front != NULL) {
-        identify_tls(listener->server, connection, &req->caller);
+        caller_identify_tls(&req->caller, listener->server->agent, connection);
     } else {
-        identify_unix(
-            MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd,
-            &req->caller);
+        caller_identify_unix(
+            &req->caller,
+            MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd);
     }
+}
+
+/* S5 */
+static bool
+serves_metrics(const Route *route)
+{
+    static const char *const patterns[] = {"/", "/1.0", "/1.0/metrics", NULL};
+    return strcmp(route->method, "GET") == 0 && g_strv_contains(patterns, route->pattern);
+}
+
+static const Route *
+find_route(Listener *listener, Request *req, const char *method, GError **error)
+{
+    const Route *route = route_find(listener->server->routes, method, req->path, req->args, error);
+    if (listener->metrics && route != NULL && !serves_metrics(route)) {
+        haw_fail(error, HAW_NOT_FOUND, "not found");
+        return NULL;
+    }
+    return route;
 }
 
 /* The headers are here: decides whether the body may come. S1 */
@@ -309,6 +281,7 @@ on_headers(Listener *listener, Request *req, struct MHD_Connection *connection, 
     Server *server = listener->server;
     req->connection = connection;
     req->listener_source = listener->source;
+    req->hang_up = listener->retiring != 0;
     req->method = g_strdup(method);
     identify(listener, req, connection);
     if (req->response != NULL) { /* the target was malformed */
@@ -320,7 +293,7 @@ on_headers(Listener *listener, Request *req, struct MHD_Connection *connection, 
     }
 
     g_autoptr(GError) error = NULL;
-    req->route = route_find(server->routes, method, req->path, req->args, &error);
+    req->route = find_route(listener, req, method, &error);
     if (req->route == NULL) {
         request_reply_error(req, error);
         return queue_reply(req);
@@ -410,6 +383,7 @@ on_access(void *data, struct MHD_Connection *connection, const char *url, const 
         return queue_reply(req);
     }
     if (!req->started) {
+        req->began_us = clock_mono_us();
         if (req->spool >= 0) {
             lseek(req->spool, 0, SEEK_SET);
         }
@@ -518,6 +492,7 @@ server_new(Agent *agent)
     Server *server = g_new0(Server, 1);
     server->agent = agent;
     server->routes = route_table_new();
+    server->latency = latency_new();
     server->retired = g_ptr_array_new_with_free_func((GDestroyNotify) listener_free);
     return server;
 }
@@ -529,9 +504,12 @@ server_free(Server *server)
         return;
     }
     g_ptr_array_unref(server->retired);
-    listener_free(server->https);
+    for (int door = 0; door < SERVER_DOORS; door++) {
+        listener_free(server->doors[door]);
+    }
     listener_free(server->unix_socket);
     route_table_free(server->routes);
+    latency_free(server->latency);
     g_free(server);
 }
 
@@ -550,10 +528,12 @@ server_busy(Server *server)
 void
 server_quiesce(Server *server)
 {
-    Listener *both[] = {server->unix_socket, server->https};
-    for (size_t i = 0; i < G_N_ELEMENTS(both); i++) {
-        if (both[i] != NULL) {
-            listener_quiesce(both[i]);
+    if (server->unix_socket != NULL) {
+        listener_quiesce(server->unix_socket);
+    }
+    for (int door = 0; door < SERVER_DOORS; door++) {
+        if (server->doors[door] != NULL) {
+            listener_quiesce(server->doors[door]);
         }
     }
 }
@@ -571,17 +551,18 @@ server_listen_unix(Server *server, int passed_fd, GError **error)
 }
 
 bool
-server_listen_https(Server *server, const char *address, GError **error)
+server_listen_tls(Server *server, ServerDoor door, const char *address, GError **error)
 {
+    static const char *const ports[] = {[SERVER_HTTPS] = "8443", [SERVER_METRICS] = "9100"};
+    Listener **at = &server->doors[door];
     if (address == NULL || *address == '\0') {
-        listener_retire(g_steal_pointer(&server->https));
+        listener_retire(g_steal_pointer(at));
         return true;
     }
     g_autofree char *host = NULL;
     g_autofree char *port = NULL;
-    listen_split(address, &host, &port);
-    if (server->https != NULL && strcmp(server->https->host, host) == 0 &&
-        strcmp(server->https->port, port) == 0) {
+    listen_split(address, ports[door], &host, &port);
+    if (*at != NULL && strcmp((*at)->host, host) == 0 && strcmp((*at)->port, port) == 0) {
         return true;
     }
     haw_autofd int fd = listen_tcp(host, port, error);
@@ -592,17 +573,25 @@ server_listen_https(Server *server, const char *address, GError **error)
     if (fresh == NULL) {
         return false;
     }
+    fresh->metrics = door == SERVER_METRICS;
     fresh->host = g_steal_pointer(&host);
     fresh->port = g_steal_pointer(&port);
-    listener_retire(g_steal_pointer(&server->https)); /* S4 */
-    server->https = fresh;
-    haw_info("api.listening", KS("address", address));
+    listener_retire(g_steal_pointer(at)); /* S4 */
+    *at = fresh;
+    haw_info("api.listening", KS("address", address),
+             KS("serves", fresh->metrics ? "metrics" : "all"));
     return true;
 }
 
 json_t *
 server_addresses(Server *server)
 {
-    Listener *https = server->https;
+    Listener *https = server->doors[SERVER_HTTPS];
     return https != NULL ? listen_addresses(https->host, https->port) : json_array();
+}
+
+Latency *
+server_latency(Server *server)
+{
+    return server->latency;
 }

@@ -7,6 +7,7 @@
 typedef struct Request Request;
 typedef struct Operation Operation;
 typedef struct Ws Ws;
+typedef struct Latency Latency;
 
 typedef enum {
     ROUTE_UNTRUSTED = 1 << 0, /* callers that are not trusted may come in; the handler decides */
@@ -32,14 +33,17 @@ void server_free(Server *server);
 /* Listens on <dir>/unix.socket, or on a socket that systemd passed (fd >= 0, given). */
 bool server_listen_unix(Server *server, int fd, GError **error);
 /* Listens with TLS on LXD's address form (":8443", "[::]:8443", "10.0.0.1"); NULL or "" stops. On
- * failure the former listener goes on. A SettingsApply for core.https_address. Yields. */
-bool server_listen_https(Server *server, const char *address, GError **error);
+ * failure the former listener goes on. The door for metrics leads to nothing else. Yields. */
+typedef enum { SERVER_HTTPS, SERVER_METRICS, SERVER_DOORS } ServerDoor;
+bool server_listen_tls(Server *server, ServerDoor door, const char *address, GError **error);
 /* ["10.0.0.5:8443", …]: where clients reach us over HTTPS; a new reference. */
 json_t *server_addresses(Server *server);
 /* No new connections; the running requests go on. */
 void server_quiesce(Server *server);
 /* Requests in flight. */
 guint server_busy(Server *server);
+/* What they took; borrowed. */
+Latency *server_latency(Server *server);
 
 /* Adds a table that ends with a route whose method is NULL; the table stays the caller's. */
 void server_add_routes(Server *server, const Route *routes);

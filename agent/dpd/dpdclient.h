@@ -34,8 +34,9 @@ void dpdclient_adopt(DpdClient *client, const Dpd__Port *spec);
 void dpdclient_settle(DpdClient *client);
 /* The character device of a port of kind VDPA; the caller's. -1 with an error. Yields. */
 int dpdclient_take(DpdClient *client, const char *id, GError **error);
-/* As dpd has it now: {"backend","generation","pid","claims":[…],"ports":[…]}, a new reference;
- * {} when it does not run and is not needed. Yields. */
+/* As dpd has it now: {"backend","generation","pid","busy_us","claims":[{"vf","port","pf","index"}],
+ * "ports":[{"id","kind","state",…}]}, a new reference; {} when it does not run and is not needed.
+ * Yields. */
 json_t *dpdclient_status(DpdClient *client, GError **error);
 /* "PROJECT/INSTANCE/DEVICE"; caller frees. */
 char *dpdclient_id(const char *project, const char *inst, const char *device);

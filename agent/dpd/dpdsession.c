@@ -214,6 +214,35 @@ dpdsession_take(DpdSession *session, const char *id, GError **error)
     return fd;
 }
 
+static json_t *
+port_json(const Dpd__PortState *port)
+{
+    static const char *const kinds[] = {"none", "veth", "tap", "vf", "vdpa", "vhost-user"};
+    static const char *const states[] = {"working", "ready", "failed", "gone"};
+    guint kind = (guint) port->kind, state = (guint) port->state;
+    return json_pack("{s:s, s:s, s:s, s:s, s:s}", "id", port->id, "kind",
+                     kind < G_N_ELEMENTS(kinds) ? kinds[kind] : "unknown", "state",
+                     state < G_N_ELEMENTS(states) ? states[state] : "unknown", "pf", port->pf,
+                     "representor", port->representor);
+}
+
+/* A new reference, [] when dpd does not say. */
+static json_t *
+list_ports(DpdSession *session)
+{
+    Dpd__List nothing = DPD__LIST__INIT;
+    Dpd__Frame frame = DPD__FRAME__INIT;
+    json_t *ports = json_array();
+    frame.body_case = DPD__FRAME__BODY_LIST;
+    frame.list = &nothing;
+    g_autoptr(DpdFrame) answer =
+        ask(session, &frame, DPD__FRAME__BODY_OBSERVED, NULL, WAIT_MS, NULL);
+    for (size_t i = 0; answer != NULL && i < answer->observed->n_ports; i++) {
+        json_array_append_new(ports, port_json(answer->observed->ports[i]));
+    }
+    return ports;
+}
+
 json_t *
 dpdsession_status(DpdSession *session, GError **error)
 {
@@ -234,8 +263,9 @@ dpdsession_status(DpdSession *session, GError **error)
                               json_pack("{s:s, s:s, s:s, s:i}", "vf", claim->vf, "port",
                                         claim->port, "pf", claim->pf, "index", claim->index));
     }
-    return json_pack("{s:s, s:I, s:i, s:o}", "backend", status->backend, "generation",
-                     (json_int_t) status->generation, "pid", (int) status->pid, "claims", claims);
+    return json_pack("{s:s, s:I, s:i, s:I, s:o, s:o}", "backend", status->backend, "generation",
+                     (json_int_t) status->generation, "pid", (int) status->pid, "busy_us",
+                     (json_int_t) status->busy_us, "claims", claims, "ports", list_ports(session));
 }
 
 /* ---- opening ---- */

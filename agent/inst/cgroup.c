@@ -195,6 +195,17 @@ cgroup_free(Cgroup *group)
     g_free(group);
 }
 
+Cgroup *
+cgroup_dup(const Cgroup *group)
+{
+    Cgroup *copy = g_new0(Cgroup, 1);
+    for (int i = 0; i < CG_COUNT; i++) {
+        copy->dir[i] = g_strdup(group->dir[i]);
+    }
+    copy->unified = g_strdup(group->unified);
+    return copy;
+}
+
 const char *
 cgroup_dir(const Cgroup *group, CgController controller)
 {

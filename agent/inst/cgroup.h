@@ -31,6 +31,8 @@ void cgroup_set_layout(const int *versions);
 /* The groups of a running container, found through its init. */
 Cgroup *cgroup_of_pid(pid_t pid, GError **error);
 void cgroup_free(Cgroup *group);
+/* A copy, for another thread; the caller's. */
+Cgroup *cgroup_dup(const Cgroup *group);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Cgroup, cgroup_free)
 /* Directory of the container in a controller's hierarchy, borrowed; NULL when there is none. */
 const char *cgroup_dir(const Cgroup *group, CgController controller);

@@ -18,13 +18,15 @@ ovn_status(Agent *agent)
     const Ovn *ovn = agent->ovn;
     const char *mode = ovn->nb == NULL ? "off" : ovn->embedded ? "embedded" : "external";
     return json_pack(
-        "{s:s, s:s*, s:s*, s:s, s:s*, s:b, s:o, s:o, s:o, s:o, s:I, s:I, s:s*}", "mode", mode,
-        "system_id", ovn->system_id, "integration_bridge", ovn->bridge, "datapath",
+        "{s:s, s:s*, s:s*, s:s, s:s*, s:b, s:o, s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:s*}", "mode",
+        mode, "system_id", ovn->system_id, "integration_bridge", ovn->bridge, "datapath",
         ovn->kernel ? "kernel" : "userspace", "owner", ovn->owner, "conntrack_liberal",
         switchd_liberal(ovn->switchd), "northbound", session_json(ovn->nb), "southbound",
         session_json(ovn->sb), "local", session_json(ovn->local), "daemons",
         ovn->own != NULL ? embedded_json(ovn->own) : json_array(), "applies",
-        (json_int_t) ovn->applies, "steps", (json_int_t) ovn->steps, "last_error", ovn->last_error);
+        (json_int_t) ovn->applies, "failures", (json_int_t) ovn->failures, "steps",
+        (json_int_t) ovn->steps, "waiting", (json_int_t) g_hash_table_size(ovn->dirty),
+        "last_error", ovn->last_error);
 }
 
 static bool

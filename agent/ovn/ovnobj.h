@@ -25,10 +25,10 @@ struct Ovn {
     GHashTable *dirty; /* scopes to look at, owned texts */
     bool all_dirty;
     FiberSignal kicked;
-    guint64 seen_epoch;     /* of the northbound session, reconciled */
-    guint64 applies, steps; /* for status */
-    char *last_error;       /* of the background, or NULL */
-    GCancellable *stop;     /* owned; ends the background fiber */
+    guint64 seen_epoch;               /* of the northbound session, reconciled */
+    guint64 applies, failures, steps; /* for status */
+    char *last_error;                 /* of the background, or NULL */
+    GCancellable *stop;               /* owned; ends the background fiber */
 };
 
 /* Rows of ours that change behind our back; after each new northbound session. */

@@ -178,6 +178,7 @@ apply_once(Ovn *ovn, const char *const *scopes, guint *ret_steps, gint64 *ret_nu
     }
     crash_point("ovn");
     if (!commit(ovn, diff, ret_number, error)) {
+        ovn->failures++;
         return false;
     }
     crash_point("ovn");

@@ -7,6 +7,7 @@
 #include "agent/state/db.h"
 
 #include "agent/state/schema.h"
+#include "base/clock.h"
 #include "base/fiber.h"
 
 #include <sqlite3.h>
@@ -21,8 +22,9 @@ struct DbTx {
 struct Db {
     DbTx tx;
     GThread *thread;
-    GAsyncQueue *jobs; /* struct job *, borrowed from the waiting fiber's stack */
-    guint64 writes;    /* main loop only */
+    GAsyncQueue *jobs;       /* struct job *, borrowed from the waiting fiber's stack */
+    guint64 writes;          /* main loop only */
+    struct db_counts counts; /* main loop only */
 };
 
 struct DbRows {
@@ -38,6 +40,7 @@ struct job {
     void *data;
     bool ok;
     GError *error;
+    gint64 took_us;
     Fiber *fiber;
     bool done;
 };
@@ -139,7 +142,9 @@ db_thread(gpointer data)
             g_free(job);
             return NULL;
         }
+        gint64 began_us = clock_mono_us();
         run_job(&db->tx, job);
+        job->took_us = clock_mono_us() - began_us;
         g_idle_add_full(G_PRIORITY_DEFAULT, job_done, job, NULL);
     }
 }
@@ -194,7 +199,7 @@ db_close(Db *db)
 }
 
 static bool
-db_run(Db *db, const char *begin, DbFn fn, void *data, GError **error)
+db_run(Db *db, const char *begin, DbFn fn, void *data, gint64 *ret_took_us, GError **error)
 {
     struct job job = {.begin = begin, .fn = fn, .data = data, .fiber = fiber_self()};
     g_assert(job.fiber != NULL);
@@ -205,16 +210,28 @@ db_run(Db *db, const char *begin, DbFn fn, void *data, GError **error)
     if (job.error != NULL) {
         g_propagate_error(error, job.error);
     }
+    *ret_took_us = job.took_us;
     return job.ok;
 }
 
 bool
 db_write(Db *db, DbFn fn, void *data, GError **error)
 {
+    gint64 took_us = 0;
     db->writes++; /* from now on readers may see either state */
-    bool ok = db_run(db, "BEGIN IMMEDIATE", fn, data, error);
+    bool ok = db_run(db, "BEGIN IMMEDIATE", fn, data, &took_us, error);
     db->writes++;
+    db->counts.writes++;
+    db->counts.failed_writes += !ok;
+    db->counts.write_us += (guint64) took_us;
     return ok;
+}
+
+void
+db_counts(const Db *db, struct db_counts *ret)
+{
+    *ret = db->counts;
+    ret->waiting = (guint) MAX(g_async_queue_length(db->jobs), 0);
 }
 
 guint64
@@ -226,7 +243,12 @@ db_writes(const Db *db)
 bool
 db_read(Db *db, DbFn fn, void *data, GError **error)
 {
-    return db_run(db, "BEGIN", fn, data, error);
+    gint64 took_us = 0;
+    bool ok = db_run(db, "BEGIN", fn, data, &took_us, error);
+    db->counts.reads++;
+    db->counts.failed_reads += !ok;
+    db->counts.read_us += (guint64) took_us;
+    return ok;
 }
 
 /* ---- statements ---- */

@@ -21,6 +21,12 @@ typedef bool (*DbFn)(DbTx *tx, void *data, GError **error);
 /* One transaction: committed and durable when fn and the commit return true, else undone. Yields. */
 bool db_write(Db *db, DbFn fn, void *data, GError **error);
 bool db_read(Db *db, DbFn fn, void *data, GError **error);
+/* What the transactions took; 'waiting' have not begun. */
+struct db_counts {
+    guint64 reads, writes, failed_reads, failed_writes, read_us, write_us;
+    guint waiting;
+};
+void db_counts(const Db *db, struct db_counts *ret);
 /* Grows with each write, before and after it: what was read while it stayed the same still holds. */
 guint64 db_writes(const Db *db);
 

@@ -32,6 +32,18 @@ warning_rows_load(DbTx *tx, GError **error)
 }
 
 bool
+warning_rows_count_active(DbTx *tx, gint64 *ret_count, GError **error)
+{
+    g_autoptr(DbRows) rows =
+        db_query(tx, error, "SELECT COUNT(*) FROM warnings WHERE status <> 'resolved'", "");
+    if (rows == NULL || !db_next(rows)) {
+        return rows != NULL && db_rows_ok(rows, error);
+    }
+    *ret_count = db_int(rows, 0);
+    return true;
+}
+
+bool
 warning_rows_raise(DbTx *tx, const WarningRow *row, GError **error)
 {
     g_autofree char *uuid = ids_uuid();

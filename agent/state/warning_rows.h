@@ -11,6 +11,8 @@ typedef struct {
 /* All, newest first: {"id","uuid","type" (code),"project","entity_url","status","count","message",
  * "first_seen_at","last_seen_at"} with times in microseconds; a new array. */
 json_t *warning_rows_load(DbTx *tx, GError **error);
+/* How many are new or acknowledged. */
+bool warning_rows_count_active(DbTx *tx, gint64 *ret_count, GError **error);
 /* Makes the row, or counts it up; a resolved one becomes new again. */
 bool warning_rows_raise(DbTx *tx, const WarningRow *row, GError **error);
 bool warning_rows_resolve(DbTx *tx, const WarningRow *row, GError **error);

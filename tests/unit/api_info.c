@@ -28,7 +28,6 @@ what_is_not_there_is_not_claimed(void)
                                         "rbac",
                                         "virtual-machines",
                                         "storage_driver_ceph",
-                                        "metrics",
                                         "oidc",
                                         "loki"};
     for (size_t i = 0; i < G_N_ELEMENTS(never); i++) {
