@@ -129,9 +129,9 @@ link_add_vlan(NlSock *sock, const char *name, const char *parent, guint id, bool
     return nlsock_ask(sock, &msg, error, "add VLAN interface '%s' on '%s'", name, parent);
 }
 
-bool
-link_add_macvlan(NlSock *sock, const char *name, const char *parent, guint mode, const char *mac,
-                 GError **error)
+static bool
+add_macv(NlSock *sock, const char *kind, const char *name, const char *parent, guint mode,
+         const char *mac, GError **error)
 {
     guint32 index;
     if (!parent_index(sock, parent, &index, error)) {
@@ -144,12 +144,26 @@ link_add_macvlan(NlSock *sock, const char *name, const char *parent, guint mode,
         return false;
     }
     struct nlattr *info = nla_nest_start(msg, IFLA_LINKINFO);
-    nla_put_string(msg, IFLA_INFO_KIND, "macvlan");
+    nla_put_string(msg, IFLA_INFO_KIND, kind);
     struct nlattr *data = nla_nest_start(msg, IFLA_INFO_DATA);
     nla_put_u32(msg, IFLA_MACVLAN_MODE, mode);
     nla_nest_end(msg, data);
     nla_nest_end(msg, info);
-    return nlsock_ask(sock, &msg, error, "add macvlan interface '%s' on '%s'", name, parent);
+    return nlsock_ask(sock, &msg, error, "add %s interface '%s' on '%s'", kind, name, parent);
+}
+
+bool
+link_add_macvlan(NlSock *sock, const char *name, const char *parent, guint mode, const char *mac,
+                 GError **error)
+{
+    return add_macv(sock, "macvlan", name, parent, mode, mac, error);
+}
+
+bool
+link_add_macvtap(NlSock *sock, const char *name, const char *parent, guint mode, const char *mac,
+                 GError **error)
+{
+    return add_macv(sock, "macvtap", name, parent, mode, mac, error);
 }
 
 static bool

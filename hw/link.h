@@ -35,6 +35,9 @@ bool link_add_vlan(NlSock *sock, const char *name, const char *parent, guint id,
                    GError **error);
 bool link_add_macvlan(NlSock *sock, const char *name, const char *parent, guint mode,
                       const char *mac, GError **error);
+/* The same with a character device /dev/tap<ifindex> in place of a stack's end. */
+bool link_add_macvtap(NlSock *sock, const char *name, const char *parent, guint mode,
+                      const char *mac, GError **error);
 struct link_tunnel {
     const char *local, *remote; /* addresses, NULL for none */
     const char *group;          /* multicast group instead of remote */

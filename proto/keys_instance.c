@@ -258,6 +258,8 @@ const Key keys_instance[] = {
     V("raw.qemu.conf", "blob", NULL, NULL, 0, "Changes to QEMU's configuration."),
     V("security.agent.metrics", "bool", grammar_bool, "true", KEY_LIVE,
       "Whether the guest agent is asked for state."),
+    V("security.csm", "bool", grammar_bool, "false", 0,
+      "Boots with a BIOS in place of UEFI; security.secureboot=false goes with it."),
     V("security.secureboot", "bool", grammar_bool, "true", KEY_LIVE, "UEFI secure boot."),
     V("security.sev", "bool", grammar_bool, "false", 0, "AMD SEV."),
     V("security.sev.policy.es", "bool", grammar_bool, "false", 0, "AMD SEV-ES."),

@@ -29,6 +29,14 @@ ovn_remotes(const char *v, GError **error)
 }
 
 static bool
+accelerator(const char *v, GError **error)
+{
+    static const char *const known[] = {"auto", "kvm", "tcg", NULL};
+    return g_strv_contains(known, v) ||
+           haw_fail(error, HAW_INVALID, "Invalid value \"%s\" (not one of [auto kvm tcg])", v);
+}
+
+static bool
 pem(const char *v, GError **error)
 {
     return strstr(v, "-----BEGIN ") != NULL ||
@@ -88,5 +96,8 @@ const Key keys_server[] = {
       "OVN's northbound database (unix:, tcp:, ssl:, by commas); unset: the embedded OVN, or the "
       "host's."),
     {"user.", "any", NULL, NULL, KEY_LIVE | KEY_PREFIX, "Free form."},
+    S("qemu.accel", "auto|kvm|tcg", accelerator, "auto",
+      "How virtual machines run: auto takes KVM where the CPU and /dev/kvm have it, else "
+      "emulates."),
     {NULL},
 };

@@ -312,10 +312,6 @@ parse_row(Request *req, struct post *post, json_t *body, GError **error)
     if (strcmp(row->type, "container") != 0 && strcmp(row->type, "virtual-machine") != 0) {
         return haw_fail(error, HAW_INVALID, "Invalid instance type");
     }
-    if (strcmp(row->type, "container") != 0) {
-        return haw_fail(error, HAW_INVALID, "Instance type \"%s\" is not supported on this server",
-                        row->type);
-    }
     do {
         g_free(row->name);
         row->name = *name != '\0' ? g_strdup(name) : ids_petname();

@@ -23,6 +23,12 @@
 
 #define SHUTDOWN_WAIT_S 30
 
+static bool
+adopt_driver(Inst *inst, GError **error)
+{
+    return inst->driver->adopt == NULL || inst->driver->adopt(inst, error);
+}
+
 static void
 adopt_one(Inst *inst)
 {
@@ -39,16 +45,18 @@ adopt_one(Inst *inst)
     }
     if (pid > 0) { /* A1 */
         inst_move(inst, INST_STARTING);
-        if (lifecycle_attach(inst, pid, &error)) {
+        if (lifecycle_attach(inst, pid, &error) && adopt_driver(inst, &error)) {
             inst_move(inst, INST_RUNNING);
             plug_adopt_all(inst);
-            if (cgroup_frozen(inst->cgroup)) {
+            if (inst->driver->frozen(inst)) {
                 inst_move(inst, INST_FREEZING);
                 inst_move(inst, INST_FROZEN);
             }
             haw_info("inst.adopted", KS("inst", inst->name), KU("pid", pid));
             return;
         }
+        haw_warn("inst.not_adopted", KS("inst", inst->name), KS("why", error->message));
+        lifecycle_forget(inst);
         inst_move(inst, INST_STOPPED);
         g_clear_error(&error);
     }

@@ -10,6 +10,7 @@
 #include "agent/inst/devlxd.h"
 #include "agent/inst/inject.h"
 #include "agent/inst/instbackup.h"
+#include "agent/inst/instdriver.h"
 #include "agent/inst/journal.h"
 #include "agent/inst/limits.h"
 #include "agent/inst/plug.h"
@@ -144,7 +145,7 @@ apply_devlxd(Inst *inst, json_t *from, json_t *to, GError **error)
 {
     bool was = keys_get_bool(from, "security.devlxd", true);
     bool wanted = keys_get_bool(to, "security.devlxd", true);
-    if (was == wanted || inst_pid(inst) <= 0) {
+    if (was == wanted || inst_pid(inst) <= 0 || inst->cgroup == NULL) {
         return true;
     }
     if (!wanted) {
@@ -164,7 +165,7 @@ apply(Inst *inst, json_t *config, json_t *devices, GError **error)
     bool ok = plug_change(inst, devices, to_devices, changes, error) &&
               apply_quota(inst, devices, to_devices, error) &&
               apply_devlxd(inst, config, to_config, error) &&
-              (inst->cgroup == NULL || limits_change(inst, config, to_config, error));
+              (inst_pid(inst) == 0 || inst->driver->change(inst, config, to_config, error));
     if (ok && inst->cgroup != NULL &&
         g_strcmp0(keys_get(config, "limits.cpu"), keys_get(to_config, "limits.cpu")) != 0) {
         g_free(limits_balance(inst->agent->instances, NULL));
@@ -204,7 +205,9 @@ update_held(Inst *inst, const InstRow *wanted, GError **error)
                        wanted->devices, &x_config, &x_devices, error)) {
         return false;
     }
-    bool ok = check_root_pool(inst->expanded_devices, x_devices, error) &&
+    bool ok = (inst_pid(inst) == 0 || inst->driver->may_change == NULL ||
+               inst->driver->may_change(inst, inst->expanded_config, x_config, error)) &&
+              check_root_pool(inst->expanded_devices, x_devices, error) &&
               create_check(inst->agent, inst->project, inst->name, inst->type, inst,
                            wanted->profiles, wanted->config, wanted->devices, error);
     if (ok && cloud_init_changed(inst->expanded_config, x_config, inst->expanded_devices,

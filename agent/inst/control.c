@@ -29,6 +29,8 @@ struct Control {
     Ws *ws;        /* owned by the fiber */
     int master, pidfd;
     GCancellable *closed; /* shares, may be NULL */
+    ControlSink sink;     /* its members may be NULL */
+    int width, height;    /* asked for before there was a sink; 0: none */
     bool ended;
 };
 
@@ -64,6 +66,27 @@ dimension(json_t *args, const char *name)
 }
 
 static void
+resize(Control *control, int width, int height)
+{
+    control_resize(control->master, width, height);
+    control->width = width;
+    control->height = height;
+    if (control->sink.resize != NULL && !control->ended) {
+        control->sink.resize(control->sink.data, width, height);
+    }
+}
+
+static void
+send_signal(Control *control, int number)
+{
+    if (control->pidfd >= 0) {
+        pidfd_send_signal(control->pidfd, number, NULL, 0); /* Q2 */
+    } else if (control->sink.signal != NULL && !control->ended) {
+        control->sink.signal(control->sink.data, number);
+    }
+}
+
+static void
 obey(Control *control, const guint8 *bytes, size_t size)
 {
     json_t *message = json_loadb((const char *) bytes, size, 0, NULL);
@@ -71,11 +94,11 @@ obey(Control *control, const guint8 *bytes, size_t size)
     json_t *args = json_object_get(message, "args");
 
     if (g_strcmp0(command, "window-resize") == 0) {
-        control_resize(control->master, dimension(args, "width"), dimension(args, "height"));
-    } else if (g_strcmp0(command, "signal") == 0 && control->pidfd >= 0) {
+        resize(control, dimension(args, "width"), dimension(args, "height"));
+    } else if (g_strcmp0(command, "signal") == 0) {
         json_int_t number = json_integer_value(json_object_get(message, "signal"));
         if (number > 0 && number <= SIGRTMAX) {
-            pidfd_send_signal(control->pidfd, (int) number, NULL, 0); /* Q2 */
+            send_signal(control, (int) number);
         }
     }
     json_decref(message);
@@ -127,6 +150,15 @@ control_set_pidfd(Control *control, int pidfd)
 {
     fd_close(&control->pidfd);
     control->pidfd = pidfd >= 0 ? fcntl(pidfd, F_DUPFD_CLOEXEC, 3) : -1;
+}
+
+void
+control_set_sink(Control *control, const ControlSink *sink)
+{
+    control->sink = *sink;
+    if (sink->resize != NULL && control->width > 0) {
+        sink->resize(sink->data, control->width, control->height);
+    }
 }
 
 void

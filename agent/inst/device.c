@@ -35,14 +35,25 @@ static const DevtypeOption none_options[] = {{NULL}};
 static const DevtypeOption infiniband_options[] = {
     {"nictype", NULL, true},     {"parent", NULL, true},  {"name", NULL, false},
     {"mtu", grammar_mtu, false}, {"hwaddr", NULL, false}, {NULL}};
-static const DevtypeOption tpm_options[] = {{"path", NULL, true}, {"pathrm", NULL, true}, {NULL}};
+static const DevtypeOption tpm_options[] = {{"path", NULL, false}, {"pathrm", NULL, false}, {NULL}};
 static const DevtypeOption pci_options[] = {{"address", NULL, true}, {NULL}};
+
+/* A swtpm of its own: vm/vmtpm.c. */
+static bool
+tpm_start_vm(Agent *agent, const Device *device, json_t *item, GError **error)
+{
+    json_object_set_new(item, "kind", json_string("tpm"));
+    return true;
+}
 
 static const Devtype none_devtype = {.type = "none", .hotplug = true, .options = none_options};
 static const Devtype infiniband_devtype = {
     .type = "infiniband", .hotplug = true, .options = infiniband_options, .start = unserved_start};
-static const Devtype tpm_devtype = {
-    .type = "tpm", .hotplug = true, .options = tpm_options, .start = unserved_start};
+static const Devtype tpm_devtype = {.type = "tpm",
+                                    .hotplug = true,
+                                    .options = tpm_options,
+                                    .start = unserved_start,
+                                    .start_vm = tpm_start_vm};
 static const Devtype pci_devtype = {
     .type = "pci", .hotplug = false, .options = pci_options, .start = unserved_start};
 
@@ -246,6 +257,25 @@ device_start(Agent *agent, const Device *device, json_t **ret_lxc, GError **erro
         return false;
     }
     *ret_lxc = lxc;
+    return true;
+}
+
+bool
+device_start_vm(Agent *agent, const Device *device, json_t **ret_item, GError **error)
+{
+    const Devtype *devtype = devtype_need(device, error);
+    json_t *item = json_object();
+
+    if (devtype != NULL && devtype->start_vm == NULL) {
+        haw_fail(error, HAW_UNSUPPORTED, "Unsupported device type \"%s\" for virtual machines",
+                 devtype->type);
+    }
+    if (devtype == NULL || devtype->start_vm == NULL ||
+        !devtype->start_vm(agent, device, item, error)) {
+        json_decref(item);
+        return false;
+    }
+    *ret_item = item;
     return true;
 }
 

@@ -15,6 +15,9 @@ bool device_validate(Agent *agent, const char *project, const Device *device, GE
 /* Before the start: mounts sources, makes nodes. *ret_lxc: array of [key, value] pairs for the
  * container's configuration (lxc.mount.entry, lxc.cgroup.devices.allow, …), a new reference. */
 bool device_start(Agent *agent, const Device *device, json_t **ret_lxc, GError **error);
+/* The same for a virtual machine: *ret_item is what QEMU is to be given (vm/vmitem.h), an object, empty
+ * for nothing; a new reference. A type that VMs don't have is UNSUPPORTED. */
+bool device_start_vm(Agent *agent, const Device *device, json_t **ret_item, GError **error);
 /* Once init runs: proxies, watches. */
 bool device_post_start(Agent *agent, const Device *device, GError **error);
 /* After the stop; repeats safely, also when the start failed half-way. */

@@ -17,6 +17,8 @@ typedef struct {
     bool (*validate)(Agent *agent, const char *project, const Device *device, GError **error);
     /* Appends [key, value] pairs to 'lxc'. */
     bool (*start)(Agent *agent, const Device *device, json_t *lxc, GError **error);
+    /* For a virtual machine: fills 'item' (vm/vmitem.h). NULL: VMs don't have it. */
+    bool (*start_vm)(Agent *agent, const Device *device, json_t *item, GError **error);
     bool (*post_start)(Agent *agent, const Device *device, GError **error);
     bool (*stop)(Agent *agent, const Device *device, GError **error);
     void (*adopt)(Agent *agent, const Device *device);

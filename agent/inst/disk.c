@@ -9,6 +9,7 @@
 
 #include "agent/inst/disklimit.h"
 #include "agent/inst/disksource.h"
+#include "agent/inst/diskvm.h"
 #include "agent/inst/inject.h"
 #include "proto/grammar.h"
 #include "proto/keys.h"
@@ -229,6 +230,9 @@ start(Agent *agent, const Device *device, json_t *lxc, GError **error)
 static bool
 stop(Agent *agent, const Device *device, GError **error)
 {
+    if (strcmp(inst_type(device->inst), "container") != 0) {
+        return diskvm_stop(agent, device, error);
+    }
     if (device_is_root(device) || devtype_get(device, "path") == NULL) {
         return true;
     }
@@ -315,6 +319,7 @@ const Devtype disk_devtype = {.type = "disk",
                               .options = options,
                               .validate = validate,
                               .start = start,
+                              .start_vm = diskvm_start,
                               .stop = stop,
                               .adopt = disksource_adopt,
                               .plug = plug,

@@ -70,8 +70,8 @@ is_held(const Device *device)
     return held != NULL && g_hash_table_contains(held, key);
 }
 
-static void
-hold(const Device *device)
+void
+disksource_hold(const Device *device)
 {
     if (held == NULL) {
         held = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
@@ -232,7 +232,7 @@ disksource_open(Agent *agent, const Device *device, Disksource *source, GError *
         if (!open_custom(agent, device, source, error)) {
             return false;
         }
-        hold(device);
+        disksource_hold(device);
         return true;
     }
     if (stat(path, &st) < 0) {
@@ -308,6 +308,6 @@ disksource_adopt(Agent *agent, const Device *device)
     if (disksource_is_custom(device)) {
         Vol vol = disksource_volume(agent, inst_project(device->inst), device);
         vol_adopt(agent->pools, &vol);
-        hold(device);
+        disksource_hold(device);
     }
 }

@@ -22,6 +22,8 @@ Vol disksource_volume(Agent *agent, const char *project, const Device *device);
 bool disksource_required(const Device *device);
 /* Mounts what has to be mounted; disksource_release() undoes it. */
 bool disksource_open(Agent *agent, const Device *device, Disksource *source, GError **error);
+/* Notes that the device's custom volume is mounted: by whoever mounted it without disksource_open(). */
+void disksource_hold(const Device *device);
 void disksource_release(Agent *agent, const Device *device);
 /* After a restart of the agent: the instance runs, so its volume is in use. */
 void disksource_adopt(Agent *agent, const Device *device);

@@ -15,6 +15,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/pidfd.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -25,6 +26,7 @@
 #include "agent/inst/control.h"
 #include "agent/inst/guestpty.h"
 #include "agent/inst/inst.h"
+#include "agent/inst/instdriver.h"
 #include "base/fd.h"
 #include "base/fiber.h"
 
@@ -201,10 +203,31 @@ ends_clear(Ends *ends)
 }
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Ends, ends_clear)
 
+/* The guest has the terminal: its bytes are one stream. */
+static bool
+ends_stream(Ends *ends, GError **error)
+{
+    int pair[2];
+
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0) {
+        return haw_fail_errno(error, errno, "make a socket pair");
+    }
+    for (int i = 0; i < 3; i++) {
+        ends->fds[i] = i == 0 ? pair[1] : fcntl(pair[1], F_DUPFD_CLOEXEC, 3);
+    }
+    ends->near[0] = pair[0];
+    ends->near[1] = fcntl(pair[0], F_DUPFD_CLOEXEC, 3);
+    return true;
+}
+
 static bool
 ends_pty(Job *job, Ends *ends, GError **error)
 {
     int master = -1, slave = -1;
+
+    if (driver_of_type(inst_type(job->inst))->own_terminals) {
+        return ends_stream(ends, error);
+    }
 
     if (!guestpty_open(inst_pid(job->inst), job->uid, &master, &slave, error)) {
         return false;
@@ -289,11 +312,19 @@ streams_start(Job *job, Streams *streams, Ends *ends)
 static void
 on_closed(GCancellable *closed, gpointer data)
 {
-    int *pidfd = data;
+    inst_exec_signal(data, SIGKILL); /* E4 */
+}
 
-    if (*pidfd >= 0) {
-        pidfd_send_signal(*pidfd, SIGKILL, NULL, 0); /* E4 */
-    }
+static void
+sink_signal(void *data, int number)
+{
+    inst_exec_signal(data, number);
+}
+
+static void
+sink_resize(void *data, int width, int height)
+{
+    inst_exec_resize(data, width, height);
 }
 
 static bool
@@ -326,7 +357,9 @@ run_command(Operation *op, Job *job, Streams *streams, Ends *ends, int *ret_code
                          .uid = job->uid,
                          .gid = job->gid,
                          .fds = {ends->fds[0], ends->fds[1], ends->fds[2]},
-                         .terminal = job->interactive};
+                         .terminal = job->interactive,
+                         .width = job->width,
+                         .height = job->height};
 
     if (job->websocket) {
         control = control_start(op, job->interactive ? ends->near[0] : -1, -1, streams->closed);
@@ -341,14 +374,16 @@ run_command(Operation *op, Job *job, Streams *streams, Ends *ends, int *ret_code
     if (inst_exec_pid(exec) > 0) {
         pidfd = pidfd_open(inst_exec_pid(exec), 0);
     }
-    gulong handler = g_cancellable_connect(streams->closed, G_CALLBACK(on_closed), &pidfd, NULL);
+    gulong handler = g_cancellable_connect(streams->closed, G_CALLBACK(on_closed), exec, NULL);
     if (job->websocket) {
+        ControlSink sink = {.signal = sink_signal, .resize = sink_resize, .data = exec};
         control_set_pidfd(control, pidfd);
+        control_set_sink(control, &sink);
         streams_start(job, streams, ends);
     }
     bool ok = inst_exec_wait(exec, op_cancel(op), ret_code, error);
     if (!ok) {
-        on_closed(NULL, &pidfd);
+        inst_exec_signal(exec, SIGKILL);
     }
     g_cancellable_disconnect(streams->closed, handler);
     g_cancellable_cancel(streams->gone);
@@ -402,10 +437,11 @@ default_path(json_t *environment, Inst *inst)
     if (json_object_get(environment, "PATH") != NULL) {
         return;
     }
-    if (inside(inst, "/snap")) {
+    bool look = strcmp(inst_type(inst), "container") == 0; /* its root can be walked from here */
+    if (look && inside(inst, "/snap")) {
         g_string_append(path, ":/snap/bin");
     }
-    if (inside(inst, "/etc/NIXOS")) {
+    if (look && inside(inst, "/etc/NIXOS")) {
         g_string_append(path, ":/run/current-system/sw/bin");
     }
     json_object_set_new(environment, "PATH", json_string(path->str));

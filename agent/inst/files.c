@@ -16,6 +16,7 @@
 #include "agent/inst/enter.h"
 #include "agent/inst/forkcall.h"
 #include "agent/inst/inst.h"
+#include "agent/inst/instdriver.h"
 #include "base/fd.h"
 #include "base/fiber.h"
 #include "base/log.h"
@@ -28,8 +29,9 @@
 
 typedef struct {
     InstRoot root;
-    Inst *inst; /* shares; NULL while nothing is open */
-    int place;  /* owns: pidfd, or duplicate of root_fd */
+    Inst *inst;           /* shares; NULL while nothing is open */
+    int place;            /* owns: pidfd, or duplicate of root_fd; -1: the driver is asked */
+    const Driver *driver; /* NULL: forkfile does it */
 } Place;
 
 static void
@@ -37,7 +39,9 @@ place_clear(Place *place)
 {
     if (place->inst != NULL) {
         fd_close(&place->place);
-        inst_root_close(place->inst, &place->root);
+        if (place->driver == NULL) {
+            inst_root_close(place->inst, &place->root);
+        }
         inst_unref(g_steal_pointer(&place->inst));
     }
 }
@@ -46,6 +50,14 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Place, place_clear)
 static bool
 place_open(Place *place, Inst *inst, GError **error)
 {
+    const Driver *driver = driver_of_type(inst_type(inst));
+
+    if (driver->files != NULL) {
+        place->inst = inst_ref(inst);
+        place->place = -1;
+        place->driver = driver;
+        return true;
+    }
     if (!inst_root_open(inst, &place->root, error)) {
         return false;
     }
@@ -61,7 +73,7 @@ place_request(const Place *place)
 {
     json_t *request = json_pack("{s:i}", "pid", (int) place->root.pid);
 
-    if (place->root.pid == 0 && place->root.idmap != NULL) {
+    if (place->driver == NULL && place->root.pid == 0 && place->root.idmap != NULL) {
         json_object_set(request, "idmap", place->root.idmap);
     }
     return request;
@@ -92,16 +104,28 @@ announce(Request *req, Inst *inst, const char *action, const char *path)
                     json_pack("{s:s}", "path", path), action, "/1.0/instances/%s", inst_name(inst));
 }
 
-/* One call of the helper; *ret_reply and *ret_fd may be NULL. What is not there is "Not Found", in
- * LXD's words, which clients look for. */
 static bool
-ask_helper(Request *req, json_t *request, const int *fds, size_t count, json_t **ret_reply,
+call_helper(Request *req, const Place *place, json_t *request, int body_fd, json_t **ret_reply,
+            int *ret_fd, GError **error)
+{
+    int fds[] = {place->place, body_fd};
+
+    if (place->driver != NULL) {
+        return place->driver->files(place->inst, request, body_fd, ret_reply, ret_fd, error);
+    }
+    return forkcall(req_agent(req), "forkfile", request, fds, body_fd >= 0 ? 2 : 1, 0, NULL,
+                    ret_reply, ret_fd, error);
+}
+
+/* One call of the helper, or of the guest's agent; *ret_reply and *ret_fd may be NULL. What is not there
+ * is "Not Found", in LXD's words, which clients look for. */
+static bool
+ask_helper(Request *req, const Place *place, json_t *request, int body_fd, json_t **ret_reply,
            int *ret_fd, GError **error)
 {
     g_autoptr(GError) failure = NULL;
 
-    if (forkcall(req_agent(req), "forkfile", request, fds, count, 0, NULL, ret_reply, ret_fd,
-                 &failure)) {
+    if (call_helper(req, place, request, body_fd, ret_reply, ret_fd, &failure)) {
         return true;
     }
     if (haw_code(failure) == HAW_NOT_FOUND) {
@@ -227,7 +251,7 @@ handle_get(Request *req, GError **error)
     json_object_set_new(request, "what", json_string("get"));
     json_object_set_new(request, "path", json_string(path));
     json_object_set_new(request, "head", json_boolean(head));
-    if (!ask_helper(req, request, &place.place, 1, &reply, &fd, error)) {
+    if (!ask_helper(req, &place, request, -1, &reply, &fd, error)) {
         return false;
     }
     bool ok = reply_file(req, reply, &fd, path, error);
@@ -311,8 +335,8 @@ handle_post(Request *req, GError **error)
         return false;
     }
     haw_autofd int empty = open("/dev/null", O_RDONLY | O_CLOEXEC);
-    int fds[] = {place.place, req_body_fd(req) >= 0 ? req_body_fd(req) : empty};
-    if (!ask_helper(req, request, fds, 2, NULL, NULL, error)) {
+    int body_fd = req_body_fd(req) >= 0 ? req_body_fd(req) : empty;
+    if (!ask_helper(req, &place, request, body_fd, NULL, NULL, error)) {
         return false;
     }
     announce(req, inst, "instance-file-pushed", path);
@@ -334,7 +358,7 @@ handle_delete(Request *req, GError **error)
     json_t *request = place_request(&place);
     json_object_set_new(request, "what", json_string("delete"));
     json_object_set_new(request, "path", json_string(path));
-    if (!ask_helper(req, request, &place.place, 1, NULL, NULL, error)) {
+    if (!ask_helper(req, &place, request, -1, NULL, NULL, error)) {
         return false;
     }
     announce(req, inst, "instance-file-deleted", path);
@@ -359,6 +383,12 @@ sftp_run(int fd, void *data)
 
     if (!place_open(&place, inst, &error)) {
         haw_warn("sftp.failed", KS("inst", inst_name(inst)), KS("why", error->message));
+        return;
+    }
+    if (place.driver != NULL) {
+        if (!place.driver->sftp(inst, fd, &error)) {
+            haw_warn("sftp.failed", KS("inst", inst_name(inst)), KS("why", error->message));
+        }
         return;
     }
     int fds[] = {place.place, fd};

@@ -81,9 +81,9 @@ extern const Route instance_routes[];
         method, "/1.0/virtual-machines" tail, fn, flags                                            \
     }
 
-/* ---- running inside: provided by the lxc driver (inst/lxc.c) for exec, files, console ---- */
-/* Starts argv in the container by a helper; fds[0..2] become its stdio. *ret_pid is the command's
- * pid on the host (for signals); the helper's status is reaped by inst_exec_wait(). Yields. */
+/* ---- running inside, by the instance's driver (instdriver.h): exec, files, console ---- */
+/* Starts argv inside; fds[0..2] become its stdio (of a guest with terminals of its own: one stream for
+ * all three when 'terminal'). Yields. */
 typedef struct InstExec InstExec;
 typedef struct {
     const char *const *argv;
@@ -91,10 +91,13 @@ typedef struct {
     const char *cwd;
     guint uid, gid;
     int fds[3];
-    bool terminal; /* fds are one pty's slave: make it the controlling terminal */
+    bool terminal;     /* fds are one pty's slave: make it the controlling terminal */
+    int width, height; /* of the terminal, 0: unknown */
 } InstExecSpec;
 InstExec *inst_exec_start(Inst *inst, const InstExecSpec *spec, GError **error);
-pid_t inst_exec_pid(InstExec *exec);
+pid_t inst_exec_pid(InstExec *exec); /* 0: it has none here */
+void inst_exec_signal(InstExec *exec, int number);
+void inst_exec_resize(InstExec *exec, int width, int height);
 /* Exit code as a shell's: 128+n for a signal. Yields. */
 bool inst_exec_wait(InstExec *exec, GCancellable *cancel, int *ret_code, GError **error);
 void inst_exec_free(InstExec *exec);
@@ -105,7 +108,7 @@ int inst_console_open(Inst *inst, int *ret_token, GError **error);
 /* The console log ring's content; caller frees. */
 char *inst_console_log(Inst *inst, size_t *ret_size, GError **error);
 bool inst_console_clear(Inst *inst, GError **error);
-/* Descriptors for the instance's root as seen from inside: the running container's /proc/PID/root
+/* Of containers. Descriptors for the instance's root as seen from inside: the running one's /proc/PID/root
  * and user namespace, or the mounted volume's rootfs while it is stopped. Call done after use. */
 typedef struct {
     int root_fd;   /* O_PATH of "/" */

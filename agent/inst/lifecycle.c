@@ -35,6 +35,9 @@ lifecycle_forget(Inst *inst)
         g_source_remove(inst->monitor_source);
         inst->monitor_source = 0;
     }
+    if (inst->driver != NULL && inst->driver->forget != NULL) {
+        inst->driver->forget(inst);
+    }
     fd_close(&inst->pidfd);
     fd_close(&inst->monitor_fd);
     g_clear_pointer(&inst->cgroup, cgroup_free);
@@ -63,30 +66,36 @@ parent_of(pid_t pid)
     return at != NULL ? (pid_t) g_ascii_strtoll(at + 6, NULL, 10) : 0;
 }
 
+static void
+let_go(Inst *inst)
+{
+    fd_close(&inst->pidfd);
+    fd_close(&inst->monitor_fd);
+    g_clear_pointer(&inst->cgroup, cgroup_free);
+}
+
 bool
 lifecycle_attach(Inst *inst, pid_t pid, GError **error)
 {
-    lifecycle_forget(inst);
+    const Driver *driver = inst->driver;
+    let_go(inst);
     inst->pidfd = pidfd_open(pid, 0);
-    if (inst->pidfd < 0) {
-        return haw_fail_errno(error, errno, "The container stopped right after its start");
-    }
     struct pollfd ended = {.fd = inst->pidfd, .events = POLLIN};
-    if (poll(&ended, 1, 0) > 0) { /* it has ended, and its monitor is still about to notice */
-        lifecycle_forget(inst);
-        return haw_fail(error, HAW_FAILED, "The container stopped right after its start");
+    if (inst->pidfd < 0 || poll(&ended, 1, 0) > 0) { /* its monitor is still about to notice */
+        let_go(inst);
+        return haw_fail(error, HAW_FAILED, "The %s stopped right after its start", inst->type);
     }
-    pid_t monitor = parent_of(pid);
+    pid_t monitor = driver->monitored ? parent_of(pid) : 0;
     inst->monitor_fd = monitor > 1 ? pidfd_open(monitor, 0) : -1;
     if (inst->monitor_fd < 0) {
         /* liblxc's monitor is gone: init itself is what can be watched. */
         inst->monitor_fd = pidfd_open(pid, 0);
     }
     g_autoptr(GError) local = NULL;
-    inst->cgroup = cgroup_of_pid(pid, &local);
-    if (inst->monitor_fd < 0 || inst->cgroup == NULL) {
-        lifecycle_forget(inst);
-        return haw_fail(error, HAW_FAILED, "The container stopped right after its start");
+    inst->cgroup = driver->grouped ? cgroup_of_pid(pid, &local) : NULL;
+    if (inst->monitor_fd < 0 || (driver->grouped && inst->cgroup == NULL)) {
+        let_go(inst);
+        return haw_fail(error, HAW_FAILED, "The %s stopped right after its start", inst->type);
     }
     inst->pid = pid;
     inst->monitor = monitor;
@@ -211,7 +220,7 @@ lifecycle_kill(Inst *inst, GError **error)
         gint64 left_ms = (until - clock_mono_us()) / 1000;
         if (left_ms <= 0) {
             inst_move(inst, INST_ERROR);
-            return haw_fail(error, HAW_TIMEOUT, "The container's monitor did not end");
+            return haw_fail(error, HAW_TIMEOUT, "The instance's process did not end");
         }
         fiber_signal_wait(&inst->changed, left_ms, NULL, NULL);
     }

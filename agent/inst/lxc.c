@@ -3,10 +3,13 @@
  * X2  After a start the container belongs to liblxc's monitor process, not to us: we find it again
  *     through its command socket, and see its end on a pidfd of the monitor.
  * X3  Signals go through the pidfd of init: never to a pid that may have become somebody else's.
- * Called by start.c and lifecycle.c, and by exec, console and files through inst.h. Main loop. */
+ * Called by start.c and lifecycle.c, and by exec, console and files through inside.c. Main loop. */
 #include "agent/inst/instdriver.h"
 #include "agent/inst/idmap.h"
+#include "agent/inst/limits.h"
 #include "agent/inst/record.h"
+#include "agent/inst/show.h"
+#include "agent/inst/start.h"
 #include "base/fd.h"
 #include "base/proc.h"
 
@@ -24,8 +27,10 @@
 #define CONSOLE_MAX (4 * 1024 * 1024)
 #define PID_WAIT_MS 30000
 
-struct InstExec {
+struct lxc_exec {
+    InstExec base;
     pid_t helper, pid;
+    int pidfd; /* X3 */
     int status;
     bool ended;
 };
@@ -64,8 +69,8 @@ log_reason(Inst *inst)
     return NULL;
 }
 
-static bool
-driver_start(Inst *inst, const char *conf, pid_t *ret_pid, GError **error)
+bool
+lxc_run(Inst *inst, const char *conf, pid_t *ret_pid, GError **error)
 {
     g_autofree char *path = container_path(inst), *out = NULL;
     g_autoptr(GError) local = NULL;
@@ -132,6 +137,12 @@ driver_freeze(Inst *inst, bool frozen, GError **error)
     return cgroup_freeze(inst->cgroup, frozen, error);
 }
 
+static bool
+driver_frozen(Inst *inst)
+{
+    return cgroup_frozen(inst->cgroup);
+}
+
 struct probe {
     char *name, *path;
     pid_t pid;
@@ -156,21 +167,6 @@ driver_probe(Inst *inst)
     g_free(probe.name);
     g_free(probe.path);
     return MAX(0, probe.pid);
-}
-
-const Driver driver_lxc = {
-    .type = "container",
-    .start = driver_start,
-    .halt = driver_halt,
-    .kill = driver_kill,
-    .freeze = driver_freeze,
-    .probe = driver_probe,
-};
-
-const Driver *
-driver_of_type(const char *type)
-{
-    return strcmp(type, driver_lxc.type) == 0 ? &driver_lxc : NULL;
 }
 
 /* ---- commands inside ---- */
@@ -212,13 +208,61 @@ read_pid(int fd, pid_t *ret_pid, GError **error)
     return *ret_pid > 0 || haw_fail(error, HAW_FAILED, "The command could not be attached");
 }
 
-InstExec *
-inst_exec_start(Inst *inst, const InstExecSpec *spec, GError **error)
+static pid_t
+lxc_exec_pid(InstExec *exec)
 {
-    if (inst_pid(inst) == 0) {
-        haw_fail(error, HAW_CONFLICT, "Instance is not running");
-        return NULL;
+    return ((struct lxc_exec *) exec)->pid;
+}
+
+static void
+lxc_exec_signal(InstExec *base, int number)
+{
+    struct lxc_exec *exec = (struct lxc_exec *) base;
+    if (exec->pidfd >= 0) {
+        pidfd_send_signal(exec->pidfd, number, NULL, 0);
     }
+}
+
+static bool
+lxc_exec_wait(InstExec *base, GCancellable *cancel, int *ret_code, GError **error)
+{
+    struct lxc_exec *exec = (struct lxc_exec *) base;
+    if (!exec->ended) {
+        if (!fiber_wait_pid(exec->helper, -1, cancel, &exec->status, error)) {
+            return false;
+        }
+        exec->ended = true;
+    }
+    *ret_code =
+        WIFSIGNALED(exec->status) ? 128 + WTERMSIG(exec->status) : WEXITSTATUS(exec->status);
+    return true;
+}
+
+static void
+reap(void *data)
+{
+    int status;
+    fiber_wait_pid(GPOINTER_TO_INT(data), -1, NULL, &status, NULL);
+}
+
+static void
+lxc_exec_free(InstExec *base)
+{
+    struct lxc_exec *exec = (struct lxc_exec *) base;
+    if (!exec->ended) {
+        lxc_exec_signal(base, SIGKILL);
+        fiber_start("exec-reap", reap, GINT_TO_POINTER(exec->helper));
+    }
+    fd_close(&exec->pidfd);
+    g_free(exec);
+}
+
+static const ExecOps lxc_exec_ops = {
+    .pid = lxc_exec_pid, .signal = lxc_exec_signal, .wait = lxc_exec_wait, .free = lxc_exec_free};
+
+static InstExec *
+driver_exec(Inst *inst, const InstExecSpec *spec, GError **error)
+{
     haw_autofd int fd_spec = spec_fd(spec, error);
     int pipe_fds[2];
     if (fd_spec < 0) {
@@ -239,55 +283,16 @@ inst_exec_start(Inst *inst, const InstExecSpec *spec, GError **error)
     }
     fd_close(&pid_out);
 
-    g_autoptr(InstExec) exec = g_new0(InstExec, 1);
+    g_autofree struct lxc_exec *exec = g_new0(struct lxc_exec, 1);
+    exec->base.ops = &lxc_exec_ops;
     exec->helper = helper;
     if (!read_pid(pid_in, &exec->pid, error)) {
         kill(helper, SIGKILL);
         fiber_wait_pid(helper, -1, NULL, &exec->status, NULL);
-        exec->ended = true;
         return NULL;
     }
-    return g_steal_pointer(&exec);
-}
-
-pid_t
-inst_exec_pid(InstExec *exec)
-{
-    return exec->pid;
-}
-
-bool
-inst_exec_wait(InstExec *exec, GCancellable *cancel, int *ret_code, GError **error)
-{
-    if (!exec->ended) {
-        if (!fiber_wait_pid(exec->helper, -1, cancel, &exec->status, error)) {
-            return false;
-        }
-        exec->ended = true;
-    }
-    *ret_code =
-        WIFSIGNALED(exec->status) ? 128 + WTERMSIG(exec->status) : WEXITSTATUS(exec->status);
-    return true;
-}
-
-static void
-reap(void *data)
-{
-    int status;
-    fiber_wait_pid(GPOINTER_TO_INT(data), -1, NULL, &status, NULL);
-}
-
-void
-inst_exec_free(InstExec *exec)
-{
-    if (exec == NULL) {
-        return;
-    }
-    if (!exec->ended) {
-        kill(exec->pid, SIGKILL);
-        fiber_start("exec-reap", reap, GINT_TO_POINTER(exec->helper));
-    }
-    g_free(exec);
+    exec->pidfd = pidfd_open(exec->pid, 0);
+    return &g_steal_pointer(&exec)->base;
 }
 
 /* ---- console ---- */
@@ -314,13 +319,9 @@ console_open_run(void *data)
     }
 }
 
-int
-inst_console_open(Inst *inst, int *ret_token, GError **error)
+static int
+driver_console(Inst *inst, int *ret_token, GError **error)
 {
-    if (inst_pid(inst) == 0) {
-        haw_fail(error, HAW_CONFLICT, "Instance is not running");
-        return -1;
-    }
     struct console job = {.name = g_strdup(inst->object), .path = container_path(inst)};
     fiber_run(console_open_run, &job);
     g_free(job.name);
@@ -374,8 +375,8 @@ console_ring(Inst *inst, bool clear, char **ret_log, size_t *ret_size, GError **
     return true;
 }
 
-char *
-inst_console_log(Inst *inst, size_t *ret_size, GError **error)
+static char *
+driver_console_log(Inst *inst, size_t *ret_size, GError **error)
 {
     char *log = NULL;
     if (inst_pid(inst) != 0) {
@@ -389,8 +390,8 @@ inst_console_log(Inst *inst, size_t *ret_size, GError **error)
     return fd_read_file(path, CONSOLE_MAX, ret_size, error);
 }
 
-bool
-inst_console_clear(Inst *inst, GError **error)
+static bool
+driver_console_clear(Inst *inst, GError **error)
 {
     g_autofree char *log = NULL;
     size_t size;
@@ -403,6 +404,24 @@ inst_console_clear(Inst *inst, GError **error)
     }
     return true;
 }
+
+const Driver driver_lxc = {
+    .type = "container",
+    .monitored = true,
+    .grouped = true,
+    .start = start_container,
+    .halt = driver_halt,
+    .kill = driver_kill,
+    .freeze = driver_freeze,
+    .frozen = driver_frozen,
+    .probe = driver_probe,
+    .change = limits_change,
+    .state = show_container_state,
+    .exec = driver_exec,
+    .console = driver_console,
+    .console_log = driver_console_log,
+    .console_clear = driver_console_clear,
+};
 
 /* ---- the root filesystem ---- */
 
@@ -419,6 +438,9 @@ inst_root_open(Inst *inst, InstRoot *ret_root, GError **error)
     InstRoot root = {.root_fd = -1, .pid = inst_pid(inst)};
     g_autofree char *path = NULL;
     Vol vol;
+    if (strcmp(inst->type, driver_lxc.type) != 0) {
+        return haw_fail(error, HAW_UNSUPPORTED, "The files of a virtual machine are its own");
+    }
     if (root.pid != 0) {
         path = g_strdup_printf("/proc/%d/root", (int) root.pid);
         root.idmap = idmap_of(inst, "volatile.idmap.current");

@@ -8,6 +8,7 @@
  * Called by start.c, lifecycle.c and change.c; main loop, inside fibers. */
 #include "agent/inst/plug.h"
 #include "agent/inst/device.h"
+#include "agent/inst/instdriver.h"
 #include "agent/net/network.h"
 #include "base/fd.h"
 #include "base/log.h"
@@ -192,11 +193,53 @@ start_nic(Inst *inst, const struct entry *entry, json_t *changes, json_t *items,
     return ok;
 }
 
+/* One object for all that the device gave: see vm/vmitem.h. */
+static void
+add_vm_item(json_t *items, const struct entry *entry, json_t *block /* an object */)
+{
+    json_t *item = json_pack("{s:s}", "device", entry->name);
+    json_object_set(item, "type", json_object_get(entry->config, "type"));
+    json_object_update(item, block);
+    const char *boot = keys_get(entry->config, "boot.priority");
+    if (boot != NULL || plug_is_root(entry->config)) {
+        gint64 priority = boot != NULL ? g_ascii_strtoll(boot, NULL, 10) : 1;
+        json_object_set_new(item, "boot", json_integer(priority));
+    }
+    json_array_append_new(items, item);
+}
+
+static bool
+start_vm_device(Inst *inst, const struct entry *entry, json_t *changes, json_t *items,
+                GError **error)
+{
+    json_t *block = NULL;
+    bool ok;
+    if (is_type(entry->config, "nic")) {
+        json_t *volatiles = volatiles_of(inst, changes, entry->name);
+        Nic nic = nic_of(inst, entry->name, entry->config, volatiles);
+        ok = nic_start(inst->agent->networks, &nic, &block, error);
+        merge_changes(changes, inst, entry->name, volatiles);
+        json_decref(volatiles);
+    } else {
+        Device device = {inst, entry->name, entry->config};
+        ok = device_start_vm(inst->agent, &device, &block, error);
+    }
+    if (ok && block != NULL && json_object_size(block) > 0) {
+        add_vm_item(items, entry, block);
+    }
+    json_decref(block);
+    return ok;
+}
+
 static bool
 start_one(Inst *inst, const struct entry *entry, json_t *changes, json_t *items, int *nic_index,
           GError **error)
 {
     bool ok;
+    if (inst->driver->plug != NULL) {
+        ok = is_type(entry->config, "none") || start_vm_device(inst, entry, changes, items, error);
+        return ok || haw_push(error, "Failed to start device \"%s\"", entry->name);
+    }
     if (is_type(entry->config, "nic")) {
         ok = start_nic(inst, entry, changes, items, (*nic_index)++, error);
     } else if (is_type(entry->config, "none")) {
@@ -419,6 +462,31 @@ plug_forget_all(Inst *inst)
     json_decref(devices);
 }
 
+/* Into a virtual machine: its host side, then QEMU. */
+static bool
+hot_add_vm(Inst *inst, const struct entry *entry, json_t *changes, GError **error)
+{
+    json_t *items = json_array();
+    bool started = start_vm_device(inst, entry, changes, items, error);
+    json_t *item = json_array_get(items, 0);
+    bool ok = started && (item == NULL || inst->driver->plug(inst, item, error));
+    json_decref(items);
+    if (started && !ok) {
+        stop_one(inst, entry, changes);
+    }
+    return ok;
+}
+
+static bool
+hot_remove_vm(Inst *inst, const struct entry *entry, json_t *changes, GError **error)
+{
+    if (!inst->driver->unplug(inst, entry->name, entry->config, error)) {
+        return false;
+    }
+    stop_one(inst, entry, changes);
+    return true;
+}
+
 static bool
 hot_add(Inst *inst, const struct entry *entry, json_t *changes, GError **error)
 {
@@ -429,7 +497,12 @@ hot_add(Inst *inst, const struct entry *entry, json_t *changes, GError **error)
     if (is_type(entry->config, "none") || inst_pid(inst) == 0 || plug_is_root(entry->config)) {
         return true;
     }
-    if (is_type(entry->config, "nic")) {
+    if (inst->driver->plug != NULL) {
+        Device device = {inst, entry->name, entry->config};
+        ok = is_type(entry->config, "nic") || device_can_hotplug(&device)
+                 ? hot_add_vm(inst, entry, changes, error)
+                 : haw_fail(error, HAW_FAILED, "Device cannot be started when instance is running");
+    } else if (is_type(entry->config, "nic")) {
         json_t *volatiles = volatiles_of(inst, changes, entry->name);
         Nic nic = nic_of(inst, entry->name, entry->config, volatiles);
         ok = nic_hotplug(inst->agent->networks, &nic, inst->pid, error);
@@ -448,7 +521,14 @@ static bool
 hot_remove(Inst *inst, const struct entry *entry, json_t *changes, GError **error)
 {
     bool ok = true;
-    if (is_type(entry->config, "nic") && inst_pid(inst) != 0) {
+    bool vm = inst->driver != NULL && inst->driver->unplug != NULL;
+    if (vm && inst_pid(inst) != 0 && !is_type(entry->config, "none") &&
+        !plug_is_root(entry->config)) {
+        Device device = {inst, entry->name, entry->config};
+        ok = is_type(entry->config, "nic") || device_can_hotplug(&device)
+                 ? hot_remove_vm(inst, entry, changes, error)
+                 : haw_fail(error, HAW_FAILED, "Device cannot be stopped when instance is running");
+    } else if (is_type(entry->config, "nic") && inst_pid(inst) != 0) {
         json_t *volatiles = volatiles_of(inst, changes, entry->name);
         Nic nic = nic_of(inst, entry->name, entry->config, volatiles);
         ok = nic_hotunplug(inst->agent->networks, &nic, inst->pid, error);

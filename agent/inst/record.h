@@ -6,6 +6,7 @@
 #include "agent/state/inst_rows.h"
 
 typedef struct Driver Driver;
+typedef struct VmSession VmSession;
 
 struct Inst {
     int refs;
@@ -36,7 +37,8 @@ struct Inst {
     guint monitor_source;
     bool monitor_gone;
     guint64 incarnation; /* grows with each start */
-    Cgroup *cgroup;      /* owns; NULL unless running */
+    Cgroup *cgroup;      /* owns; NULL unless running, and for virtual machines */
+    VmSession *vm;       /* owns; NULL unless a running virtual machine (vm/vm.h) */
     char *root_pool;     /* of the expanded root disk */
 };
 

@@ -5,6 +5,7 @@
  * Called by api/instances.c, api/snapshots.c and backupfile.c; main loop. */
 #include "agent/inst/show.h"
 #include "agent/inst/instbackup.h"
+#include "agent/inst/instdriver.h"
 #include "agent/inst/limits.h"
 #include "agent/inst/plug.h"
 #include "agent/net/network.h"
@@ -162,11 +163,10 @@ add_host_names(Inst *inst, json_t *network)
 }
 
 json_t *
-show_state(Inst *inst)
+show_container_state(Inst *inst)
 {
-    g_autoptr(Inst) held = inst_ref(inst);
     pid_t pid = inst_pid(inst);
-    json_t *network = NULL, *disks = disk_json(inst);
+    json_t *network = NULL;
     if (pid != 0) {
         network = net_state_of_pid(pid, NULL);
     }
@@ -179,12 +179,22 @@ show_state(Inst *inst)
     json_t *memory = runs ? memory_json(group)
                           : json_pack("{s:i,s:i,s:i,s:i,s:i}", "swap_usage", 0, "swap_usage_peak",
                                       0, "total", 0, "usage", 0, "usage_peak", 0);
-    return json_pack("{s:{s:I},s:o,s:o,s:o,s:I,s:I,s:s,s:i}", "cpu", "usage",
-                     (json_int_t) (runs ? cpu_usage_ns(group) : 0), "disk", disks, "memory", memory,
-                     "network", network != NULL ? network : json_null(), "pid",
-                     (json_int_t) (runs ? pid : 0), "processes",
-                     (json_int_t) (runs ? cgroup_processes(group) : 0), "status",
-                     inst_state_name(inst->state), "status_code", inst_state_code(inst->state));
+    return json_pack("{s:{s:I},s:o,s:o,s:I,s:I}", "cpu", "usage",
+                     (json_int_t) (runs ? cpu_usage_ns(group) : 0), "memory", memory, "network",
+                     network != NULL ? network : json_null(), "pid", (json_int_t) (runs ? pid : 0),
+                     "processes", (json_int_t) (runs ? cgroup_processes(group) : 0));
+}
+
+json_t *
+show_state(Inst *inst)
+{
+    g_autoptr(Inst) held = inst_ref(inst);
+    json_t *disks = disk_json(inst);
+    json_t *state = driver_of_type(inst->type)->state(inst);
+    json_object_set_new(state, "disk", disks);
+    json_object_set_new(state, "status", json_string(inst_state_name(inst->state)));
+    json_object_set_new(state, "status_code", json_integer(inst_state_code(inst->state)));
+    return state;
 }
 
 json_t *

@@ -15,5 +15,7 @@ json_t *show_snapshot(Inst *inst, const SnapRow *snap);
 json_t *show_tagged(Inst *inst);
 /* "state": cpu, disk, memory, network, pid, processes. Yields. */
 json_t *show_state(Inst *inst);
+/* What a container's driver says for it: cpu, memory, network, pid, processes. Yields. */
+json_t *show_container_state(Inst *inst);
 /* "/1.0/instances/c1", with the project when it is not the default one; caller frees. */
 char *show_url(Inst *inst, const char *collection);

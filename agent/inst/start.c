@@ -1,4 +1,5 @@
-/* Starting a container: everything that has to be in place before its init runs.
+/* Starting an instance: what all kinds have in common, and everything that has to be in place before a
+ * container's init runs (a virtual machine's is vm/vmboot.c).
  * T1  The run directory (run/NAME) is the mark of a start: it is made first and removed last, so that
  *     after a crash its presence says that there may be something to adopt or to undo.
  * T2  Rows are written once, right before init is started: volatile keys, power state, last use. A
@@ -322,7 +323,7 @@ launch(struct start *s, GError **error)
     Inst *inst = s->inst;
     pid_t pid = 0;
     crash_point("start");
-    if (!inst->driver->start(inst, s->conf_path, &pid, error)) {
+    if (!lxc_run(inst, s->conf_path, &pid, error)) {
         return false;
     }
     crash_point("start");
@@ -343,7 +344,20 @@ launch(struct start *s, GError **error)
 }
 
 bool
-start_run(Inst *inst, GError **error)
+start_container(Inst *inst, GError **error)
+{
+    struct start s = {.inst = inst, .changes = json_object()};
+    cgroup_expect_move();
+    bool ok = prepare(&s, error) && launch(&s, error);
+    if (!ok) {
+        record_set_used(inst, s.changes, 0, NULL); /* host names of NICs, for the undo */
+    }
+    start_done(&s);
+    return ok;
+}
+
+bool
+start_by(Inst *inst, StartFn fn, void *data, GError **error)
 {
     inst->driver = driver_of_type(inst->type);
     if (inst->driver == NULL) {
@@ -353,23 +367,32 @@ start_run(Inst *inst, GError **error)
     if (inst->agent->instances->stopping) {
         return haw_fail(error, HAW_UNAVAILABLE, "The server is shutting down");
     }
+    inst_move(inst, INST_STARTING);
+    bool ok = fn(inst, data, error);
+    if (!ok) {
+        start_undo(inst, "STOPPED");
+        inst_move(inst, INST_STOPPED);
+    }
+    return ok;
+}
+
+static bool
+start_plain(Inst *inst, void *data, GError **error)
+{
+    if (!inst->driver->start(inst, error)) {
+        return false;
+    }
+    inst_move(inst, INST_RUNNING);
+    return true;
+}
+
+bool
+start_run(Inst *inst, GError **error)
+{
     if (!snapshot_at_start(inst, error)) {
         return haw_push(error, "Failed performing startup snapshot");
     }
-    struct start s = {.inst = inst, .changes = json_object()};
-    inst_move(inst, INST_STARTING);
-    cgroup_expect_move();
-    bool ok = prepare(&s, error) && launch(&s, error);
-    if (!ok) {
-        json_t *pending = s.changes;
-        record_set_used(inst, pending, 0, NULL); /* host names of NICs, for the undo */
-        start_undo(inst, "STOPPED");
-        inst_move(inst, INST_STOPPED);
-    } else {
-        inst_move(inst, INST_RUNNING);
-    }
-    start_done(&s);
-    return ok;
+    return start_by(inst, start_plain, NULL, error);
 }
 
 void
@@ -382,6 +405,9 @@ start_undo(Inst *inst, const char *power)
     if (access(run_dir, F_OK) < 0) {
         json_decref(changes);
         return;
+    }
+    if (inst->driver != NULL && inst->driver->undo != NULL) {
+        inst->driver->undo(inst);
     }
     plug_stop_all(inst, changes);
     crash_point("stop");

@@ -30,7 +30,7 @@ bool nic_validate(NetTable *table, const Nic *nic, GError **error);
 /* Makes the host side before the start: veth pair (or macvlan, …) with limits, filters, static
  * lease, routes. Fills volatiles hwaddr, host_name, name, last_state.*. *ret_lxc is the block of
  * lxc.net.* items for it (a JSON object of key → value, with "%d" for the index: "lxc.net.%d.type"),
- * a new reference. Yields. */
+ * for a virtual machine what QEMU is to be given (vm/vmitem.h); a new reference. Yields. */
 bool nic_start(NetTable *table, const Nic *nic, json_t **ret_lxc, GError **error);
 /* After the stop: removes the host side, rules, lease; gives a physical device back. Repeats
  * safely. Yields. */

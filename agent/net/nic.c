@@ -172,6 +172,12 @@ nicuse_set_volatile(const NicUse *use, const char *key, const char *value)
     }
 }
 
+bool
+nicuse_is_vm(const NicUse *use)
+{
+    return g_strcmp0(use->nic->inst_type, "virtual-machine") == 0;
+}
+
 const char *
 nicuse_ip(const NicUse *use, int family, const char *suffix)
 {
@@ -307,7 +313,7 @@ nicuse_limits(const NicUse *use, gint64 *ret_ingress, gint64 *ret_egress)
 static bool
 gives_back(const NicUse *use)
 {
-    return use->driver->gives_back || nic_accel_running(use);
+    return !nicuse_is_vm(use) && (use->driver->gives_back || nic_accel_running(use));
 }
 
 struct move {
@@ -391,6 +397,20 @@ network_is_up(const NicUse *use, GError **error)
                     use->net->row->name);
 }
 
+/* What QEMU is to be given (vm/vmitem.h). A kind with more to it than a link fills it by itself. */
+static json_t *
+vm_item(NicUse *use, const char *link)
+{
+    json_t *item = json_pack("{s:s,s:s}", "kind", "tap", "mac", nicuse_mac(use));
+    if (link != NULL) {
+        json_object_set_new(item, "link", json_string(link));
+    }
+    if (use->driver->vm != NULL) {
+        use->driver->vm(use, item);
+    }
+    return item;
+}
+
 bool
 nic_start(NetTable *table, const Nic *nic, json_t **ret_lxc, GError **error)
 {
@@ -398,6 +418,10 @@ nic_start(NetTable *table, const Nic *nic, json_t **ret_lxc, GError **error)
     g_autoptr(NicUse) use = nicuse_new(table, nic, error);
     if (use == NULL || !network_is_up(use, error) || !use->driver->start(use, &link, error)) {
         return false;
+    }
+    if (nicuse_is_vm(use)) {
+        *ret_lxc = vm_item(use, link);
+        return true;
     }
     *ret_lxc = link != NULL ? nicuse_lxc(use, link) : json_object();
     if (use->driver->lxc != NULL) {

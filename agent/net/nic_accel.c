@@ -36,12 +36,6 @@ id_of(const Nic *nic)
     return dpdclient_id(nic->project, nic->inst, nic->device);
 }
 
-static bool
-is_vm(const NicUse *use)
-{
-    return g_strcmp0(use->nic->inst_type, "virtual-machine") == 0;
-}
-
 /* What the texts of a port's description live in. */
 typedef struct {
     char *id, **parents;
@@ -66,7 +60,7 @@ describe(NicUse *use, const char *kind, const char *lsp, const char *mac, Texts 
     dpd__port__init(ret);
     ret->id = texts->id;
     ret->kind = strcmp(kind, "vdpa") == 0 ? DPD__KIND__VDPA : DPD__KIND__VF;
-    ret->vfio = is_vm(use) && ret->kind == DPD__KIND__VF;
+    ret->vfio = nicuse_is_vm(use) && ret->kind == DPD__KIND__VF;
     ret->iface_id = (char *) (guintptr) lsp;
     ret->bridge = (char *) (guintptr) ovn_integration_bridge(agent);
     ret->mac = (char *) (guintptr) mac;
@@ -96,6 +90,7 @@ note(NicUse *use, const DpdPort *port)
     nicuse_set_volatile(use, "last_state.vf.spoofcheck",
                         port->old_spoof_check > 0 ? "true" : "false");
     nicuse_set_volatile(use, "last_state.vdpa.name", port->vdpa[0] != '\0' ? port->vdpa : NULL);
+    nicuse_set_volatile(use, "last_state.pci.slot.name", port->pci[0] != '\0' ? port->pci : NULL);
     nicuse_set_volatile(use, "host_name",
                         port->netdev[0] != '\0' ? port->netdev : port->representor);
 }
@@ -103,11 +98,17 @@ note(NicUse *use, const DpdPort *port)
 static void
 forget(const Nic *nic)
 {
-    static const char *const keys[] = {"last_state.created",   "last_state.hwaddr",
-                                       "last_state.mtu",       "last_state.vf.id",
-                                       "last_state.vf.parent", "last_state.vf.hwaddr",
-                                       "last_state.vf.vlan",   "last_state.vf.spoofcheck",
-                                       "last_state.vdpa.name", "host_name"};
+    static const char *const keys[] = {"last_state.created",
+                                       "last_state.hwaddr",
+                                       "last_state.mtu",
+                                       "last_state.vf.id",
+                                       "last_state.vf.parent",
+                                       "last_state.vf.hwaddr",
+                                       "last_state.vf.vlan",
+                                       "last_state.vf.spoofcheck",
+                                       "last_state.vdpa.name",
+                                       "last_state.pci.slot.name",
+                                       "host_name"};
     for (size_t i = 0; i < G_N_ELEMENTS(keys); i++) {
         json_object_del(nic->volatiles, keys[i]);
     }
@@ -139,7 +140,7 @@ put(NicUse *use, const char *kind, const char *lsp, const char *mac, char **ret_
     DpdPort port;
     Dpd__Port spec;
     g_auto(Texts) texts = {NULL, NULL};
-    if (strcmp(kind, "vdpa") == 0 && !is_vm(use)) {
+    if (strcmp(kind, "vdpa") == 0 && !nicuse_is_vm(use)) {
         return haw_fail(error, HAW_UNSUPPORTED,
                         "VDPA acceleration is for virtual machines only: a container takes "
                         "acceleration=sriov");
@@ -182,6 +183,22 @@ nic_accel_start(NicUse *use, const char *lsp, const char *mac, char **ret_link, 
     }
     *ret_link = NULL;
     return true;
+}
+
+void
+nic_accel_vm(NicUse *use, json_t *item)
+{
+    g_autofree char *id = id_of(use->nic);
+    const char *pci = nicuse_volatile(use, "last_state.pci.slot.name");
+    if (!nic_accel_running(use)) {
+        return;
+    }
+    bool vdpa = nicuse_volatile(use, "last_state.vdpa.name") != NULL;
+    json_object_set_new(item, "kind", json_string(vdpa ? "vdpa" : "vfio"));
+    json_object_set_new(item, "id", json_string(id));
+    if (pci != NULL) {
+        json_object_set_new(item, "pci", json_string(pci));
+    }
 }
 
 bool

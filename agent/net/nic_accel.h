@@ -13,6 +13,8 @@ bool nic_accel_running(const NicUse *use);
  * veth pair takes its place. Yields. */
 bool nic_accel_start(NicUse *use, const char *lsp, const char *mac, char **ret_link,
                      GError **error);
+/* What QEMU is given of a function: vfio, or vdpa (vm/vmitem.h); nothing when it has none. */
+void nic_accel_vm(NicUse *use, json_t *item);
 /* Off the bridge and back to the host as it was. Repeats safely. Yields. */
 bool nic_accel_stop(const Nic *nic, Agent *agent, GError **error);
 /* The instance was found running. */

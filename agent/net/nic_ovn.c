@@ -119,11 +119,11 @@ make_link(NicUse *use, const OvnPort *port, char **ret_link, GError **error)
         return false;
     }
     crash_point("ovn_nic");
-    HostPort host = {.kind = HOSTPORT_VETH,
+    HostPort host = {.kind = spec.tap ? HOSTPORT_TAP : HOSTPORT_VETH,
                      .netdev = spec.host,
                      .iface_id = port->lsp,
                      .mac = port->mac,
-                     .peer = spec.peer};
+                     .peer = spec.tap ? NULL : spec.peer};
     bool ok = hostport_bind(netobj_agent(use->table), &host, error);
     if (ok) {
         *ret_link = g_strdup(spec.peer);
@@ -274,8 +274,10 @@ ovn_adopt_nic(NicUse *use, GError **error)
     if (port != NULL && nic_accel_running(use)) {
         nic_accel_adopt(use, port->lsp, port->mac);
     } else if (port != NULL && host != NULL) {
-        HostPort bound = {
-            .kind = HOSTPORT_VETH, .netdev = host, .iface_id = port->lsp, .mac = port->mac};
+        HostPort bound = {.kind = nicuse_is_vm(use) ? HOSTPORT_TAP : HOSTPORT_VETH,
+                          .netdev = host,
+                          .iface_id = port->lsp,
+                          .mac = port->mac};
         hostport_adopt(agent, &bound);
     }
     return true;
@@ -330,4 +332,5 @@ const struct nic_driver nic_ovn = {
     .update = ovn_update_nic,
     .remove = ovn_remove_nic,
     .adopt = ovn_adopt_nic,
+    .vm = nic_accel_vm,
 };

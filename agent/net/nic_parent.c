@@ -21,7 +21,7 @@ struct job {
     char *ifname;                    /* owned: parent or parent.vlan */
     char *link;                      /* owned: what is handed in */
     guint mtu;
-    bool gvrp, created;
+    bool gvrp, created, tap; /* tap: a virtual machine's: QEMU reads what its interface gets */
     struct link_info before;
     const char *old_mac, *old_mtu;
 };
@@ -84,8 +84,12 @@ macvlan_job(NlSock *sock, void *data, GError **error)
     if (!make_base(sock, job, error)) {
         return false;
     }
-    if (link_add_macvlan(sock, job->link, job->ifname, MACVLAN_MODE_BRIDGE, job->mac, error) &&
-        (job->mtu == 0 || link_set_mtu(sock, job->link, job->mtu, error))) {
+    bool made =
+        job->tap
+            ? link_add_macvtap(sock, job->link, job->ifname, MACVLAN_MODE_BRIDGE, job->mac, error)
+            : link_add_macvlan(sock, job->link, job->ifname, MACVLAN_MODE_BRIDGE, job->mac, error);
+    if (made && (job->mtu == 0 || link_set_mtu(sock, job->link, job->mtu, error)) &&
+        (!job->tap || link_set_up(sock, job->link, true, error))) {
         return true;
     }
     link_del(sock, job->link, NULL);
@@ -101,6 +105,7 @@ macvlan_start(NicUse *use, char **ret_link, GError **error)
     }
     struct job job = job_of(use);
     job.mac = nicuse_mac(use);
+    job.tap = nicuse_is_vm(use);
     job.link = nicuse_new_host_name(use, "mac");
     bool ok = netjob_run(macvlan_job, &job, error);
     if (ok) {
@@ -117,7 +122,7 @@ del_link_job(NlSock *sock, void *data, GError **error)
 {
     struct link_info info;
     struct job *job = data;
-    return !link_get(sock, job->link, &info, NULL) || strcmp(info.kind, "macvlan") != 0 ||
+    return !link_get(sock, job->link, &info, NULL) || !g_str_has_prefix(info.kind, "macv") ||
            link_del(sock, job->link, error);
 }
 
@@ -137,12 +142,19 @@ macvlan_stop(NicUse *use, GError **error)
     return ok;
 }
 
+static void
+macvlan_vm(NicUse *use, json_t *item)
+{
+    json_object_set_new(item, "kind", json_string("macvtap"));
+}
+
 const struct nic_driver nic_macvlan = {
     .nictype = "macvlan",
     .fixed_by_network = "nictype parent mtu vlan maas.subnet.ipv4 maas.subnet.ipv6 gvrp",
     .start = macvlan_start,
     .stop = macvlan_stop,
     .check = need_parent,
+    .vm = macvlan_vm,
     .gives_back = true,
 };
 
@@ -195,6 +207,11 @@ forget_before(NicUse *use)
 static bool
 physical_start(NicUse *use, char **ret_link, GError **error)
 {
+    if (nicuse_is_vm(use)) {
+        return haw_fail(error, HAW_UNSUPPORTED,
+                        "A physical NIC can't be handed to a virtual machine: use nictype sriov "
+                        "or macvlan");
+    }
     if (!need_parent(use, error)) {
         return false;
     }

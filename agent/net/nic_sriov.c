@@ -34,16 +34,28 @@ note(NicUse *use, const DpdPort *port)
     set_number(use, "last_state.vf.vlan", MAX(port->old_vlan, 0));
     nicuse_set_volatile(use, "last_state.vf.spoofcheck",
                         port->old_spoof_check > 0 ? "true" : "false");
-    nicuse_set_volatile(use, "host_name", port->netdev);
+    nicuse_set_volatile(use, "last_state.pci.slot.name", port->pci[0] != '\0' ? port->pci : NULL);
+    nicuse_set_volatile(use, "host_name", port->netdev[0] != '\0' ? port->netdev : NULL);
+}
+
+static void
+sriov_vm(NicUse *use, json_t *item)
+{
+    const char *pci = nicuse_volatile(use, "last_state.pci.slot.name");
+    json_object_set_new(item, "kind", json_string("vfio"));
+    if (pci != NULL) {
+        json_object_set_new(item, "pci", json_string(pci));
+    }
 }
 
 static void
 forget(NicUse *use)
 {
-    static const char *const keys[] = {
-        "last_state.created", "last_state.hwaddr",        "last_state.mtu",
-        "last_state.vf.id",   "last_state.vf.parent",     "last_state.vf.hwaddr",
-        "last_state.vf.vlan", "last_state.vf.spoofcheck", "host_name"};
+    static const char *const keys[] = {"last_state.created",       "last_state.hwaddr",
+                                       "last_state.mtu",           "last_state.vf.id",
+                                       "last_state.vf.parent",     "last_state.vf.hwaddr",
+                                       "last_state.vf.vlan",       "last_state.vf.spoofcheck",
+                                       "last_state.pci.slot.name", "host_name"};
     for (size_t i = 0; i < G_N_ELEMENTS(keys); i++) {
         nicuse_set_volatile(use, keys[i], NULL);
     }
@@ -56,6 +68,7 @@ describe(NicUse *use, char *id, char **parents, Dpd__Port *ret)
     dpd__port__init(ret);
     ret->id = id;
     ret->kind = DPD__KIND__VF;
+    ret->vfio = nicuse_is_vm(use);
     ret->mac = (char *) (guintptr) nicuse_mac(use);
     ret->mtu = use->mtu;
     ret->parents = parents;
@@ -85,7 +98,7 @@ sriov_start(NicUse *use, char **ret_link, GError **error)
         return false;
     }
     note(use, &port);
-    *ret_link = g_strdup(port.netdev);
+    *ret_link = port.netdev[0] != '\0' ? g_strdup(port.netdev) : NULL;
     return true;
 }
 
@@ -119,5 +132,6 @@ const struct nic_driver nic_sriov = {
     .stop = sriov_stop,
     .check = need_parent,
     .adopt = sriov_adopt,
+    .vm = sriov_vm,
     .gives_back = true,
 };

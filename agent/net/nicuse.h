@@ -28,6 +28,7 @@ const char *nicuse_volatile(const NicUse *use, const char *key);
 void nicuse_set_volatile(const NicUse *use, const char *key, const char *value); /* NULL removes */
 /* Address and subnets behind "ipv4.…" (family 4 or 6) of the device; NULL for none. */
 const char *nicuse_ip(const NicUse *use, int family, const char *suffix);
+bool nicuse_is_vm(const NicUse *use);
 /* The MAC, the name inside, the host interface's name: as configured, as remembered, or chosen now
  * and remembered. Borrowed from the device. */
 const char *nicuse_mac(const NicUse *use);
@@ -51,6 +52,8 @@ struct nic_driver {
     bool (*plugged)(NicUse *use, pid_t pid, GError **error);
     /* More keys of lxc.net; NULL: none. */
     void (*lxc)(NicUse *use, json_t *lxc);
+    /* For a virtual machine: makes 'item' (vm/vmitem.h) more than a tap; NULL: it is one. */
+    void (*vm)(NicUse *use, json_t *item);
     /* Checks beyond single keys; NULL: none. */
     bool (*check)(NicUse *use, GError **error);
     /* Changes in place; NULL: none can be. */

@@ -2,6 +2,7 @@
  * V1  The pair is made with one request; what follows either succeeds or takes the pair away again.
  * V2  A rate limit on what the instance sends is a policing tc filter where the kernel has one, else
  *     a rule of nftables' netdev family.
+ * V3  A virtual machine has a tap in place of the pair: QEMU is its other end. All else is the same.
  * Called by the nic files. */
 #include "agent/net/veth.h"
 
@@ -16,6 +17,7 @@
 #include "hw/inet.h"
 #include "hw/link.h"
 #include "hw/shaper.h"
+#include "hw/tap.h"
 #include "proto/grammar.h"
 
 struct job {
@@ -153,6 +155,25 @@ make_routes(NlSock *sock, const struct veth_spec *spec, GError **error)
     return true;
 }
 
+/* V3 */
+static bool
+add_link(NlSock *sock, const struct job *job, guint mtu, GError **error)
+{
+    const struct veth_spec *spec = job->spec;
+    if (!spec->tap) {
+        return link_add_veth(sock, spec->host, spec->peer, mtu, job->txqlen, job->mac, error);
+    }
+    if (!tap_make(spec->host, error)) {
+        return false;
+    }
+    if ((mtu == 0 || link_set_mtu(sock, spec->host, mtu, error)) &&
+        (job->txqlen == 0 || link_set_txqlen(sock, spec->host, job->txqlen, error))) {
+        return true;
+    }
+    link_del(sock, spec->host, NULL);
+    return false;
+}
+
 static bool
 make_job(NlSock *sock, void *data, GError **error)
 {
@@ -163,7 +184,7 @@ make_job(NlSock *sock, void *data, GError **error)
     if (mtu == 0 && spec->bridge != NULL && link_get(sock, spec->bridge, &bridge, NULL)) {
         mtu = bridge.mtu;
     }
-    if (!link_add_veth(sock, spec->host, spec->peer, mtu, job->txqlen, job->mac, error)) {
+    if (!add_link(sock, job, mtu, error)) {
         return false;
     }
     if (spec->no_ipv6 && netjob_have_ipv6()) {
@@ -183,7 +204,8 @@ remove_job(NlSock *sock, void *data, GError **error)
     struct link_info info;
     const char *host = data;
     /* A name that something else has taken since is not ours. */
-    if (!link_get(sock, host, &info, NULL) || strcmp(info.kind, "veth") != 0) {
+    if (!link_get(sock, host, &info, NULL) ||
+        (strcmp(info.kind, "veth") != 0 && strcmp(info.kind, "tun") != 0)) {
         return true;
     }
     return link_del(sock, host, error);
@@ -212,8 +234,10 @@ veth_make(NicUse *use, struct veth_spec *spec, GError **error)
 {
     const char *configured = nicuse_get(use, "host_name");
     const char *queue = nicuse_get(use, "queue.tx.length");
-    spec->host = configured != NULL ? g_strdup(configured) : nicuse_new_host_name(use, "veth");
-    spec->peer = ids_ifname("veth");
+    spec->tap = nicuse_is_vm(use);
+    spec->host = configured != NULL ? g_strdup(configured)
+                                    : nicuse_new_host_name(use, spec->tap ? "tap" : "veth");
+    spec->peer = spec->tap ? g_strdup(spec->host) : ids_ifname("veth");
     struct job job = {.spec = spec,
                       .mac = nicuse_mac(use),
                       .mtu = use->mtu,

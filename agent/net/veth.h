@@ -4,7 +4,8 @@
 #include "agent/net/nicuse.h"
 
 struct veth_spec {
-    char *host, *peer;     /* owned */
+    char *host, *peer;     /* owned; of a tap, the same name */
+    bool tap;              /* of a virtual machine */
     const char *bridge;    /* NULL: not in one */
     char **routes[2];      /* owned: IPv4, IPv6 prefixes that lead to the instance */
     const char *route_dev; /* NULL: the host side */

@@ -1,0 +1,24 @@
+/* machine.h: QEMU's command line of one VM: what can't be plugged later.
+ * Threads: any. */
+#pragma once
+#include "agent/vm/vmargs.h"
+#include <jansson.h>
+
+/* Descriptors are numbers in QEMU; -1: none. All borrowed. */
+typedef struct {
+    const char *name, *uuid, *generation;
+    const char *pid_path, *log_path, *memory_path;
+    const char *code, *nvram; /* NULL: a BIOS */
+    json_t *layout;
+    const char *overrides; /* raw.qemu.conf, may be NULL */
+    int qmp_fd, guest_fd;  /* listening sockets */
+    int run_dir_fd;        /* where QEMU makes "spice" */
+    int tpm_fd;            /* connected to swtpm */
+    bool spice;
+    gint64 vsock_cid;
+    bool incoming;
+    json_t *sev; /* {"cbitpos","reduced-phys-bits","policy","dh","session"}; NULL: none */
+} MachineSpec;
+
+/* The sections, raw.qemu.conf applied. INVALID. */
+VmArgs *machine_args(const MachineSpec *spec, GError **error);
