@@ -3,7 +3,7 @@
  * F1  Paths are resolved before QEMU sees them: a symbolic link (a snap's, a Nix store's) is as good as
  *     the file, and what QEMU opens is what was checked.
  * F2  The variables of a VM are in its volume (qemu.nvram): they are copied, moved and restored with it.
- * Called by machine.c. */
+ * Called by vmmachine.c. */
 #include "agent/vm/firmware.h"
 
 #include <limits.h>

@@ -3,7 +3,7 @@
  * A1  A comma in a value is doubled, as QEMU's option parser wants it: a name or a path cannot add
  *     options of its own.
  * A2  raw.qemu.conf is the operator's: it may say anything, but only by whole keys and sections.
- * Called by machine.c. */
+ * Called by vmmachine.c. */
 #include "agent/vm/vmargs.h"
 
 #include <stdarg.h>

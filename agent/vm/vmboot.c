@@ -22,7 +22,7 @@
 #include "agent/inst/limits.h"
 #include "agent/inst/plug.h"
 #include "agent/vm/firmware.h"
-#include "agent/vm/machine.h"
+#include "agent/vm/vmmachine.h"
 #include "agent/vm/vmhost.h"
 #include "agent/vm/vmitem.h"
 #include "agent/vm/vmlayout.h"
@@ -300,25 +300,25 @@ build_argv(struct boot *b, GError **error)
     Inst *inst = b->inst;
     g_autofree char *pid_path = g_strdup_printf("%s/qemu.pid", b->run_dir);
     g_autofree char *log_path = g_strdup_printf("%s/qemu.log", b->log_dir);
-    MachineSpec spec = {.name = inst->name,
-                        .uuid = uuid_of(b, "volatile.uuid"),
-                        .generation = uuid_of(b, "volatile.uuid.generation"),
-                        .pid_path = pid_path,
-                        .log_path = log_path,
-                        .memory_path = b->memory_path,
-                        .code = b->firmware.code,
-                        .nvram = b->nvram,
-                        .layout = b->layout,
-                        .overrides = inst_get(inst, "raw.qemu.conf"),
-                        .qmp_fd = 3 + FD_QMP,
-                        .guest_fd = 3 + FD_GUEST,
-                        .run_dir_fd = 3 + FD_RUN_DIR,
-                        .tpm_fd = b->fds[FD_TPM] >= 0 ? 3 + FD_TPM : -1,
-                        .spice = true,
-                        .vsock_cid = CID_BASE + inst->id,
-                        .incoming = b->how->incoming || b->how->state_path != NULL,
-                        .sev = b->sev};
-    g_autoptr(VmArgs) args = machine_args(&spec, error);
+    VmMachine spec = {.name = inst->name,
+                      .uuid = uuid_of(b, "volatile.uuid"),
+                      .generation = uuid_of(b, "volatile.uuid.generation"),
+                      .pid_path = pid_path,
+                      .log_path = log_path,
+                      .memory_path = b->memory_path,
+                      .code = b->firmware.code,
+                      .nvram = b->nvram,
+                      .layout = b->layout,
+                      .overrides = inst_get(inst, "raw.qemu.conf"),
+                      .qmp_fd = 3 + FD_QMP,
+                      .guest_fd = 3 + FD_GUEST,
+                      .run_dir_fd = 3 + FD_RUN_DIR,
+                      .tpm_fd = b->fds[FD_TPM] >= 0 ? 3 + FD_TPM : -1,
+                      .spice = true,
+                      .vsock_cid = CID_BASE + inst->id,
+                      .incoming = b->how->incoming || b->how->state_path != NULL,
+                      .sev = b->sev};
+    g_autoptr(VmArgs) args = vmmachine_args(&spec, error);
     g_autoptr(GPtrArray) argv = g_ptr_array_new_with_free_func(g_free);
     if (args == NULL) {
         return NULL;

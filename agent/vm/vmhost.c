@@ -1,6 +1,6 @@
 /* The host, as VMs need it. KVM is tried only where the CPU says that it has virtualization: on a host
  * without it /dev/kvm may exist and hang whoever opens it. Nothing is remembered: modules come and go.
- * Called by machine.c and the server's information. */
+ * Called by vmmachine.c and the server's information. */
 #include "agent/vm/vmhost.h"
 
 #include <errno.h>

@@ -2,6 +2,6 @@
 #pragma once
 #include "agent/inst/inst.h"
 
-/* What QEMU's sev-guest object is to be given (machine.h), a new reference; NULL when security.sev is
+/* What QEMU's sev-guest object is to be given (vmmachine.h), a new reference; NULL when security.sev is
  * unset. UNSUPPORTED with what is missing when this host can't. Yields. */
 bool vmsev_prepare(Inst *inst, json_t **ret_sev, GError **error);

@@ -6,25 +6,25 @@
  * C2  Memory is a shared file, always: it can be streamed without QEMU.
  * C3  No network, no display, no default device that is not written here; QEMU is under seccomp.
  * Called by vmboot.c. */
-#include "agent/vm/machine.h"
+#include "agent/vm/vmmachine.h"
 
 #include <stdio.h>
 #include <string.h>
 
 static gint64
-number(const MachineSpec *spec, const char *key)
+number(const VmMachine *spec, const char *key)
 {
     return json_integer_value(json_object_get(spec->layout, key));
 }
 
 static const char *
-word(const MachineSpec *spec, const char *key)
+word(const VmMachine *spec, const char *key)
 {
     return json_string_value(json_object_get(spec->layout, key));
 }
 
 static void
-add_options(const MachineSpec *spec, VmArgs *args)
+add_options(const VmMachine *spec, VmArgs *args)
 {
     g_autofree char *name = g_strdup_printf("guest=%s,debug-threads=on", spec->name);
     vmargs_plain(args, "-S", NULL);
@@ -60,7 +60,7 @@ add_flash(VmArgs *args, const char *node, const char *path, bool read_only)
 }
 
 static void
-add_board(const MachineSpec *spec, VmArgs *args)
+add_board(const VmMachine *spec, VmArgs *args)
 {
     bool secure = g_strcmp0(word(spec, "firmware"), "secure") == 0;
     vmargs_add(args, "machine", NULL, "type", word(spec, "machine"), "accel", word(spec, "accel"),
@@ -83,7 +83,7 @@ add_board(const MachineSpec *spec, VmArgs *args)
 
 /* C2 */
 static void
-add_memory(const MachineSpec *spec, VmArgs *args)
+add_memory(const VmMachine *spec, VmArgs *args)
 {
     g_autofree char *size = g_strdup_printf("%" G_GINT64_FORMAT "M", number(spec, "memory") >> 20);
     g_autofree char *most = g_strdup_printf("%" G_GINT64_FORMAT, number(spec, "cpus_max"));
@@ -95,7 +95,7 @@ add_memory(const MachineSpec *spec, VmArgs *args)
 }
 
 static void
-add_sev(const MachineSpec *spec, VmArgs *args)
+add_sev(const VmMachine *spec, VmArgs *args)
 {
     if (spec->sev == NULL) {
         return;
@@ -121,7 +121,7 @@ add_socket(VmArgs *args, const char *id, int fd, bool server)
 }
 
 static void
-add_channels(const MachineSpec *spec, VmArgs *args)
+add_channels(const VmMachine *spec, VmArgs *args)
 {
     add_socket(args, "qmp", spec->qmp_fd, true);
     vmargs_add(args, "mon", NULL, "chardev", "qmp", "mode", "control", NULL);
@@ -135,7 +135,7 @@ add_channels(const MachineSpec *spec, VmArgs *args)
 }
 
 static void
-add_display(const MachineSpec *spec, VmArgs *args)
+add_display(const VmMachine *spec, VmArgs *args)
 {
     vmargs_add(args, "device", "vga", "driver", "virtio-vga", "bus", "pcie.0", "addr", "1", NULL);
     vmargs_add(args, "device", "usb", "driver", "qemu-xhci", "bus", "pcie.0", "addr", "7", NULL);
@@ -148,7 +148,7 @@ add_display(const MachineSpec *spec, VmArgs *args)
 }
 
 static void
-add_fixed(const MachineSpec *spec, VmArgs *args)
+add_fixed(const VmMachine *spec, VmArgs *args)
 {
     vmargs_add(args, "device", "scsi", "driver", "virtio-scsi-pci", "bus", "pcie.0", "addr", "2",
                NULL);
@@ -172,7 +172,7 @@ add_fixed(const MachineSpec *spec, VmArgs *args)
 
 /* C1: where devices are plugged. */
 static void
-add_ports(const MachineSpec *spec, VmArgs *args)
+add_ports(const VmMachine *spec, VmArgs *args)
 {
     for (int i = 0; i < (int) number(spec, "ports"); i++) {
         g_autofree char *id = g_strdup_printf("port%d", i);
@@ -184,7 +184,7 @@ add_ports(const MachineSpec *spec, VmArgs *args)
 }
 
 VmArgs *
-machine_args(const MachineSpec *spec, GError **error)
+vmmachine_args(const VmMachine *spec, GError **error)
 {
     g_autoptr(VmArgs) args = vmargs_new();
     add_options(spec, args);

@@ -1,4 +1,4 @@
-/* machine.h: QEMU's command line of one VM: what can't be plugged later.
+/* vmmachine.h: QEMU's command line of one VM: what can't be plugged later.
  * Threads: any. */
 #pragma once
 #include "agent/vm/vmargs.h"
@@ -18,7 +18,7 @@ typedef struct {
     gint64 vsock_cid;
     bool incoming;
     json_t *sev; /* {"cbitpos","reduced-phys-bits","policy","dh","session"}; NULL: none */
-} MachineSpec;
+} VmMachine;
 
 /* The sections, raw.qemu.conf applied. INVALID. */
-VmArgs *machine_args(const MachineSpec *spec, GError **error);
+VmArgs *vmmachine_args(const VmMachine *spec, GError **error);
