@@ -22,6 +22,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/pidfd.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define KILL_WAIT_MS 30000
@@ -52,6 +53,9 @@ on_monitor_end(gint fd, GIOCondition condition, gpointer data)
     Inst *inst = data;
     inst->monitor_source = 0;
     inst->monitor_gone = true;
+    if (inst->driver != NULL && !inst->driver->monitored) {
+        waitpid(inst->pid, NULL, WNOHANG); /* ours, unless an earlier agent started it */
+    }
     fiber_signal_all(&inst->changed);
     fiber_start("inst-exit", exit_fiber, inst_ref(inst));
     return G_SOURCE_REMOVE;

@@ -1,8 +1,9 @@
 /* Starting a virtual machine.
  * B1  Order: run directory (T1 of start.c), volume, devices' host sides, memory, TPM, QEMU stopped at its
  *     first instruction, rows (T2), QMP, devices plugged, CPUs placed, then the first instruction.
- * B2  QEMU daemonizes itself: it is nobody's child, survives the agent, and is found again by its pid file
- *     and its QMP socket. Its sockets are made here and handed over.
+ * B2  QEMU leads a session of its own and survives the agent; it is found again by its pid file, or (in
+ *     the moment before that is written) by its arguments, which name the file. It may not fork, so it
+ *     does not daemonize. Its sockets are made here and handed over.
  * B3  Whatever fails, QEMU is gone before the function returns; the rest is start_undo()'s.
  * B4  A machine that takes over a state gets the layout of the one that had it.
  * Called by driver_qemu.c and vmstate.c. Main loop. */
@@ -15,6 +16,7 @@
 #include <string.h>
 #include <sys/pidfd.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "agent/api/settings.h"
@@ -299,12 +301,10 @@ build_argv(struct boot *b, GError **error)
 {
     Inst *inst = b->inst;
     g_autofree char *pid_path = g_strdup_printf("%s/qemu.pid", b->run_dir);
-    g_autofree char *log_path = g_strdup_printf("%s/qemu.log", b->log_dir);
     VmMachine spec = {.name = inst->name,
                       .uuid = uuid_of(b, "volatile.uuid"),
                       .generation = uuid_of(b, "volatile.uuid.generation"),
                       .pid_path = pid_path,
-                      .log_path = log_path,
                       .memory_path = b->memory_path,
                       .code = b->firmware.code,
                       .nvram = b->nvram,
@@ -349,26 +349,43 @@ store_argv(struct boot *b, GPtrArray *argv)
                              NULL);
 }
 
+/* The last line that QEMU wrote before it ended. */
+static char *
+last_words(struct boot *b)
+{
+    g_autofree char *path = g_strdup_printf("%s/qemu.log", b->log_dir);
+    g_autofree char *text = fd_read_file(path, 1024 * 1024, NULL, NULL);
+    char *line = text != NULL ? strrchr(g_strchomp(text), '\n') : NULL;
+    return g_strdup(line != NULL ? line + 1 : text != NULL ? text : "");
+}
+
 static bool
 spawn(struct boot *b, GError **error)
 {
+    g_autofree char *log = g_strdup_printf("%s/qemu.log", b->log_dir);
     g_autoptr(GPtrArray) argv = build_argv(b, error);
     if (argv == NULL) {
         return false;
     }
     store_argv(b, argv);
-    ProcSpec spec = {.argv = (const char *const *) argv->pdata,
-                     .fd_in = -1,
-                     .fd_out = -1,
-                     .wait_ms = QEMU_START_MS,
-                     .fds = b->fds,
-                     .fd_count = b->fds[FD_TPM] >= 0 ? FD_COUNT : FD_TPM};
-    g_autofree char *out = NULL;
-    if (!proc_run(&spec, &out, error)) { /* B2 */
-        return haw_push(error, "Failed to run: %s", b->qemu);
+    b->pid = proc_spawn((const char *const *) argv->pdata, NULL, log, b->fds,
+                        b->fds[FD_TPM] >= 0 ? FD_COUNT : FD_TPM, error); /* B2 */
+    for (int i = 0; i < FD_COUNT; i++) { /* so that the end of QEMU is the end of its sockets */
+        fd_close(&b->fds[i]);
     }
-    b->pid = vmboot_pid(b->inst);
-    return b->pid > 0 || haw_fail(error, HAW_FAILED, "QEMU stopped right after its start");
+    return b->pid > 0 || haw_push(error, "Failed to run: %s", b->qemu);
+}
+
+static bool
+connect_qmp(struct boot *b, GError **error)
+{
+    g_autoptr(GError) local = NULL;
+    if (vmsession_open(b->inst, b->pid, json_incref(b->layout), QEMU_START_MS, &local)) {
+        return true;
+    }
+    g_autofree char *why = last_words(b);
+    return haw_fail(error, HAW_FAILED, "Failed to run: %s: %s", b->qemu,
+                    *why != '\0' ? why : local->message);
 }
 
 /* ---- once QEMU answers ---- */
@@ -396,7 +413,8 @@ by_boot_order(const void *a, const void *b)
     return first == second ? 0 : first > second ? -1 : 1;
 }
 
-/* "boot" as configured becomes "bootindex": 0 boots first; equal ones in the order of their start. */
+/* "boot" as configured becomes "bootindex": the lowest boots first; equal ones in the order of their start.
+ * 0 is that of a kernel which raw.qemu names. */
 static void
 number_boot_order(json_t *items)
 {
@@ -410,7 +428,7 @@ number_boot_order(json_t *items)
     }
     g_ptr_array_sort(order, by_boot_order);
     for (guint n = 0; n < order->len; n++) {
-        json_object_set_new(order->pdata[n], "bootindex", json_integer(n));
+        json_object_set_new(order->pdata[n], "bootindex", json_integer(n + 1));
     }
 }
 
@@ -428,6 +446,26 @@ plug_items(struct boot *b, VmSession *vm, GError **error)
     return true;
 }
 
+/* QEMU heeds the boot order of what was plugged since its start only after a reset; and does that when it
+ * comes round to it. */
+static bool
+reset(VmSession *vm, GError **error)
+{
+    gint64 until = clock_mono_us() / 1000 + QEMU_START_MS;
+    vm->was_reset = false;
+    if (!qmp_do(vm->qmp, "system_reset", NULL, error)) {
+        return false;
+    }
+    while (!vm->was_reset && qmp_alive(vm->qmp)) {
+        gint64 left = until - clock_mono_us() / 1000;
+        if (left <= 0) {
+            return haw_fail(error, HAW_TIMEOUT, "QEMU does not reset");
+        }
+        fiber_signal_wait(&vm->happened, left, NULL, NULL);
+    }
+    return vm->was_reset || haw_fail(error, HAW_UNAVAILABLE, "QEMU closed its monitor");
+}
+
 static bool
 settle(struct boot *b, VmSession *vm, GError **error)
 {
@@ -438,14 +476,11 @@ settle(struct boot *b, VmSession *vm, GError **error)
     pin_machine(vm);
     vmsession_store_layout(vm);
     crash_point("vm_start");
-    if (!qmp_do(qmp, "set-action", json_pack("{s:s}", "reboot", "shutdown"), error)) {
+    if (!vm->incoming && !reset(vm, error)) {
         return false;
     }
-    if (vm->incoming) {
-        return true;
-    }
-    /* QEMU heeds the boot order of what was plugged since its start only after a reset. */
-    return qmp_do(qmp, "system_reset", NULL, error) && qmp_do(qmp, "cont", NULL, error);
+    return qmp_do(qmp, "set-action", json_pack("{s:s}", "reboot", "shutdown"), error) &&
+           (vm->incoming || qmp_do(qmp, "cont", NULL, error));
 }
 
 static bool
@@ -464,7 +499,7 @@ launch(struct boot *b, GError **error)
         return false;
     }
     crash_point("vm_start");
-    if (!vmsession_open(inst, b->pid, json_incref(b->layout), QMP_WAIT_MS, error)) {
+    if (!connect_qmp(b, error)) {
         return false;
     }
     inst->vm->incoming = b->how->incoming || b->how->state_path != NULL;
@@ -503,6 +538,31 @@ vmboot_run(Inst *inst, const VmBoot *how, GError **error)
 
 /* ---- its end ---- */
 
+/* Whether the process's arguments name the pid file: a number that somebody else has now is none of ours. */
+static bool
+names_file(pid_t pid, const char *path)
+{
+    size_t size = 0;
+    g_autofree char *proc = g_strdup_printf("/proc/%d/cmdline", (int) pid);
+    g_autofree char *line = fd_read_file(proc, 1024 * 1024, &size, NULL);
+    return line != NULL && size > 0 && memmem(line, size, path, strlen(path) + 1) != NULL;
+}
+
+/* B2 */
+static pid_t
+search(const char *path)
+{
+    g_autoptr(GDir) dir = g_dir_open("/proc", 0, NULL);
+    for (const char *name = dir != NULL ? g_dir_read_name(dir) : NULL; name != NULL;
+         name = g_dir_read_name(dir)) {
+        gint64 pid = g_ascii_isdigit(*name) ? g_ascii_strtoll(name, NULL, 10) : 0;
+        if (pid > 1 && names_file((pid_t) pid, path)) {
+            return (pid_t) pid;
+        }
+    }
+    return 0;
+}
+
 pid_t
 vmboot_pid(Inst *inst)
 {
@@ -510,15 +570,10 @@ vmboot_pid(Inst *inst)
     g_autofree char *path = g_strdup_printf("%s/qemu.pid", run_dir);
     g_autofree char *text = fd_read_file(path, 64, NULL, NULL);
     gint64 pid = text != NULL ? g_ascii_strtoll(text, NULL, 10) : 0;
-    if (pid <= 1 || pid > G_MAXINT32) {
-        return 0;
+    if (text == NULL) {
+        return access(run_dir, F_OK) == 0 ? search(path) : 0;
     }
-    /* Its command line names the pid file: a number that somebody else has now is none of ours. */
-    g_autofree char *proc = g_strdup_printf("/proc/%d/cmdline", (int) pid);
-    size_t size = 0;
-    g_autofree char *line = fd_read_file(proc, 1024 * 1024, &size, NULL);
-    bool ours = line != NULL && size > 0 && memmem(line, size, path, strlen(path) + 1) != NULL;
-    return ours ? (pid_t) pid : 0;
+    return pid > 1 && pid <= G_MAXINT32 && names_file((pid_t) pid, path) ? (pid_t) pid : 0;
 }
 
 void
@@ -529,6 +584,7 @@ vmboot_kill(Inst *inst)
     if (fd >= 0) {
         pidfd_send_signal(fd, SIGKILL, NULL, 0);
         fiber_wait_fd(fd, G_IO_IN, KILL_MS, NULL, NULL);
+        waitpid(pid, NULL, WNOHANG);
     }
     lifecycle_forget(inst);
 }

@@ -28,9 +28,7 @@ add_options(const VmMachine *spec, VmArgs *args)
 {
     g_autofree char *name = g_strdup_printf("guest=%s,debug-threads=on", spec->name);
     vmargs_plain(args, "-S", NULL);
-    vmargs_plain(args, "-daemonize", NULL);
     vmargs_plain(args, "-pidfile", spec->pid_path);
-    vmargs_plain(args, "-D", spec->log_path);
     vmargs_plain(args, "-nodefaults", NULL);
     vmargs_plain(args, "-no-user-config", NULL);
     vmargs_plain(args, "-display", "none");

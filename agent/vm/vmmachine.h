@@ -7,7 +7,7 @@
 /* Descriptors are numbers in QEMU; -1: none. All borrowed. */
 typedef struct {
     const char *name, *uuid, *generation;
-    const char *pid_path, *log_path, *memory_path;
+    const char *pid_path, *memory_path;
     const char *code, *nvram; /* NULL: a BIOS */
     json_t *layout;
     const char *overrides; /* raw.qemu.conf, may be NULL */

@@ -14,7 +14,7 @@ struct VmSession {
     FiberSignal happened; /* an event came, or the session ended */
     bool incoming;        /* waits for another QEMU's state */
     bool moving;          /* vm_set_moving() */
-    bool guest_open;
+    bool guest_open, was_reset;
     bool console_taken; /* somebody has the serial console */
 };
 

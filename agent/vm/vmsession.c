@@ -160,6 +160,8 @@ on_event(const char *name, json_t *data, void *user)
         on_port(vm, data);
     } else if (strcmp(name, "DEVICE_DELETED") == 0 && device != NULL) {
         g_hash_table_add(vm->deleted, g_strdup(device));
+    } else if (strcmp(name, "RESET") == 0) {
+        vm->was_reset = true;
     } else if (strcmp(name, "BLOCK_IO_ERROR") == 0) {
         const char *reason = json_string_value(json_object_get(data, "reason"));
         haw_warn("vm.disk_error", KS("inst", vm->inst->name), KS("why", reason ? reason : ""));
