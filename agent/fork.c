@@ -3,6 +3,7 @@
 #include "agent/fork.h"
 
 #include "agent/api/hardware.h"
+#include "agent/image/diskimg.h"
 #include "agent/inst/instdriver.h"
 #include "agent/inst/forkfile.h"
 #include "agent/inst/forkmount.h"
@@ -17,11 +18,17 @@ static const struct {
     const char *name;
     int (*run)(int argc, char **argv);
 } helpers[] = {
-    {"forkcgroup", forklxc_cgroup}, {"forkexec", forklxc_exec},
-    {"forkfile", forkfile_main},    {"forkmount", forkmount_main},
-    {"forkpass", forkpass_main},    {"forkprepare", hardware_fork_prepare},
-    {"forkproxy", forkproxy_main},  {"forksftp", forkfile_sftp_main},
-    {"forkstart", forklxc_start},   {NULL, NULL},
+    {"forkcgroup", forklxc_cgroup},
+    {"forkexec", forklxc_exec},
+    {"forkfile", forkfile_main},
+    {"forkmount", forkmount_main},
+    {"forkpass", forkpass_main},
+    {"forkprepare", hardware_fork_prepare},
+    {"forkproxy", forkproxy_main},
+    {"forkqimg", diskimg_fork},
+    {"forksftp", forkfile_sftp_main},
+    {"forkstart", forklxc_start},
+    {NULL, NULL},
 };
 
 #ifdef __SANITIZE_ADDRESS__

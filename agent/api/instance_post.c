@@ -22,6 +22,7 @@ struct post {
     json_t *source; /* of the body; a reference */
     json_t *image;  /* as found already; may be NULL */
     bool want_profiles;
+    bool any_type; /* the request names none */
     /* copy */
     Inst *from;
     char *from_snap;
@@ -130,6 +131,12 @@ image_op(Operation *op, void *data, GError **error)
         if (post->image == NULL) {
             return false;
         }
+    }
+    const char *type = text_of(post->image, "type");
+    if (strcmp(type, post->row->type) != 0) {
+        return haw_fail(error, HAW_INVALID,
+                        "Requested image's type \"%s\" doesn't match instance type \"%s\"", type,
+                        post->row->type);
     }
     g_autofree char *fingerprint = g_strdup(text_of(post->image, "fingerprint"));
     take_image(post, post->image);
@@ -304,7 +311,8 @@ parse_row(Request *req, struct post *post, json_t *body, GError **error)
     InstRow *row = g_new0(InstRow, 1);
     post->row = row;
     row->project = g_strdup(req_project(req));
-    row->type = g_strdup(*type != '\0' ? type : "container");
+    post->any_type = *type == '\0';
+    row->type = g_strdup(!post->any_type ? type : "container");
     row->architecture = g_strdup(text_of(body, "architecture"));
     row->description = g_strdup(text_of(body, "description"));
     row->ephemeral = json_is_true(json_object_get(body, "ephemeral"));
@@ -364,7 +372,14 @@ parse_copy(Request *req, struct post *post, GError **error)
     post->instance_only = json_is_true(json_object_get(post->source, "instance_only")) ||
                           json_is_true(json_object_get(post->source, "container_only"));
     post->refresh = json_is_true(json_object_get(post->source, "refresh"));
-    return post->from != NULL;
+    if (post->from != NULL && post->any_type) {
+        g_free(post->row->type);
+        post->row->type = g_strdup(inst_type(post->from));
+    }
+    return post->from != NULL &&
+           (strcmp(post->row->type, inst_type(post->from)) == 0 ||
+            haw_fail(error, HAW_INVALID,
+                     "Instance type should not be specified or should match source type"));
 }
 
 /* The pool that the profiles (or, without one there, the server's only pool) give a root disk; caller
@@ -453,14 +468,14 @@ instance_post(Request *req, GError **error)
     struct post *post = g_new0(struct post, 1);
     post->source = json_incref(json_object_get(body, "source"));
     post->start = json_is_true(json_object_get(body, "start"));
-    const char *kind = text_of(post->source, "type");
+    const char *source = text_of(post->source, "type");
     size_t at = 0;
-    while (at < G_N_ELEMENTS(sources) && strcmp(sources[at].name, kind) != 0) {
+    while (at < G_N_ELEMENTS(sources) && strcmp(sources[at].name, source) != 0) {
         at++;
     }
     bool ok = parse_row(req, post, body, error);
     if (ok && at == G_N_ELEMENTS(sources)) {
-        ok = haw_fail(error, HAW_INVALID, "Unknown source type %s", kind);
+        ok = haw_fail(error, HAW_INVALID, "Unknown source type %s", source);
     }
     ok = ok &&
          project_allow_volatile(req_agent(req), req_project(req), post->row->type, post->row->name,
@@ -474,16 +489,18 @@ instance_post(Request *req, GError **error)
     bool awaits = sources[at].run == migration_op && !post->pull;
     json_auto_t *secrets = awaits ? moveconn_secrets() : NULL;
     g_autofree char *url = g_strdup_printf("/1.0/instances/%s", post->row->name);
-    g_autofree char *twin = g_strdup_printf("/1.0/containers/%s", post->row->name);
-    return op_reply(
-        req, (OpSpec){.class = awaits ? OP_WEBSOCKET : OP_TASK,
-                      .description = "Creating instance",
-                      .project = req_project(req),
-                      .resources = json_pack("{s:[s],s:[s]}", "instances", url, "containers", twin),
-                      .metadata = json_copy(secrets),
-                      .fds = json_incref(secrets),
-                      .cancellable = true,
-                      .fn = sources[at].run,
-                      .data = post,
-                      .free_data = post_free});
+    bool vm = strcmp(post->row->type, "virtual-machine") == 0;
+    const char *kind = vm ? "virtual-machines" : "containers";
+    g_autofree char *twin = g_strdup_printf("/1.0/%s/%s", kind, post->row->name);
+    return op_reply(req,
+                    (OpSpec){.class = awaits ? OP_WEBSOCKET : OP_TASK,
+                             .description = "Creating instance",
+                             .project = req_project(req),
+                             .resources = json_pack("{s:[s],s:[s]}", "instances", url, kind, twin),
+                             .metadata = json_copy(secrets),
+                             .fds = json_incref(secrets),
+                             .cancellable = true,
+                             .fn = sources[at].run,
+                             .data = post,
+                             .free_data = post_free});
 }

@@ -9,10 +9,12 @@
 #include "agent/api/settings.h"
 #include "agent/auth/project.h"
 #include "agent/image/archive.h"
+#include "agent/image/diskimg.h"
 #include "agent/image/intake.h"
 #include "agent/image/remote.h"
 #include "agent/image/upkeep.h"
 #include "agent/state/images.h"
+#include "agent/store/pooldriver.h"
 #include "base/clock.h"
 #include "base/crash.h"
 #include "base/fd.h"
@@ -408,10 +410,42 @@ unpack_file(Operation *op, const char *file, const char *dir, const char *const 
     return archive_unpack(&spec, error);
 }
 
+/* A virtual machine's disk: 'file' becomes <dir>/root.img. */
+static bool
+unpack_disk(ImageTable *table, Operation *op, const char *file, const char *dir, GError **error)
+{
+    g_autofree char *disk = g_build_filename(dir, DRIVER_BLOCK_FILE, NULL);
+    haw_autofd int fd = open(file, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0) {
+        return haw_fail_errno(error, errno, "open '%s'", file);
+    }
+    return diskimg_to_raw(table->agent, fd, disk, op != NULL ? op_cancel(op) : NULL, error);
+}
+
+/* The archive has all of it. */
+static bool
+unpack_unified(ImageTable *table, Operation *op, const char *dir, GError **error)
+{
+    g_autofree char *rootfs = g_build_filename(dir, "rootfs", NULL);
+    g_autofree char *disk = g_build_filename(dir, "rootfs.img", NULL);
+    struct stat st;
+    if (lstat(rootfs, &st) == 0 && S_ISDIR(st.st_mode)) {
+        return unlink(disk) == 0 || errno == ENOENT ||
+               haw_fail_errno(error, errno, "remove '%s'", disk);
+    }
+    if (lstat(disk, &st) < 0 || !S_ISREG(st.st_mode)) {
+        return haw_fail(error, HAW_INVALID, "Image is missing a rootfs");
+    }
+    bool ok = unpack_disk(table, op, disk, dir, error);
+    unlink(disk);
+    return ok;
+}
+
 static bool
 unpack(ImageTable *table, Operation *op, const char *fingerprint, const char *path, GError **error)
 {
-    static const char *const unified[] = {"metadata.yaml", "templates", "rootfs", NULL};
+    static const char *const unified[] = {"metadata.yaml", "templates", "rootfs", "rootfs.img",
+                                          NULL};
     static const char *const meta_only[] = {"metadata.yaml", "templates", NULL};
     g_autofree char *meta = image_file(table->agent, fingerprint, false);
     g_autofree char *root = image_file(table->agent, fingerprint, true);
@@ -419,19 +453,18 @@ unpack(ImageTable *table, Operation *op, const char *fingerprint, const char *pa
     if (!unpack_file(op, meta, path, split ? meta_only : unified, error)) {
         return false;
     }
-
+    if (!split) {
+        return unpack_unified(table, op, path, error);
+    }
+    haw_autofd int fd = open(root, O_RDONLY | O_CLOEXEC);
+    if (fd >= 0 && g_strcmp0(archive_extension(fd), ".qcow2") == 0) {
+        return unpack_disk(table, op, root, path, error);
+    }
     g_autofree char *rootfs = g_build_filename(path, "rootfs", NULL);
-    if (split) {
-        if (mkdir(rootfs, 0755) < 0) {
-            return haw_fail_errno(error, errno, "create '%s'", rootfs);
-        }
-        return unpack_file(op, root, rootfs, NULL, error);
+    if (mkdir(rootfs, 0755) < 0) {
+        return haw_fail_errno(error, errno, "create '%s'", rootfs);
     }
-    struct stat st;
-    if (lstat(rootfs, &st) < 0 || !S_ISDIR(st.st_mode)) {
-        return haw_fail(error, HAW_INVALID, "Image is missing a rootfs");
-    }
-    return true;
+    return unpack_file(op, root, rootfs, NULL, error);
 }
 
 bool

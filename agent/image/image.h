@@ -21,7 +21,8 @@ json_t *image_find(ImageTable *table, const char *project, const char *alias_or_
  * 'op'. Yields. */
 json_t *image_resolve(ImageTable *table, Operation *op, const char *project, json_t *source,
                       const char *want_type, GError **error);
-/* Unpacks the image under 'path': rootfs/, metadata.yaml, templates/. Progress on 'op' (may be NULL)
+/* Unpacks the image under 'path': rootfs/ or (of a virtual machine) root.img, metadata.yaml,
+ * templates/. Progress on 'op' (may be NULL)
  * as key create_instance_from_image_unpack_progress. Absolute names, "..", symlinks leading out and
  * (unless privileged) nothing dangerous survive: see archive.h. Yields. */
 bool image_unpack(ImageTable *table, Operation *op, const char *fingerprint, const char *path,

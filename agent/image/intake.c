@@ -14,6 +14,7 @@
 #include "agent/image/image.h"
 #include "agent/image/metadata.h"
 #include "agent/image/multipart.h"
+#include "agent/image/qcow.h"
 #include "agent/state/images.h"
 #include "base/clock.h"
 #include "base/crash.h"
@@ -85,8 +86,8 @@ image_file(Agent *agent, const char *fingerprint, bool rootfs)
     return agent_path(agent, "images/%s%s", fingerprint, rootfs ? ".rootfs" : "");
 }
 
-static char *
-temporary_path(Agent *agent)
+char *
+intake_scratch_path(Agent *agent)
 {
     g_autofree char *secret = ids_secret(8);
     return agent_path(agent, "images/" INTAKE_PREFIX "%s", secret);
@@ -98,7 +99,7 @@ part_fd(Intake *intake, struct part *part, GError **error)
     if (part->fd >= 0) {
         return part->fd;
     }
-    g_autofree char *path = temporary_path(intake->agent);
+    g_autofree char *path = intake_scratch_path(intake->agent);
     part->fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (part->fd < 0) {
         haw_fail_errno(error, errno, "create '%s'", path);
@@ -242,7 +243,7 @@ intake_take_body(Intake *intake, int fd, const char *content_type, const char *f
     }
 
     /* A spooled file that is still unnamed, on the same filesystem, only needs a name. */
-    g_autofree char *path = temporary_path(intake->agent);
+    g_autofree char *path = intake_scratch_path(intake->agent);
     g_autofree char *magic = g_strdup_printf("/proc/self/fd/%d", fd);
     if (linkat(AT_FDCWD, magic, AT_FDCWD, path, AT_SYMLINK_FOLLOW) == 0) {
         intake->meta.path = g_steal_pointer(&path);
@@ -332,6 +333,7 @@ static bool
 look(Intake *intake, GError **error)
 {
     size_t size;
+    gint64 disk = 0;
     const char *root = NULL;
     g_autofree char *text = archive_read_member(intake->meta.fd, "metadata.yaml",
                                                 METADATA_MAX_BYTES, &size, &root, error);
@@ -352,8 +354,12 @@ look(Intake *intake, GError **error)
         }
         intake_set_type(intake, root);
     } else if (g_strcmp0(intake->type, "container") == 0 &&
-               archive_extension(intake->rootfs.fd) == NULL) {
+               (archive_extension(intake->rootfs.fd) == NULL ||
+                strcmp(archive_extension(intake->rootfs.fd), ".qcow2") == 0)) {
         return haw_fail(error, HAW_INVALID, "Unsupported compression of the root filesystem");
+    } else if (g_strcmp0(intake->type, "virtual-machine") == 0 &&
+               !qcow_check(intake->rootfs.fd, &disk, error)) {
+        return false;
     }
 
     intake->image =

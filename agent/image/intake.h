@@ -6,6 +6,9 @@
 #include "agent/image/meter.h"
 #include "base/fiber.h"
 
+/* A name in images/ for what will not stay; a crash leaves it to the next start. Caller frees. */
+char *intake_scratch_path(Agent *agent);
+
 typedef struct Intake Intake;
 Intake *intake_new(Agent *agent);
 /* Removes what wasn't committed. */

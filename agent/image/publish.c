@@ -2,17 +2,23 @@
  * P1  A running instance isn't packed: its files would be of different moments. Its snapshots are.
  * P2  While it is packed, its queue is held: it can't start, change or go away.
  * P3  Ids in the image are the container's, whatever is on disk.
+ * P4  A virtual machine's disk goes in as rootfs.img, a qcow2 file (compressed, unless the image shall
+ *     not be); until it is packed it lies in images/ under a name that a crash leaves to the next start.
  * The image has the metadata.yaml and templates that the instance was made with, and the properties
  * of the request.
  * Called by image_api.c. */
 #include "agent/image/publish.h"
 
 #include "agent/image/archive.h"
+#include "agent/image/diskimg.h"
 #include "agent/image/metadata.h"
 #include "agent/inst/inst.h"
+#include "agent/store/pooldriver.h"
 #include "base/clock.h"
 #include "base/fd.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -83,17 +89,30 @@ compression_of(Agent *agent, const char *project, json_t *request)
     return own != NULL ? own : g_strdup("gzip");
 }
 
+/* P4: the disk as a qcow2 file at 'path'. */
 static bool
-pack(Operation *op, Inst *inst, const char *dir, const char *metadata, const char *compression,
-     Intake *intake, GError **error)
+make_disk(Agent *agent, Operation *op, const char *dir, const char *path, bool compress,
+          GError **error)
 {
-    json_auto_t *idmap = disk_idmap(inst);
-    g_autofree char *rootfs = g_build_filename(dir, "rootfs", NULL);
+    g_autofree char *raw = g_build_filename(dir, DRIVER_BLOCK_FILE, NULL);
+    haw_autofd int fd = open(raw, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        return haw_fail_errno(error, errno, "open '%s'", raw);
+    }
+    return diskimg_to_qcow(agent, fd, path, compress, op_cancel(op), error);
+}
+
+static bool
+pack(Operation *op, Inst *inst, const char *dir, const char *root, const char *metadata,
+     const char *compression, Intake *intake, GError **error)
+{
+    bool vm = strcmp(inst_type(inst), "virtual-machine") == 0;
+    json_auto_t *idmap = vm ? NULL : disk_idmap(inst);
     g_autofree char *templates = g_build_filename(dir, "templates", NULL);
     struct stat st;
     ArchiveMember members[3] = {
         {.name = "metadata.yaml", .bytes = metadata, .size = strlen(metadata)},
-        {.name = "rootfs", .path = rootfs, .idmap = idmap},
+        {.name = vm ? "rootfs.img" : "rootfs", .path = root, .idmap = idmap},
         {.name = "templates", .path = templates, .idmap = idmap},
     };
     size_t count = stat(templates, &st) == 0 ? 3 : 2;
@@ -114,7 +133,15 @@ pack_volume(Agent *agent, Operation *op, Inst *inst, const Vol *vol, json_t *req
         return false;
     }
     g_autofree char *metadata = metadata_for(dir, inst, request, error);
-    bool ok = metadata != NULL && pack(op, inst, dir, metadata, compression, intake, error);
+    bool vm = strcmp(inst_type(inst), "virtual-machine") == 0;
+    g_autofree char *disk = vm ? intake_scratch_path(agent) : NULL;
+    g_autofree char *rootfs = vm ? g_strdup(disk) : g_build_filename(dir, "rootfs", NULL);
+    bool small = strcmp(compression, "none") != 0;
+    bool ok = metadata != NULL && (!vm || make_disk(agent, op, dir, disk, small, error)) &&
+              pack(op, inst, dir, rootfs, metadata, compression, intake, error);
+    if (vm) {
+        unlink(disk);
+    }
     return vol_unmount(agent->pools, vol, ok ? error : NULL) && ok;
 }
 
@@ -149,10 +176,6 @@ publish_instance(Agent *agent, Operation *op, const char *project, json_t *reque
     }
     g_autoptr(Inst) inst = inst_find(agent->instances, project, name, error);
     if (inst == NULL) {
-        return NULL;
-    }
-    if (strcmp(inst_type(inst), "container") != 0) {
-        haw_fail(error, HAW_UNSUPPORTED, "Only containers can be made into images");
         return NULL;
     }
 

@@ -58,7 +58,8 @@ backupfile_store(Inst *inst)
         return;
     }
     g_autofree char *dir = vol_path(inst->agent->pools, &vol);
-    g_autofree char *rootfs = g_strdup_printf("%s/rootfs", dir);
+    bool vm = strcmp(inst->type, "virtual-machine") == 0;
+    g_autofree char *rootfs = g_strdup_printf("%s/%s", dir, vm ? DRIVER_BLOCK_FILE : "rootfs");
     g_autofree char *path = g_strdup_printf("%s/backup.yaml", dir);
     g_autoptr(GError) error = NULL;
     if (access(rootfs, F_OK) < 0) {

@@ -10,6 +10,7 @@
 #include "agent/inst/still.h"
 #include "agent/store/voledit.h"
 #include "base/crash.h"
+#include "proto/grammar.h"
 #include "proto/keys.h"
 
 #include <string.h>
@@ -27,6 +28,17 @@ copy_snapshot_rows(Inst *inst, Inst *from, GError **error)
 {
     g_autoptr(GPtrArray) rows = record_snapshots(from, error);
     return rows != NULL && snaprow_insert_all(inst, rows, error);
+}
+
+/* The copy's root disk may be larger than what it was copied from. */
+static bool
+fit_root(Inst *inst, const Vol *vol, GError **error)
+{
+    gint64 bytes = 0;
+    json_auto_t *config = create_volume_config(inst);
+    const char *size = keys_get(config, "size");
+    return size == NULL || (grammar_parse_size(size, &bytes, error) &&
+                            vol_set_quota(inst->agent->pools, vol, bytes, error));
 }
 
 bool
@@ -50,7 +62,8 @@ create_copy(Inst *inst, Operation *op, Inst *from, const char *snap, bool instan
             vol_copy(inst->agent->pools, &source, &target, with_snapshots, op_cancel(op), error);
         still_end(from, frozen);
         crash_point("copy");
-        if (!ok || (with_snapshots && !copy_snapshot_rows(inst, from, error))) {
+        if (!ok || !fit_root(inst, &target, error) ||
+            (with_snapshots && !copy_snapshot_rows(inst, from, error))) {
             return haw_push(error, "Create instance from copy");
         }
     }

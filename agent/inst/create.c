@@ -22,6 +22,12 @@
 
 /* ---- V2 ---- */
 
+static bool
+is_vm(const char *type)
+{
+    return strcmp(type, "virtual-machine") == 0;
+}
+
 /* Whether there is a map for it at all; which ids an isolated instance gets is chosen at its start. */
 static bool
 check_idmap(json_t *expanded, GError **error)
@@ -39,7 +45,8 @@ check_config(const char *type, json_t *config, json_t *expanded, GError **error)
            keys_check_instance_type(config, type, error) &&
            keys_check_instance_rules(expanded, error) &&
            restrict_unprivileged_only(expanded, error) &&
-           (raw_lxc == NULL || lxcconf_check_raw(raw_lxc, error)) && check_idmap(expanded, error);
+           (raw_lxc == NULL || lxcconf_check_raw(raw_lxc, error)) &&
+           (is_vm(type) || check_idmap(expanded, error));
 }
 
 static bool
@@ -120,7 +127,7 @@ create_add_hwaddrs(json_t *config, json_t *x_devices)
 }
 
 static void
-add_volatile(json_t *config)
+add_volatile(json_t *config, const char *type)
 {
     g_autofree char *uuid = ids_uuid(), *cloud = ids_uuid();
     if (keys_get(config, "volatile.uuid") == NULL) { /* a move to another pool brings its own */
@@ -128,12 +135,15 @@ add_volatile(json_t *config)
     }
     json_object_set_new(config, "volatile.uuid.generation", json_string(uuid));
     json_object_set_new(config, "volatile.cloud-init.instance-id", json_string(cloud));
+    json_object_set_new(config, CREATE_UNFINISHED, json_string("true"));
+    if (is_vm(type)) {
+        return;
+    }
     if (keys_get(config, "volatile.last_state.idmap") == NULL) {
         json_object_set_new(config, "volatile.last_state.idmap", json_string("[]"));
     }
     json_object_set_new(config, "volatile.idmap.base", json_string("0"));
     json_object_set_new(config, "volatile.idmap.next", json_string("[]"));
-    json_object_set_new(config, CREATE_UNFINISHED, json_string("true"));
 }
 
 static bool
@@ -147,7 +157,7 @@ complete_row(Agent *agent, InstRow *row, GError **error)
     bool ok = check_expanded(agent, row->project, row->name, row->type, NULL, row->config, x_config,
                              x_devices, error);
     if (ok) {
-        add_volatile(row->config);
+        add_volatile(row->config, row->type);
         create_add_hwaddrs(row->config, x_devices);
         row->created_at = clock_real_us();
     }
@@ -260,7 +270,8 @@ create_empty(Inst *inst, GError **error)
     Vol vol;
     json_t *config = create_volume_config(inst);
     bool ok = inst_volume(inst, &vol, error) &&
-              vol_create(inst->agent->pools, &vol, config, fill_empty, NULL, error);
+              vol_create(inst->agent->pools, &vol, config, is_vm(inst->type) ? NULL : fill_empty,
+                         NULL, error);
     json_decref(config);
     return ok ? create_finish(inst, "create", error) : haw_push(error, "Failed creating instance");
 }

@@ -1,7 +1,8 @@
 /* Backups of instances: a tar in <dir>/backups/instances/<project_instance>/<name>.
  * Z1  Inside, in LXD's form: backup/index.yaml, backup/container/ (the volume: rootfs/, metadata.yaml,
  *     templates/, backup.yaml), backup/snapshots/<snapshot>/. Ids are the container's own, whatever
- *     map lies on the disk.
+ *     map lies on the disk. A virtual machine has its disks beside its directories instead:
+ *     backup/virtual-machine/ and backup/virtual-machine.img, backup/virtual-machine-snapshots/….
  * Z2  A backup has a row (with the volume's, so both go together) only once its file is whole.
  * Z3  A rename gives the file both names until the row has followed: a crash leaves a name too many,
  *     never a row without its file.
@@ -161,7 +162,7 @@ index_text(Inst *inst, const Vol *vol, GPtrArray *snaps)
     unmap(document);
     json_auto_t *index =
         json_pack("{s:s,s:s,s:s,s:s,s:b,s:b,s:o,s:o}", "name", inst->name, "backend",
-                  driver != NULL ? driver : "", "pool", vol->pool, "type", "container", "optimized",
+                  driver != NULL ? driver : "", "pool", vol->pool, "type", inst->type, "optimized",
                   0, "optimized_header", 0, "snapshots", names, "config", document);
     return index != NULL ? yaml_from_json(index) : NULL;
 }
@@ -202,6 +203,37 @@ content_clear(Content *content)
 }
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Content, content_clear)
 
+/* Takes both texts. */
+static void
+content_member(Content *content, char *path, char *name, json_t *idmap)
+{
+    ArchiveMember member = {.name = name, .path = path, .idmap = idmap};
+    g_ptr_array_add(content->texts, path);
+    g_ptr_array_add(content->texts, name);
+    if (access(path, F_OK) == 0) {
+        g_array_append_val(content->members, member);
+    }
+}
+
+/* All that is in the directory, then the disk, under the directory's name with ".img". */
+static bool
+content_add_vm(Content *content, const char *dir, const char *prefix, GError **error)
+{
+    g_autoptr(GDir) list = g_dir_open(dir, 0, error);
+    if (list == NULL) {
+        return haw_recode(error, HAW_IO);
+    }
+    for (const char *name; (name = g_dir_read_name(list)) != NULL;) {
+        if (strcmp(name, DRIVER_BLOCK_FILE) != 0) {
+            content_member(content, g_build_filename(dir, name, NULL),
+                           g_strdup_printf("%s/%s", prefix, name), NULL);
+        }
+    }
+    content_member(content, g_build_filename(dir, DRIVER_BLOCK_FILE, NULL),
+                   g_strdup_printf("%s.img", prefix), NULL);
+    return true;
+}
+
 /* Not the whole directory: a driver may keep things of its own there. */
 static bool
 content_add(Content *content, const Vol *vol, const char *prefix, json_t *idmap, GError **error)
@@ -213,15 +245,12 @@ content_add(Content *content, const Vol *vol, const char *prefix, json_t *idmap,
         return false;
     }
     g_array_append_val(content->mounted, *vol);
+    if (vol->type == VOL_VM) {
+        return content_add_vm(content, dir, prefix, error);
+    }
     for (size_t i = 0; i < G_N_ELEMENTS(names); i++) {
-        char *path = g_build_filename(dir, names[i], NULL);
-        char *name = g_strdup_printf("%s/%s", prefix, names[i]);
-        ArchiveMember member = {.name = name, .path = path, .idmap = idmap};
-        g_ptr_array_add(content->texts, path);
-        g_ptr_array_add(content->texts, name);
-        if (access(path, F_OK) == 0) {
-            g_array_append_val(content->members, member);
-        }
+        content_member(content, g_build_filename(dir, names[i], NULL),
+                       g_strdup_printf("%s/%s", prefix, names[i]), idmap);
     }
     return true;
 }
@@ -240,7 +269,8 @@ write_archive(Job *job, int fd, Meter *meter, GError **error)
     if ((!job->instance_only && snaps == NULL) || !inst_volume(inst, &vol, error)) {
         return false;
     }
-    json_auto_t *idmap = idmap_seen(inst, &vol);
+    bool vm = vol.type == VOL_VM;
+    json_auto_t *idmap = vm ? NULL : idmap_seen(inst, &vol);
     g_autofree char *yaml = index_text(inst, &vol, snaps);
     if (yaml == NULL) {
         return haw_fail(error, HAW_BUG, "describe '%s'", inst->name);
@@ -250,12 +280,14 @@ write_archive(Job *job, int fd, Meter *meter, GError **error)
     for (guint i = 0; snaps != NULL && i < snaps->len; i++) {
         Vol snap = vol;
         snap.snap = ((SnapRow *) snaps->pdata[i])->name;
-        g_autofree char *prefix = g_strdup_printf("backup/snapshots/%s", snap.snap);
+        g_autofree char *prefix = g_strdup_printf(
+            vm ? "backup/virtual-machine-snapshots/%s" : "backup/snapshots/%s", snap.snap);
         if (!content_add(&content, &snap, prefix, idmap, error)) {
             return false;
         }
     }
-    return content_add(&content, &vol, "backup/container", idmap, error) &&
+    return content_add(&content, &vol, vm ? "backup/virtual-machine" : "backup/container", idmap,
+                       error) &&
            archive_pack(fd, (const ArchiveMember *) (void *) content.members->data,
                         content.members->len, job->compression, meter, error);
 }
@@ -371,14 +403,14 @@ run_delete(Operation *op, void *data, GError **error)
 void
 instbackup_expire(InstTable *table)
 {
-    const VolumeWhich all = {.type = "container"};
+    const VolumeWhich all = {0};
     g_autoptr(GPtrArray) rows = volume_backups_load(table->agent->db, &all, NULL);
     gint64 now = clock_real_us();
 
     for (guint i = 0; rows != NULL && i < rows->len; i++) {
         VolumeBackupRow *row = rows->pdata[i];
         g_autoptr(GError) error = NULL;
-        if (row->expires_at == 0 || row->expires_at > now) {
+        if (row->expires_at == 0 || row->expires_at > now || strcmp(row->type, "custom") == 0) {
             continue;
         }
         g_autoptr(Inst) inst = inst_find(table, row->project, row->volume, NULL);

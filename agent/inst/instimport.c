@@ -4,7 +4,9 @@
  * H2  The row is there first, marked unfinished; a failure at any line leaves nothing (create_abort).
  * H3  What an instance was is kept: local config, devices, profiles, snapshots with their times; its
  *     MAC addresses only under its own name. The root disk moves to the pool that is asked for, or to
- *     that of the default profile when its own is not here. */
+ *     that of the default profile when its own is not here.
+ * H4  A virtual machine's disk and directory are opened by QEMU and by us, by name: they may hold nothing but
+ *     plain files (store/vmdir.h). */
 #include "agent/inst/instbackup.h"
 
 #include <fcntl.h>
@@ -16,6 +18,7 @@
 #include "agent/inst/create.h"
 #include "agent/inst/plug.h"
 #include "agent/store/shelf.h"
+#include "agent/store/vmdir.h"
 #include "base/clock.h"
 #include "base/fd.h"
 #include "proto/grammar.h"
@@ -61,7 +64,7 @@ read_index(int fd, GError **error)
     if (index == NULL) {
         return NULL;
     }
-    if (type != NULL && !g_str_equal(type, "container")) {
+    if (type != NULL && !g_str_equal(type, "container") && !g_str_equal(type, "virtual-machine")) {
         haw_fail(error, HAW_UNSUPPORTED, "Backups of type \"%s\" can't be imported", type);
         return NULL;
     }
@@ -79,6 +82,12 @@ described(const Import *job)
     json_t *container = json_object_get(config, "container");
 
     return json_is_object(container) ? container : json_object_get(config, "instance");
+}
+
+static bool
+is_vm(const Import *job)
+{
+    return g_strcmp0(keys_get(job->index, "type"), "virtual-machine") == 0;
 }
 
 /* ---- rows ---- */
@@ -187,7 +196,7 @@ import_row(Import *job, GError **error)
 
     row->project = g_strdup(job->project);
     row->name = g_strdup(job->name);
-    row->type = g_strdup("container");
+    row->type = g_strdup(is_vm(job) ? "virtual-machine" : "container");
     row->architecture = g_strdup(architecture != NULL ? architecture : "x86_64");
     row->description = g_strdup(description != NULL ? description : "");
     row->ephemeral = json_is_true(json_object_get(shown, "ephemeral"));
@@ -206,6 +215,26 @@ typedef struct {
     const char *prefix;
     Meter *meter;
 } Filling;
+
+/* H4: the directory, then the disk that lies beside it, then a look at both. */
+static bool
+fill_vm(const char *path, void *data, GError **error)
+{
+    Filling *filling = data;
+    g_autofree char *above = g_path_get_dirname(filling->prefix);
+    g_autofree char *base = g_path_get_basename(filling->prefix);
+    g_autofree char *disk = g_strconcat(base, ".img", NULL);
+    const char *const only[] = {disk, NULL};
+    ArchiveUnpack spec = {
+        .fd = filling->fd, .dir = path, .prefix = filling->prefix, .meter = filling->meter};
+    if (!archive_unpack(&spec, error)) {
+        return false;
+    }
+    spec.prefix = above;
+    spec.only = only;
+    return archive_unpack(&spec, error) && vmdir_take_disk(path, disk, error) &&
+           vmdir_check(path, error);
+}
 
 static bool
 fill(const char *path, void *data, GError **error)
@@ -267,7 +296,8 @@ import_snapshot(Import *job, Inst *inst, const Vol *vol, json_t *shown, Meter *m
     if (name == NULL || !grammar_snapshot_name(name, error)) {
         return name != NULL ? false : haw_fail(error, HAW_INVALID, "A snapshot has no name");
     }
-    g_autofree char *prefix = g_strdup_printf("backup/snapshots/%s", name);
+    g_autofree char *prefix = g_strdup_printf(
+        is_vm(job) ? "backup/virtual-machine-snapshots/%s" : "backup/snapshots/%s", name);
     Filling filling = {.fd = job->fd, .prefix = prefix, .meter = meter};
     json_auto_t *volume_config = user_keys(
         named(json_object_get(json_object_get(job->index, "config"), "volume_snapshots"), name));
@@ -276,7 +306,8 @@ import_snapshot(Import *job, Inst *inst, const Vol *vol, json_t *shown, Meter *m
                                       .config = volume_config,
                                       .created_at = time_of(shown, "created_at"),
                                       .expires_at = time_of(shown, "expires_at")};
-    if (!volume_import_snapshot(job->agent->pools, vol, &volume_row, fill, &filling, error)) {
+    if (!volume_import_snapshot(job->agent->pools, vol, &volume_row, is_vm(job) ? fill_vm : fill,
+                                &filling, error)) {
         return haw_push(error, "snapshot \"%s\"", name);
     }
     json_t *profiles = json_object_get(shown, "profiles");
@@ -298,15 +329,19 @@ import_content(Import *job, Operation *op, Inst *inst, GError **error)
 {
     Vol vol;
     g_autoptr(Meter) meter = meter_start(op, "create_instance_from_backup_progress", "Unpack");
-    Filling filling = {.fd = job->fd, .prefix = "backup/container", .meter = meter};
+    bool vm = is_vm(job);
+    Filling filling = {.fd = job->fd,
+                       .prefix = vm ? "backup/virtual-machine" : "backup/container",
+                       .meter = meter};
     json_t *snapshots = json_object_get(json_object_get(job->index, "config"), "snapshots");
     json_t *snap;
     size_t i;
 
     json_auto_t *volume_config =
         user_keys(json_object_get(json_object_get(job->index, "config"), "volume"));
+    const VolMake make = {.config = volume_config, .as_is = true};
     if (!inst_volume(inst, &vol, error) ||
-        !vol_create(job->agent->pools, &vol, volume_config, fill, &filling, error)) {
+        !volume_create(job->agent->pools, &vol, &make, vm ? fill_vm : fill, &filling, error)) {
         return false;
     }
     json_array_foreach (snapshots, i, snap) {

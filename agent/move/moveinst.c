@@ -122,6 +122,11 @@ offer(const MoveOut *out, MoveVol *job, const Vol *vol, const OfferOurs *ours, b
         offer_add_snapshot(made, job->snaps->pdata[i]);
     }
     Migrate__Header *header = offer_header(made);
+    gint64 used = 0, total = 0;
+    if (ours->block && vol_usage(job->pools, vol, &used, &total, NULL)) {
+        header->has_volume_size = true;
+        header->volume_size = total;
+    }
     header->has_predump = true;
     if (twice) { /* I2 */
         header->has_criu = true;
@@ -316,7 +321,7 @@ take_content(Taking *take, GError **error)
         return movevol_refresh(&take->job, &take->vol, &hook, take->again, error);
     }
     json_auto_t *config = create_volume_config(inst);
-    const VolMake make = {.config = config};
+    const VolMake make = {.config = config, .as_is = true};
     return movevol_receive(&take->job, &take->vol, &make, take->again, error) &&
            snaprow_insert_all(inst, take->job.snaps, error);
 }

@@ -6,10 +6,14 @@
  *     crash or a peer that goes away leaves nothing half-made.
  * M3  A list of subvolumes is foreign: paths are checked, and walked beneath the volume without
  *     following symlinks.
+ * M4  A block volume is one file. A virtual machine's is, in LXD's order, its directory by rsync without
+ *     that file, then the file.
+ * M5  Nothing in a volume with a disk is a link: whoever opens a name in it opens what lies there.
  * Called by moveinst.c and movecustom.c. */
 #include "agent/move/movevol.h"
 
 #include "agent/move/subvols.h"
+#include "agent/store/vmdir.h"
 #include "agent/store/volview.h"
 #include "agent/store/work.h"
 #include "base/clock.h"
@@ -36,7 +40,7 @@ movevol_ours(PoolTable *pools, const Vol *vol, bool foreign, OfferOurs *ret, GEr
     *ret = (OfferOurs){.btrfs = strcmp(pool->driver->name, "btrfs") == 0 && !foreign,
                        .compress = keys_get_bool(pool->row->config, "rsync.compression", true)};
     g_autoptr(VolumeRow) row = row_of(pools, vol, NULL);
-    ret->block = row != NULL && strcmp(row->content_type, "block") == 0;
+    ret->block = vol->type == VOL_VM || (row != NULL && strcmp(row->content_type, "block") == 0);
     return true;
 }
 
@@ -74,11 +78,13 @@ send_view(MoveVol *job, const Vol *vol, GError **error)
     PourRsync how = job->how.rsync;
     how.volatile_source = volview_moves(job->pools, vol);
     how.bwlimit = keys_get(view.pool->row->config, "rsync.bwlimit");
-    if (job->how.fs == MIGRATE__FS_TYPE__BLOCK_AND_RSYNC) {
-        g_autofree char *file = g_build_filename(view.path, DRIVER_BLOCK_FILE, NULL);
-        return pour_file_send(job->conn, file, error);
+    if (job->how.fs != MIGRATE__FS_TYPE__BLOCK_AND_RSYNC) {
+        return pour_rsync_send(job->conn, view.path, &how, error);
     }
-    return pour_rsync_send(job->conn, view.path, &how, error);
+    g_autofree char *file = g_build_filename(view.path, DRIVER_BLOCK_FILE, NULL);
+    how.exclude = DRIVER_BLOCK_FILE;
+    return (vol->type != VOL_VM || pour_rsync_send(job->conn, view.path, &how, error)) && /* M4 */
+           pour_file_send(job->conn, file, error);
 }
 
 bool
@@ -138,17 +144,22 @@ typedef struct {
     MoveVol *job;
     const Vol *vol;
     const MoveSnapHook *hook; /* may be NULL */
-    bool again;
+    bool again, block;
 } Receiving;
 
 static bool
-receive_once(MoveVol *job, const char *path, GError **error)
+receive_once(const Receiving *state, const char *path, GError **error)
 {
-    if (job->how.fs == MIGRATE__FS_TYPE__BLOCK_AND_RSYNC) {
-        g_autofree char *file = g_build_filename(path, DRIVER_BLOCK_FILE, NULL);
-        return pour_file_receive(job->conn, file, error);
+    MoveVol *job = state->job;
+    if (job->how.fs != MIGRATE__FS_TYPE__BLOCK_AND_RSYNC) {
+        return pour_rsync_receive(job->conn, path, &job->how.rsync, error);
     }
-    return pour_rsync_receive(job->conn, path, &job->how.rsync, error);
+    g_autofree char *file = g_build_filename(path, DRIVER_BLOCK_FILE, NULL);
+    if (state->vol->type == VOL_VM && /* M4 */
+        !pour_rsync_receive(job->conn, path, &job->how.rsync, error)) {
+        return false;
+    }
+    return pour_file_receive(job->conn, file, error) && vmdir_check(path, error); /* M5 */
 }
 
 /* The volume's row of a snapshot; borrows. */
@@ -180,7 +191,7 @@ fill_by_rsync(const char *path, void *data, GError **error)
     const Receiving *state = data;
     MoveVol *job = state->job;
     for (guint i = 0; i < job->snaps->len; i++) {
-        if (!receive_once(job, path, error)) {
+        if (!receive_once(state, path, error)) {
             return false;
         }
         crash_point("migrate");
@@ -189,7 +200,7 @@ fill_by_rsync(const char *path, void *data, GError **error)
         }
         crash_point("migrate");
     }
-    return receive_once(job, path, error) && (!state->again || receive_once(job, path, error));
+    return receive_once(state, path, error) && (!state->again || receive_once(state, path, error));
 }
 
 /* The same by streams: each snapshot arrives as a subvolume of its own. */
@@ -203,7 +214,8 @@ static bool
 land(const char *path, void *data, GError **error)
 {
     const Landing *landing = data;
-    return subvols_receive(landing->in, landing->snap, path, error);
+    return subvols_receive(landing->in, landing->snap, path, error) &&
+           (!landing->state->block || vmdir_check(path, error)); /* M5 */
 }
 
 static bool
@@ -232,8 +244,10 @@ bool
 movevol_receive(MoveVol *job, const Vol *vol, const VolMake *make, bool again, GError **error)
 {
     bool streams = job->how.fs == MIGRATE__FS_TYPE__BTRFS;
-    Receiving state = {
-        .job = job, .vol = vol, .again = again && job->how.fs == MIGRATE__FS_TYPE__RSYNC};
+    Receiving state = {.job = job,
+                       .vol = vol,
+                       .again = again && job->how.fs == MIGRATE__FS_TYPE__RSYNC,
+                       .block = vol->type == VOL_VM || g_strcmp0(make->content_type, "block") == 0};
     crash_point("migrate");
     return volume_create(job->pools, vol, make, streams ? fill_by_streams : fill_by_rsync, &state,
                          error) ||

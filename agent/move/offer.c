@@ -100,11 +100,11 @@ offer_new(const OfferOurs *ours)
 {
     Offer *offer = offer_alloc();
     const PourRsync all = {.xattrs = true, .del = true, .compress = ours->compress, .whole = true};
-    offer->header.fs = ours->block   ? MIGRATE__FS_TYPE__BLOCK_AND_RSYNC
-                       : ours->btrfs ? MIGRATE__FS_TYPE__BTRFS
+    offer->header.fs = ours->btrfs   ? MIGRATE__FS_TYPE__BTRFS
+                       : ours->block ? MIGRATE__FS_TYPE__BLOCK_AND_RSYNC
                                      : MIGRATE__FS_TYPE__RSYNC;
     set_rsync(offer, &all); /* F1 */
-    if (ours->btrfs && !ours->block) {
+    if (ours->btrfs) {
         set_btrfs(offer);
     }
     offer->header.has_index_header_version = true;
@@ -262,10 +262,10 @@ offer_match(const Migrate__Header *theirs, const OfferOurs *ours, OfferAgreed *r
                               theirs->has_index_header_version && theirs->index_header_version > 0};
     bool lists = theirs->btrfs != NULL && theirs->btrfs->migration_header &&
                  theirs->btrfs->header_subvolumes;
-    if (ours->block) {
-        agreed.fs = MIGRATE__FS_TYPE__BLOCK_AND_RSYNC;
-    } else if (theirs->fs == MIGRATE__FS_TYPE__BTRFS && ours->btrfs && lists) { /* F3 */
+    if (theirs->fs == MIGRATE__FS_TYPE__BTRFS && ours->btrfs && lists) { /* F3 */
         agreed.fs = MIGRATE__FS_TYPE__BTRFS;
+    } else if (ours->block) {
+        agreed.fs = MIGRATE__FS_TYPE__BLOCK_AND_RSYNC;
     } else if (theirs->fs == MIGRATE__FS_TYPE__BLOCK_AND_RSYNC) {
         return haw_fail(error, HAW_UNSUPPORTED, "No matching migration types found");
     } else {

@@ -92,16 +92,15 @@ send_output(MoveConn *conn, const char *const *argv, GError **error)
     return child_wait(&child, ok, conn, error);
 }
 
-/* Runs 'argv' with the frame that comes in as its stdin. */
+/* Runs 'argv' with the frame that comes in as its stdin, and 'out' as its stdout. */
 static bool
-receive_input(MoveConn *conn, const char *const *argv, GError **error)
+receive_input(MoveConn *conn, const char *const *argv, int out, GError **error)
 {
     int ends[2], none = -1;
     if (!pipe_pair(ends, error)) {
         return false;
     }
-    haw_autofd int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
-    Child child = {.spec = {.argv = argv, .fd_in = ends[0], .fd_out = null}};
+    Child child = {.spec = {.argv = argv, .fd_in = ends[0], .fd_out = out}};
     child_start(&child, conn);
     fd_close(&ends[0]);
     bool ok = moveconn_mirror(conn, &ends[1], &none, true, error);
@@ -230,6 +229,10 @@ pour_rsync_send(MoveConn *conn, const char *path, const PourRsync *how, GError *
         g_ptr_array_add(argv, (void *) how->bwlimit);
     }
     add_features(argv, how);
+    if (how->exclude != NULL) {
+        g_ptr_array_add(argv, "--exclude");
+        g_ptr_array_add(argv, (void *) how->exclude);
+    }
     g_ptr_array_add(argv, "--ignore-missing-args");
     g_ptr_array_add(argv, from);
     g_ptr_array_add(argv, "localhost:/tmp/foo");
@@ -289,7 +292,8 @@ bool
 pour_subvol_receive(MoveConn *conn, const char *dir, GError **error)
 {
     const char *argv[] = {"btrfs", "receive", "-q", "-e", dir, NULL};
-    return receive_input(conn, argv, error) || haw_push(error, "Receive a subvolume");
+    haw_autofd int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    return receive_input(conn, argv, null, error) || haw_push(error, "Receive a subvolume");
 }
 
 bool
@@ -302,7 +306,10 @@ pour_file_send(MoveConn *conn, const char *path, GError **error)
 bool
 pour_file_receive(MoveConn *conn, const char *path, GError **error)
 {
-    g_autofree char *to = g_strconcat("of=", path, NULL);
-    const char *argv[] = {"dd", to, "bs=1M", "iflag=fullblock", "conv=sparse", "status=none", NULL};
-    return receive_input(conn, argv, error) || haw_push(error, "Receive '%s'", path);
+    const char *argv[] = {"dd", "bs=1M", "iflag=fullblock", "conv=sparse", "status=none", NULL};
+    haw_autofd int out = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (out < 0) {
+        return haw_fail_errno(error, errno, "write '%s'", path);
+    }
+    return receive_input(conn, argv, out, error) || haw_push(error, "Receive '%s'", path);
 }

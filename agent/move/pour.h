@@ -9,6 +9,7 @@ typedef struct {
     bool xattrs, del, compress;
     bool whole;           /* hard links and ACLs, too: both sides are ours */
     const char *bwlimit;  /* as rsync takes it; NULL: none; of the sender */
+    const char *exclude;  /* a name that stays behind; NULL: none; of the sender */
     bool volatile_source; /* files may vanish meanwhile */
 } PourRsync;
 
@@ -19,6 +20,6 @@ bool pour_rsync_receive(MoveConn *conn, const char *path, const PourRsync *how, 
 bool pour_subvol_send(MoveConn *conn, const char *path, const char *parent, GError **error);
 /* Creates it below 'dir', an empty directory; what it is called there is the sender's word. */
 bool pour_subvol_receive(MoveConn *conn, const char *dir, GError **error);
-/* One file's bytes; holes stay holes at the receiver. */
+/* One file's bytes; zeros become holes at the receiver, which never follows a link at 'path'. */
 bool pour_file_send(MoveConn *conn, const char *path, GError **error);
 bool pour_file_receive(MoveConn *conn, const char *path, GError **error);

@@ -9,6 +9,7 @@
 #include "agent/api/operation.h"
 #include "agent/auth/project.h"
 #include "agent/image/archive.h"
+#include "agent/store/vmdir.h"
 #include "agent/store/wire.h"
 #include "base/fd.h"
 #include "proto/yaml.h"
@@ -65,9 +66,7 @@ fill(const char *path, void *data, GError **error)
     if (!job->block) {
         return true;
     }
-    g_autofree char *from = g_build_filename(path, job->prefix, NULL);
-    g_autofree char *to = g_build_filename(path, DRIVER_BLOCK_FILE, NULL);
-    return rename(from, to) == 0 || haw_fail_errno(error, errno, "place '%s'", to);
+    return vmdir_take_disk(path, job->prefix, error);
 }
 
 static json_t *

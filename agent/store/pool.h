@@ -35,8 +35,8 @@ char *pool_drivers(PoolTable *table);
  * rootfs/, metadata.yaml and templates/. Runs in the caller's fiber. */
 typedef bool (*VolFill)(const char *path, void *data, GError **error);
 
-/* A new volume. config: volume keys, may be NULL. fill may be NULL (empty). On failure nothing is
- * left. */
+/* A new volume; a virtual machine's has its disk in DRIVER_BLOCK_FILE, made or grown to "size" (or the
+ * default). config: volume keys, may be NULL. fill may be NULL (empty). On failure nothing is left. */
 bool vol_create(PoolTable *table, const Vol *vol, json_t *config, VolFill fill, void *data,
                 GError **error);
 /* A new instance volume with an image's content: by clone of the pool's image volume where the driver

@@ -107,9 +107,10 @@ bool pool_delete(PoolTable *table, const char *name, GError **error);
 
 /* volume.c: as vol_create() and vol_copy(), with what the API knows besides. */
 typedef struct {
-    const char *content_type; /* NULL: "filesystem" */
+    const char *content_type; /* NULL: "block" for a virtual machine's, else "filesystem" */
     const char *description;  /* NULL: "" */
     json_t *config;           /* NULL: the pool's defaults; for a copy: the source's */
+    bool as_is;               /* a block volume without "size" has that of its content */
 } VolMake;
 bool volume_create(PoolTable *table, const Vol *vol, const VolMake *make, VolFill fill, void *data,
                    GError **error);

@@ -44,14 +44,7 @@ resize(PoolTable *table, const Vol *vol, const VolumeRow *row, json_t *config, G
     if (block && wire_runs(table, vol)) {
         return haw_fail(error, HAW_FAILED, "In use");
     }
-    if (vol_set_quota(table, vol, bytes, error)) {
-        return true;
-    }
-    if (error != NULL && strcmp((*error)->message, "Block volumes cannot be shrunk") == 0) {
-        g_clear_error(error);
-        return haw_fail(error, HAW_FAILED, "Block volumes cannot be shrunk: Cannot be shrunk");
-    }
-    return false;
+    return vol_set_quota(table, vol, bytes, error);
 }
 
 /* The project's limits count the volume as it is: what it gains is held against them. */

@@ -6,6 +6,7 @@
  *     clears moved_from: repair.c finishes it at the next start.
  * V4  An image volume stays while somebody clones from it.
  * V5  A failure leaves neither row nor directory; a full disk is told as "no space left".
+ * V6  The size of a virtual machine's disk is its file's, and its root device's wish: the row has none.
  * Snapshots are in volsnap.c, mounts in volmount.c. Main loop, inside fibers. */
 #include "agent/store/shelf.h"
 
@@ -28,11 +29,19 @@
 
 /* ---- configuration of a new volume ---- */
 
+static const char *
+content_type_of(const Vol *vol, const VolMake *make)
+{
+    return make->content_type != NULL ? make->content_type
+           : vol->type == VOL_VM      ? "block"
+                                      : "filesystem";
+}
+
 /* The pool's "volume.*" defaults for what the volume does not say itself; a new reference. */
 static json_t *
 with_defaults(Pool *pool, const Vol *vol, const VolMake *make)
 {
-    bool block = g_strcmp0(make->content_type, "block") == 0;
+    bool block = strcmp(content_type_of(vol, make), "block") == 0;
     json_t *config = make->config != NULL ? json_copy(make->config) : json_object();
     const char *key = NULL;
     json_t *value = NULL;
@@ -43,31 +52,45 @@ with_defaults(Pool *pool, const Vol *vol, const VolMake *make)
         const char *name = key + strlen("volume.");
         bool shifting =
             strcmp(name, "security.shifted") == 0 || strcmp(name, "security.unmapped") == 0;
-        bool size_of_image = strcmp(name, "size") == 0 && vol->type == VOL_IMAGE;
-        if ((shifting && (vol->type != VOL_CUSTOM || block)) || size_of_image ||
+        bool own_size =
+            strcmp(name, "size") == 0 && (vol->type == VOL_IMAGE || (block && make->as_is));
+        if ((shifting && (vol->type != VOL_CUSTOM || block)) || own_size ||
             json_object_get(config, name) != NULL) {
             continue;
         }
         json_object_set(config, name, value);
     }
-    if (block && vol->type == VOL_CUSTOM && keys_get(config, "size") == NULL) {
+    if (block && vol->type != VOL_IMAGE && !make->as_is && keys_get(config, "size") == NULL) {
         json_object_set_new(config, "size", json_string(BLOCK_DEFAULT_SIZE));
     }
     return config;
 }
 
+/* 0 when it has none. */
+static gint64
+size_in(json_t *config)
+{
+    gint64 bytes = 0;
+    const char *text = keys_get(config, "size");
+    return text != NULL && grammar_parse_size(text, &bytes, NULL) ? bytes : 0;
+}
+
 static bool
 insert_row(PoolTable *table, Pool *pool, const Vol *vol, const VolMake *make, VolumeRow *row,
-           GError **error)
+           gint64 *ret_bytes, GError **error)
 {
     row->pool = g_strdup(vol->pool);
     row->project = g_strdup(vol->type == VOL_IMAGE ? "default" : vol->project);
     row->type = g_strdup(shelf_type_name(vol->type));
     row->name = g_strdup(vol->name);
-    row->content_type = g_strdup(make->content_type != NULL ? make->content_type : "filesystem");
+    row->content_type = g_strdup(content_type_of(vol, make));
     row->description = g_strdup(make->description != NULL ? make->description : "");
     row->config = with_defaults(pool, vol, make);
     row->created_at = clock_real_us();
+    *ret_bytes = size_in(row->config);
+    if (vol->type == VOL_VM) { /* V6 */
+        json_object_del(row->config, "size");
+    }
     GError *cause = NULL;
     if (volumes_insert(table->agent->db, row, &cause)) {
         return true;
@@ -89,6 +112,7 @@ struct content {
     Pool *from_pool;
     const DriverVol *from;
     GCancellable *cancel;
+    gint64 bytes; /* the size it shall have; 0: what the content has */
 };
 
 static bool
@@ -111,12 +135,9 @@ bring_content(Pool *pool, const DriverVol *temp, const struct content *content, 
 }
 
 static bool
-apply_size(Pool *pool, const DriverVol *vol, json_t *config, GError **error)
+apply_size(Pool *pool, const DriverVol *vol, gint64 bytes, GError **error)
 {
-    const char *text = keys_get(config, "size");
-    gint64 bytes = 0;
-    if (text == NULL || vol->type == VOL_IMAGE || vol->snapshot ||
-        !grammar_parse_size(text, &bytes, NULL) || bytes == 0) {
+    if (bytes == 0 || vol->type == VOL_IMAGE || vol->snapshot) {
         return true;
     }
     return vol->block ? work_block_size(vol, bytes, error)
@@ -179,7 +200,7 @@ build(PoolTable *table, Pool *pool, const Vol *vol, const VolumeRow *row,
         shelf_new_place(pool, &place, &temp);
         if (bring_content(pool, &temp, content, &cause)) {
             crash_point("volume");
-            if (apply_size(pool, &temp, row->config, &cause) &&
+            if (apply_size(pool, &temp, content->bytes, &cause) &&
                 put_in_place(pool, &temp, &place, &cause)) {
                 return true;
             }
@@ -197,13 +218,14 @@ build(PoolTable *table, Pool *pool, const Vol *vol, const VolumeRow *row,
 
 static bool
 make_volume(PoolTable *table, Pool *pool, const Vol *vol, const VolMake *make,
-            const struct content *content, VolumeRow *row, GError **error)
+            const struct content *wanted, VolumeRow *row, GError **error)
 {
-    if (!insert_row(table, pool, vol, make, row, error)) {
+    struct content content = *wanted;
+    if (!insert_row(table, pool, vol, make, row, &content.bytes, error)) {
         return false;
     }
     crash_point("volume");
-    if (!build(table, pool, vol, row, content, error)) {
+    if (!build(table, pool, vol, row, &content, error)) {
         VolumeWhich which = shelf_which(vol);
         if (shelf_type_snap_dir(vol->type) != NULL) { /* a fill may have made some */
             g_autofree char *snaps = shelf_snaps_path(pool, vol);
@@ -246,14 +268,15 @@ vol_create(PoolTable *table, const Vol *vol, json_t *config, VolFill fill, void 
 }
 
 static bool
-need_image(PoolTable *table, Pool *pool, const Vol *image, VolFill fill, void *data, GError **error)
+need_image(PoolTable *table, Pool *pool, const Vol *image, const char *content_type, VolFill fill,
+           void *data, GError **error)
 {
     g_auto(VolLock) lock = shelf_lock(table, image);
     if (g_hash_table_contains(pool->images, image->name)) {
         return true;
     }
     g_autoptr(VolumeRow) row = g_new0(VolumeRow, 1);
-    const VolMake make = {0};
+    const VolMake make = {.content_type = content_type};
     const struct content content = {.fill = fill, .data = data};
     return make_volume(table, pool, image, &make, &content, row, error);
 }
@@ -267,6 +290,34 @@ use_image(Pool *pool, const char *fingerprint, int change)
                          GUINT_TO_POINTER((guint) ((int) count + change)));
 }
 
+/* A disk is at least as large as its image, and the default no limit for one that is larger. */
+static bool
+size_from_image(Pool *pool, const DriverVol *image, json_t *config, GError **error)
+{
+    g_autofree char *file = g_build_filename(image->path, DRIVER_BLOCK_FILE, NULL);
+    struct stat st;
+    gint64 usual = 0, bytes = size_in(config);
+    const char *pools = keys_get(pool->row->config, "volume.size");
+    if (stat(file, &st) < 0) {
+        return haw_fail_errno(error, errno, "look at '%s'", file);
+    }
+    if (bytes == 0 && pools != NULL) {
+        grammar_parse_size(pools, &bytes, NULL);
+    }
+    if (bytes > 0 && bytes < st.st_size) {
+        return haw_fail(error, HAW_FAILED,
+                        "Source image size (%" G_GINT64_FORMAT
+                        ") exceeds specified volume size (%" G_GINT64_FORMAT ")",
+                        (gint64) st.st_size, bytes);
+    }
+    grammar_parse_size(BLOCK_DEFAULT_SIZE, &usual, NULL);
+    if (bytes == 0) {
+        bytes = MAX(usual, (gint64) st.st_size);
+    }
+    json_object_set_new(config, "size", json_sprintf("%" G_GINT64_FORMAT, bytes));
+    return true;
+}
+
 bool
 vol_create_from_image(PoolTable *table, const Vol *vol, const char *fingerprint, json_t *config,
                       VolFill fill, void *data, GError **error)
@@ -278,14 +329,19 @@ vol_create_from_image(PoolTable *table, const Vol *vol, const char *fingerprint,
     if (pool == NULL) {
         return false;
     }
-    if (!need_image(table, pool, &image, fill, data, error)) {
+    const char *content_type = vol->type == VOL_VM ? "block" : "filesystem";
+    if (!need_image(table, pool, &image, content_type, fill, data, error)) {
         return false;
     }
 
     g_auto(DriverVol) from = {0};
     shelf_place(pool, &image, &from);
+    json_auto_t *sized = config != NULL ? json_copy(config) : json_object();
+    if (vol->type == VOL_VM && !size_from_image(pool, &from, sized, error)) {
+        return false;
+    }
     g_autoptr(VolumeRow) row = g_new0(VolumeRow, 1);
-    const VolMake make = {.config = config};
+    const VolMake make = {.config = sized};
     const struct content content = {.from_pool = pool, .from = &from};
     use_image(pool, fingerprint, 1);
     bool ok = make_volume(table, pool, vol, &make, &content, row, error);
@@ -405,6 +461,7 @@ volume_copy(PoolTable *table, const Vol *from, const Vol *to, bool with_snapshot
     VolMake made = *make;
     made.content_type = source_row->content_type;
     made.config = make->config != NULL ? make->config : source_row->config;
+    made.as_is = true;
     made.description = make->description != NULL ? make->description : source_row->description;
     g_autoptr(VolumeRow) row = g_new0(VolumeRow, 1);
     const struct content content = {.from_pool = from_pool, .from = &source, .cancel = cancel};

@@ -3,6 +3,7 @@
 #include "agent/store/work.h"
 
 #include "agent/store/disktree.h"
+#include "agent/store/gpt.h"
 #include "base/fd.h"
 #include "base/fiber.h"
 
@@ -254,10 +255,13 @@ run_block_size(void *data)
     if (fd < 0 || fstat(fd, &st) < 0) {
         work->ok = haw_fail_errno(&work->error, errno, "open '%s'", file);
     } else if (work->bytes < st.st_size) {
-        work->ok = haw_fail(&work->error, HAW_FAILED, "Block volumes cannot be shrunk");
+        work->ok =
+            haw_fail(&work->error, HAW_FAILED, "Block volumes cannot be shrunk: Cannot be shrunk");
+    } else if (ftruncate(fd, work->bytes) < 0) {
+        work->ok = haw_fail_errno(&work->error, errno, "resize '%s'", file);
     } else {
-        work->ok = ftruncate(fd, work->bytes) == 0 ||
-                   haw_fail_errno(&work->error, errno, "resize '%s'", file);
+        bool grown = st.st_size > 0 && work->bytes > st.st_size && work->vol->type == VOL_VM;
+        work->ok = !grown || gpt_follow(fd, work->bytes, &work->error);
     }
 }
 

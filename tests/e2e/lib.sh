@@ -37,6 +37,8 @@
 #     daemon_restart [NAME]       daemon_stop and daemon_start in the same directory
 #     e2e_image [ALIAS]           imports the busybox test image (see busybox_image)
 #     busybox_image FILE [TEXT]   writes a unified image archive; TEXT makes its fingerprint different
+#     e2e_vm_image [ALIAS]        imports the virtual machine of tests/guest/image, which boots by UEFI and
+#                                 directly; $E2E_GUEST is the directory with its parts (made once a build)
 #     need CMD… / need_root       skips the whole suite (with a reason) when it is missing
 # Environment: HAWSER_BUILD (build directory, set by meson), HAWSER_E2E_DAEMON=lxd runs the suite
 # against Debian's LXD 5.0.2, which tells whether its expectations are right; `only_hawser` and
@@ -381,6 +383,14 @@ e2e_defaults() {
 e2e_image() {
     busybox_image "$E2E_DIR/${1:-busybox}.tar.gz" "${1:-busybox}"
     must lxc image import "$E2E_DIR/${1:-busybox}.tar.gz" --alias "${1:-busybox}"
+}
+e2e_vm_image() {
+    local status=0
+    E2E_GUEST=$HAWSER_BUILD/guest-image
+    "$E2E_LIB/../guest/image" "$E2E_GUEST" >>"$E2E_DIR/log" 2>&1 || status=$?
+    [ $status != 77 ] || e2e_skip_all "no kernel for a guest: install linux-image-amd64"
+    [ $status = 0 ] || e2e_bail "tests/guest/image failed"
+    must lxc image import "$E2E_GUEST/vm.tar.gz" --alias "${1:-vm}"
 }
 # A small root file system: busybox as init, shell and DHCP client; answers a clean stop.
 busybox_image() {

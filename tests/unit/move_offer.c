@@ -60,10 +60,14 @@ test_an_old_peer_has_three_features(void)
 }
 
 static void
-test_block_content_travels_as_a_file(void)
+test_block_content_travels_as_a_file_or_as_a_subvolume(void)
 {
-    const OfferOurs block = {.block = true, .btrfs = true}, files = {0};
+    const OfferOurs block = {.block = true}, files = {0};
+    const OfferOurs subvolume = {.block = true, .btrfs = true};
     g_assert_cmpint(agree(&block, &block).fs, ==, MIGRATE__FS_TYPE__BLOCK_AND_RSYNC);
+    g_assert_cmpint(agree(&subvolume, &subvolume).fs, ==, MIGRATE__FS_TYPE__BTRFS);
+    g_assert_cmpint(agree(&subvolume, &block).fs, ==, MIGRATE__FS_TYPE__BLOCK_AND_RSYNC);
+    g_assert_cmpint(agree(&block, &subvolume).fs, ==, MIGRATE__FS_TYPE__BLOCK_AND_RSYNC);
     OfferAgreed agreed = {0};
     g_autoptr(GError) error = NULL;
     g_autoptr(Offer) offer = offer_new(&block);
@@ -159,7 +163,8 @@ main(int argc, char **argv)
     g_test_add_func("/offer/btrfs-when-both-have-it", test_btrfs_when_both_have_it);
     g_test_add_func("/offer/features-are-what-both-have", test_features_are_what_both_have);
     g_test_add_func("/offer/an-old-peer-has-three-features", test_an_old_peer_has_three_features);
-    g_test_add_func("/offer/block-content-travels-as-a-file", test_block_content_travels_as_a_file);
+    g_test_add_func("/offer/block-content-travels-as-a-file-or-as-a-subvolume",
+                    test_block_content_travels_as_a_file_or_as_a_subvolume);
     g_test_add_func("/offer/snapshots-survive-the-wire", test_snapshots_survive_the_wire);
     g_test_add_func("/offer/names-that-are-no-names-are-refused",
                     test_names_that_are_no_names_are_refused);
