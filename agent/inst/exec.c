@@ -22,7 +22,7 @@
 #include "agent/api/event.h"
 #include "agent/api/operation.h"
 #include "agent/api/ws.h"
-#include "agent/inst/confine.h"
+#include "base/confine.h"
 #include "agent/inst/control.h"
 #include "agent/inst/guestpty.h"
 #include "agent/inst/inst.h"

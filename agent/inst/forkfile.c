@@ -26,10 +26,10 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
-#include "agent/inst/confine.h"
+#include "base/confine.h"
 #include "agent/inst/enter.h"
 #include "agent/inst/forkcall.h"
-#include "agent/inst/sftp.h"
+#include "sftp/sftp.h"
 #include "agent/inst/shift.h"
 #include "base/fd.h"
 
@@ -401,6 +401,18 @@ forkfile_main(int argc, char **argv)
     return forkcall_serve(forkfile_serve);
 }
 
+static int64_t
+id_on_disk(void *idmap, bool group, uint32_t id)
+{
+    return shift_to_host(idmap, group ? SHIFT_GID : SHIFT_UID, id);
+}
+
+static int64_t
+id_of_disk(void *idmap, bool group, uint32_t id)
+{
+    return shift_from_host(idmap, group ? SHIFT_GID : SHIFT_UID, id);
+}
+
 int
 forkfile_sftp_main(int argc, char **argv)
 {
@@ -421,8 +433,11 @@ forkfile_sftp_main(int argc, char **argv)
     }
     close(FORKCALL_FD);
     bool running = number_of(request, "pid", 0) > 0;
-    g_autoptr(Sftp) sftp = sftp_new(root, json_object_get(request, "idmap"));
-    sftp_serve(sftp, FORKFILE_CONTENT, running ? FORKFILE_PLACE : -1);
+    SftpIds ids = {
+        .on_disk = id_on_disk, .of_disk = id_of_disk, .data = json_object_get(request, "idmap")};
+    Sftp *sftp = sftp_new(root, &ids);
+    sftp_serve(sftp, FORKFILE_CONTENT, FORKFILE_CONTENT, running ? FORKFILE_PLACE : -1);
+    sftp_free(sftp);
     json_decref(request);
     return 0;
 }

@@ -19,7 +19,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "agent/inst/confine.h"
+#include "base/confine.h"
 #include "agent/inst/enter.h"
 #include "agent/inst/forkcall.h"
 #include "agent/inst/shift.h"

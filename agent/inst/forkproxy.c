@@ -31,7 +31,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "agent/inst/confine.h"
+#include "base/confine.h"
 #include "agent/inst/enter.h"
 #include "agent/inst/forkcall.h"
 #include "agent/inst/relay.h"

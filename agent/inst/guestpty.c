@@ -13,7 +13,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
-#include "agent/inst/confine.h"
+#include "base/confine.h"
 #include "agent/inst/shift.h"
 #include "base/fd.h"
 #include "base/fiber.h"

@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #include "agent/api/event.h"
-#include "agent/inst/confine.h"
+#include "base/confine.h"
 #include "agent/inst/inst.h"
 #include "base/fd.h"
 #include "proto/yaml.h"

@@ -20,16 +20,18 @@ import subprocess
 import sys
 
 TOP = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."))
-FOLDERS = ("base", "proto", "hw", "agent", "ctl", "tests", "bench", "bpf", "dataplane")
+FOLDERS = ("base", "proto", "hw", "sftp", "guest", "agent", "ctl", "tests", "bench", "bpf", "dataplane")
 # Who may include whom: the first row that a path starts with. '' stands for anything.
 MAY_INCLUDE = (
     ("base/", ("base/",)),
     ("proto/", ("proto/", "base/")),
     ("hw/", ("hw/", "base/")),
+    ("sftp/", ("sftp/", "base/confine.h")),
+    ("guest/", ("guest/", "sftp/", "proto/guestwire.h", "base/confine.h")),
     ("bpf/", ("bpf/", "dataplane/fast/")),
     ("dataplane/fast/", ("dataplane/fast/", "bpf/layout.h")),
     ("dataplane/", ("dataplane/", "base/", "proto/", "hw/", "bpf/layout.h", "bpf/fastpath.skel.h")),
-    ("agent/", ("agent/", "base/", "proto/", "hw/")),
+    ("agent/", ("agent/", "base/", "proto/", "hw/", "sftp/")),
     ("ctl/", ("ctl/", "base/", "proto/")),
     ("tests/", ("",)),
     ("bench/", ("",)),

@@ -1,6 +1,6 @@
 /* Open files of an SFTP session: a handle is the text of an index into the session's table (S3).
  * Called by sftp.c (dispatch) and sftpname.c (open, setstat). */
-#include "agent/inst/sftphandle.h"
+#include "sftp/sftphandle.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -9,20 +9,17 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "agent/inst/shift.h"
-
-#define SFTP_HANDLES_MAX 1024
-#define SFTP_NAMES_MAX   100 /* a READDIR answer */
+#define SFTP_NAMES_MAX 100 /* a READDIR answer */
 
 /* ---- handles ---- */
 
 void
-sftphandle_new(Sftp *sftp, GByteArray *out, guint32 id, Handle handle)
+sftphandle_new(Sftp *sftp, SftpOut *out, uint32_t id, Handle handle)
 {
-    guint index = 0;
+    unsigned index = 0;
     char name[16];
 
-    while (index < sftp->handles->len && g_array_index(sftp->handles, Handle, index).fd >= 0) {
+    while (index < sftp->handle_count && sftp->handles[index].fd >= 0) {
         index++;
     }
     if (index >= SFTP_HANDLES_MAX) { /* S3 */
@@ -34,13 +31,10 @@ sftphandle_new(Sftp *sftp, GByteArray *out, guint32 id, Handle handle)
         sftpwire_status(out, id, FX_FAILURE, "Too many open files");
         return;
     }
-    if (index == sftp->handles->len) {
-        g_array_append_val(sftp->handles, handle);
-    } else {
-        g_array_index(sftp->handles, Handle, index) = handle;
-    }
-    guint start = sftpwire_begin(out, FXP_HANDLE, id);
-    g_snprintf(name, sizeof(name), "%u", index);
+    sftp->handles[index] = handle;
+    sftp->handle_count += index == sftp->handle_count;
+    size_t start = sftpwire_begin(out, FXP_HANDLE, id);
+    snprintf(name, sizeof(name), "%u", index);
     sftpwire_put_text(out, name);
     sftpwire_end(out, start);
 }
@@ -48,22 +42,22 @@ sftphandle_new(Sftp *sftp, GByteArray *out, guint32 id, Handle handle)
 Handle *
 sftphandle_take(Sftp *sftp, Cursor *cursor)
 {
-    guint32 size, index = 0;
-    const guint8 *bytes = sftpwire_bytes(cursor, &size);
+    uint32_t size, index = 0;
+    const uint8_t *bytes = sftpwire_bytes(cursor, &size);
 
     if (bytes == NULL || size == 0 || size > 4) {
         return NULL;
     }
-    for (guint32 i = 0; i < size; i++) {
-        if (!g_ascii_isdigit(bytes[i])) {
+    for (uint32_t i = 0; i < size; i++) {
+        if (bytes[i] < '0' || bytes[i] > '9') {
             return NULL;
         }
-        index = index * 10 + (bytes[i] - '0');
+        index = index * 10 + (uint32_t) (bytes[i] - '0');
     }
-    if (index >= sftp->handles->len) {
+    if (index >= sftp->handle_count) {
         return NULL;
     }
-    Handle *handle = &g_array_index(sftp->handles, Handle, index);
+    Handle *handle = &sftp->handles[index];
     return handle->fd >= 0 ? handle : NULL;
 }
 
@@ -79,7 +73,7 @@ sftphandle_free(Handle *handle)
 /* ---- requests on handles ---- */
 
 void
-sftphandle_close(Sftp *sftp, Cursor *cursor, guint32 id, GByteArray *out)
+sftphandle_close(Sftp *sftp, Cursor *cursor, uint32_t id, SftpOut *out)
 {
     Handle *handle = sftphandle_take(sftp, cursor);
 
@@ -88,24 +82,24 @@ sftphandle_close(Sftp *sftp, Cursor *cursor, guint32 id, GByteArray *out)
 }
 
 void
-sftphandle_read(Sftp *sftp, Cursor *cursor, guint32 id, GByteArray *out)
+sftphandle_read(Sftp *sftp, Cursor *cursor, uint32_t id, SftpOut *out)
 {
     Handle *handle = sftphandle_take(sftp, cursor);
-    guint64 offset = sftpwire_u64(cursor);
-    guint32 size = sftpwire_u32(cursor);
+    uint64_t offset = sftpwire_u64(cursor);
+    uint32_t size = sftpwire_u32(cursor);
 
     if (cursor->bad || handle == NULL || handle->dir != NULL) {
         sftpwire_status(out, id, cursor->bad ? FX_BAD_MESSAGE : FX_FAILURE, "Bad handle");
         return;
     }
-    guint start = sftpwire_begin(out, FXP_DATA, id);
-    size = MIN(size, SFTP_READ_MAX);
+    size_t start = sftpwire_begin(out, FXP_DATA, id);
+    size = size < SFTP_READ_MAX ? size : SFTP_READ_MAX;
     sftpwire_put_u32(out, 0);
-    guint at = out->len;
-    g_byte_array_set_size(out, at + size);
+    size_t at = out->len;
+    sftpwire_resize(out, at + size);
     ssize_t n = pread(handle->fd, out->data + at, size, (off_t) offset);
     if (n <= 0) {
-        g_byte_array_set_size(out, start);
+        sftpwire_resize(out, start);
         if (n == 0) {
             sftpwire_status(out, id, FX_EOF, "EOF");
         } else {
@@ -113,21 +107,21 @@ sftphandle_read(Sftp *sftp, Cursor *cursor, guint32 id, GByteArray *out)
         }
         return;
     }
-    g_byte_array_set_size(out, at + (guint) n);
+    sftpwire_resize(out, at + (size_t) n);
     sftpwire_end(out, start);
-    out->data[at - 4] = (guint8) (n >> 24);
-    out->data[at - 3] = (guint8) (n >> 16);
-    out->data[at - 2] = (guint8) (n >> 8);
-    out->data[at - 1] = (guint8) n;
+    out->data[at - 4] = (uint8_t) (n >> 24);
+    out->data[at - 3] = (uint8_t) (n >> 16);
+    out->data[at - 2] = (uint8_t) (n >> 8);
+    out->data[at - 1] = (uint8_t) n;
 }
 
 void
-sftphandle_write(Sftp *sftp, Cursor *cursor, guint32 id, GByteArray *out)
+sftphandle_write(Sftp *sftp, Cursor *cursor, uint32_t id, SftpOut *out)
 {
     Handle *handle = sftphandle_take(sftp, cursor);
-    guint64 offset = sftpwire_u64(cursor);
-    guint32 size;
-    const guint8 *bytes = sftpwire_bytes(cursor, &size);
+    uint64_t offset = sftpwire_u64(cursor);
+    uint32_t size;
+    const uint8_t *bytes = sftpwire_bytes(cursor, &size);
 
     if (cursor->bad || handle == NULL || handle->dir != NULL) {
         sftpwire_status(out, id, cursor->bad ? FX_BAD_MESSAGE : FX_FAILURE, "Bad handle");
@@ -144,20 +138,20 @@ sftphandle_write(Sftp *sftp, Cursor *cursor, guint32 id, GByteArray *out)
             return;
         }
         bytes += n;
-        offset += (guint64) n;
-        size -= (guint32) n;
+        offset += (uint64_t) n;
+        size -= (uint32_t) n;
     }
     sftpwire_result(out, id, true);
 }
 
 void
-sftphandle_fstat(Sftp *sftp, Cursor *cursor, guint32 id, GByteArray *out)
+sftphandle_fstat(Sftp *sftp, Cursor *cursor, uint32_t id, SftpOut *out)
 {
     Handle *handle = sftphandle_take(sftp, cursor);
     struct stat st;
 
     errno = EBADF;
-    sftpwire_stat(sftp->idmap, out, id, handle != NULL ? fstat(handle->fd, &st) : -1, &st);
+    sftpwire_stat(sftp->ids, out, id, handle != NULL ? fstat(handle->fd, &st) : -1, &st);
 }
 
 static const char *
@@ -174,24 +168,24 @@ long_name(const struct stat *st, const char *name, char *buf, size_t size)
     if (gmtime_r(&st->st_mtim.tv_sec, &tm) != NULL) {
         strftime(when, sizeof(when), "%b %e %Y", &tm);
     }
-    g_snprintf(buf, size, "%s %lu %u %u %lld %s %s", mode, (unsigned long) st->st_nlink, st->st_uid,
-               st->st_gid, (long long) st->st_size, when, name);
+    snprintf(buf, size, "%s %lu %u %u %lld %s %s", mode, (unsigned long) st->st_nlink, st->st_uid,
+             st->st_gid, (long long) st->st_size, when, name);
     return buf;
 }
 
 void
-sftphandle_readdir(Sftp *sftp, Cursor *cursor, guint32 id, GByteArray *out)
+sftphandle_readdir(Sftp *sftp, Cursor *cursor, uint32_t id, SftpOut *out)
 {
     Handle *handle = sftphandle_take(sftp, cursor);
     struct dirent *entry;
-    guint32 count = 0;
+    uint32_t count = 0;
     char line[PATH_MAX];
 
     if (handle == NULL || handle->dir == NULL) {
         sftpwire_status(out, id, FX_FAILURE, "Bad handle");
         return;
     }
-    guint start = sftpwire_begin(out, FXP_NAME, id), at = out->len;
+    size_t start = sftpwire_begin(out, FXP_NAME, id), at = out->len;
     sftpwire_put_u32(out, 0);
     while (count < SFTP_NAMES_MAX && (entry = readdir(handle->dir)) != NULL) {
         struct stat st;
@@ -200,16 +194,16 @@ sftphandle_readdir(Sftp *sftp, Cursor *cursor, guint32 id, GByteArray *out)
         }
         sftpwire_put_text(out, entry->d_name);
         sftpwire_put_text(out, long_name(&st, entry->d_name, line, sizeof(line)));
-        sftpwire_put_attrs(sftp->idmap, out, &st);
+        sftpwire_put_attrs(sftp->ids, out, &st);
         count++;
     }
     if (count == 0) {
-        g_byte_array_set_size(out, start);
+        sftpwire_resize(out, start);
         sftpwire_status(out, id, FX_EOF, "EOF");
         return;
     }
-    out->data[at + 2] = (guint8) (count >> 8);
-    out->data[at + 3] = (guint8) count;
+    out->data[at + 2] = (uint8_t) (count >> 8);
+    out->data[at + 3] = (uint8_t) count;
     sftpwire_end(out, start);
 }
 
@@ -222,9 +216,9 @@ sftphandle_set_attrs(Sftp *sftp, const Attrs *attrs, int fd)
         return false;
     }
     if ((attrs->flags & ATTR_IDS) != 0) {
-        gint64 uid = shift_to_host(sftp->idmap, SHIFT_UID, attrs->uid);
-        gint64 gid = shift_to_host(sftp->idmap, SHIFT_GID, attrs->gid);
-        if (uid == SHIFT_NONE || gid == SHIFT_NONE) {
+        int64_t uid = sftpwire_id_on_disk(sftp->ids, false, attrs->uid);
+        int64_t gid = sftpwire_id_on_disk(sftp->ids, true, attrs->gid);
+        if (uid == SFTP_NO_ID || gid == SFTP_NO_ID) {
             errno = EINVAL;
             return false;
         }
@@ -243,7 +237,7 @@ sftphandle_set_attrs(Sftp *sftp, const Attrs *attrs, int fd)
 }
 
 void
-sftphandle_fsetstat(Sftp *sftp, Cursor *cursor, guint32 id, GByteArray *out)
+sftphandle_fsetstat(Sftp *sftp, Cursor *cursor, uint32_t id, SftpOut *out)
 {
     Handle *handle = sftphandle_take(sftp, cursor);
     Attrs attrs = sftpwire_attrs(cursor);

@@ -4,7 +4,7 @@
  *     then, and we try again).
  * C2  The last name is never followed unless the caller opens it without O_NOFOLLOW.
  * Called in the short-lived helpers (forkfile.c, forkmount.c) and, with plain names, by the agent. */
-#include "agent/inst/confine.h"
+#include "base/confine.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,9 +1,10 @@
-/* agent/inst/sftp.c: S1 to S3, by packets. */
-#include "agent/inst/sftp.h"
+/* sftp/sftp.c: S1 to S3, by packets. */
+#include "sftp/sftp.h"
 
 #include "base/fd.h"
 
 #include <fcntl.h>
+#include <glib.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -12,7 +13,7 @@
 static char *top;
 static int root;
 static Sftp *sftp;
-static GByteArray *out;
+static SftpOut answer, *out = &answer;
 
 /* A packet: 'types' has s text, i u32, l u64 for each further argument. */
 static GByteArray *
@@ -45,7 +46,7 @@ packet(guint8 type, const char *types, ...)
 static guint8
 ask(GByteArray *bytes)
 {
-    g_byte_array_set_size(out, 0);
+    sftpwire_resize(out, 0);
     g_assert_true(sftp_packet(sftp, bytes->data, bytes->len, out));
     g_byte_array_unref(bytes);
     guint32 size;
@@ -180,7 +181,6 @@ main(int argc, char **argv)
     g_assert_cmpint(mkdir("root", 0755), ==, 0);
     root = open("root", O_PATH | O_DIRECTORY | O_CLOEXEC);
     sftp = sftp_new(root, NULL);
-    out = g_byte_array_new();
     g_assert_cmpuint(ask(packet(1, "i", 3)), ==, 2);
 
     g_test_add_func("/sftp/what-is-written-is-read-back", what_is_written_is_read_back);
@@ -194,7 +194,7 @@ main(int argc, char **argv)
     g_test_add_func("/sftp/handles-are-bounded", handles_are_bounded);
     int status = g_test_run();
     sftp_free(sftp);
-    g_byte_array_unref(out);
+    sftpwire_free(out);
     fd_remove_tree(top, NULL);
     g_free(top);
     return status;

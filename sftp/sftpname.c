@@ -1,6 +1,6 @@
 /* Requests on names: every one goes through confine.h, nothing is opened outside the root (S1).
  * Called by sftp.c (dispatch). */
-#include "agent/inst/sftpname.h"
+#include "sftp/sftpname.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -10,8 +10,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-#include "agent/inst/confine.h"
-#include "agent/inst/shift.h"
+#include "base/confine.h"
 
 /* Devices, sockets and pipes are not opened: mode and times go by their name. */
 static bool
@@ -24,9 +23,9 @@ apply_attrs_named(Sftp *sftp, const Attrs *attrs, const char *path)
     bool ok = parent >= 0;
 
     if (ok && (attrs->flags & ATTR_IDS) != 0) {
-        gint64 uid = shift_to_host(sftp->idmap, SHIFT_UID, attrs->uid);
-        gint64 gid = shift_to_host(sftp->idmap, SHIFT_GID, attrs->gid);
-        ok = uid != SHIFT_NONE && gid != SHIFT_NONE &&
+        int64_t uid = sftpwire_id_on_disk(sftp->ids, false, attrs->uid);
+        int64_t gid = sftpwire_id_on_disk(sftp->ids, true, attrs->gid);
+        ok = uid != SFTP_NO_ID && gid != SFTP_NO_ID &&
              fchownat(parent, name, (uid_t) uid, (gid_t) gid, AT_SYMLINK_NOFOLLOW) == 0;
     }
     if (ok && (attrs->flags & ATTR_MODE) != 0) {
@@ -42,7 +41,7 @@ apply_attrs_named(Sftp *sftp, const Attrs *attrs, const char *path)
 }
 
 void
-sftpname_setstat(Sftp *sftp, Cursor *cursor, guint32 id, GByteArray *out)
+sftpname_setstat(Sftp *sftp, Cursor *cursor, uint32_t id, SftpOut *out)
 {
     char buf[PATH_MAX];
     const char *path = sftpwire_path(cursor, buf);
@@ -76,11 +75,11 @@ sftpname_setstat(Sftp *sftp, Cursor *cursor, guint32 id, GByteArray *out)
 /* ---- requests on names ---- */
 
 void
-sftpname_open(Sftp *sftp, Cursor *cursor, guint32 id, GByteArray *out)
+sftpname_open(Sftp *sftp, Cursor *cursor, uint32_t id, SftpOut *out)
 {
     char buf[PATH_MAX];
     const char *path = sftpwire_path(cursor, buf);
-    guint32 asked = sftpwire_u32(cursor);
+    uint32_t asked = sftpwire_u32(cursor);
     Attrs attrs = sftpwire_attrs(cursor);
     struct stat st;
     int flags = O_NONBLOCK | O_NOCTTY;
@@ -109,7 +108,7 @@ sftpname_open(Sftp *sftp, Cursor *cursor, guint32 id, GByteArray *out)
 }
 
 void
-sftpname_opendir(Sftp *sftp, Cursor *cursor, guint32 id, GByteArray *out)
+sftpname_opendir(Sftp *sftp, Cursor *cursor, uint32_t id, SftpOut *out)
 {
     char buf[PATH_MAX];
     const char *path = sftpwire_path(cursor, buf);
@@ -124,14 +123,14 @@ sftpname_opendir(Sftp *sftp, Cursor *cursor, guint32 id, GByteArray *out)
 }
 
 void
-sftpname_stat(Sftp *sftp, Cursor *cursor, guint32 id, GByteArray *out)
+sftpname_stat(Sftp *sftp, Cursor *cursor, uint32_t id, SftpOut *out)
 {
     char buf[PATH_MAX];
     const char *path = sftpwire_path(cursor, buf);
     struct stat st;
     int fd = cursor->bad ? -1 : confine_open(sftp->root, path, O_PATH, 0);
 
-    sftpwire_stat(sftp->idmap, out, id, fd >= 0 ? fstat(fd, &st) : -1, &st);
+    sftpwire_stat(sftp->ids, out, id, fd >= 0 ? fstat(fd, &st) : -1, &st);
     if (fd >= 0) {
         close(fd);
     }
@@ -163,7 +162,7 @@ close_keeping_errno(int fd)
 }
 
 void
-sftpname_lstat(Sftp *sftp, Cursor *cursor, guint32 id, GByteArray *out)
+sftpname_lstat(Sftp *sftp, Cursor *cursor, uint32_t id, SftpOut *out)
 {
     char buf[PATH_MAX];
     const char *name = NULL;
@@ -172,11 +171,11 @@ sftpname_lstat(Sftp *sftp, Cursor *cursor, guint32 id, GByteArray *out)
     int status = parent >= 0 ? fstatat(parent, name, &st, AT_SYMLINK_NOFOLLOW) : -1;
 
     close_keeping_errno(parent);
-    sftpwire_stat(sftp->idmap, out, id, status, &st);
+    sftpwire_stat(sftp->ids, out, id, status, &st);
 }
 
 void
-sftpname_remove(Sftp *sftp, Cursor *cursor, guint32 id, GByteArray *out, int flags)
+sftpname_remove(Sftp *sftp, Cursor *cursor, uint32_t id, SftpOut *out, int flags)
 {
     char buf[PATH_MAX];
     const char *name = NULL;
@@ -188,7 +187,7 @@ sftpname_remove(Sftp *sftp, Cursor *cursor, guint32 id, GByteArray *out, int fla
 }
 
 void
-sftpname_mkdir(Sftp *sftp, Cursor *cursor, guint32 id, GByteArray *out)
+sftpname_mkdir(Sftp *sftp, Cursor *cursor, uint32_t id, SftpOut *out)
 {
     char buf[PATH_MAX];
     const char *name = NULL;
@@ -202,7 +201,7 @@ sftpname_mkdir(Sftp *sftp, Cursor *cursor, guint32 id, GByteArray *out)
 }
 
 void
-sftpname_rename(Sftp *sftp, Cursor *cursor, guint32 id, GByteArray *out, bool replace, bool link)
+sftpname_rename(Sftp *sftp, Cursor *cursor, uint32_t id, SftpOut *out, bool replace, bool link)
 {
     char buf[PATH_MAX], new_buf[PATH_MAX];
     const char *name = NULL, *new_name = NULL;
@@ -221,7 +220,7 @@ sftpname_rename(Sftp *sftp, Cursor *cursor, guint32 id, GByteArray *out, bool re
 }
 
 void
-sftpname_readlink(Sftp *sftp, Cursor *cursor, guint32 id, GByteArray *out)
+sftpname_readlink(Sftp *sftp, Cursor *cursor, uint32_t id, SftpOut *out)
 {
     char buf[PATH_MAX], target[PATH_MAX];
     const char *name = NULL;
@@ -234,7 +233,7 @@ sftpname_readlink(Sftp *sftp, Cursor *cursor, guint32 id, GByteArray *out)
         return;
     }
     target[n] = '\0';
-    guint start = sftpwire_begin(out, FXP_NAME, id);
+    size_t start = sftpwire_begin(out, FXP_NAME, id);
     sftpwire_put_u32(out, 1);
     sftpwire_put_text(out, target);
     sftpwire_put_text(out, target);
@@ -244,7 +243,7 @@ sftpname_readlink(Sftp *sftp, Cursor *cursor, guint32 id, GByteArray *out)
 
 /* OpenSSH's order (target first), which pkg/sftp follows, not the draft's. */
 void
-sftpname_symlink(Sftp *sftp, Cursor *cursor, guint32 id, GByteArray *out)
+sftpname_symlink(Sftp *sftp, Cursor *cursor, uint32_t id, SftpOut *out)
 {
     char target[PATH_MAX], buf[PATH_MAX];
     const char *name = NULL;
@@ -256,18 +255,42 @@ sftpname_symlink(Sftp *sftp, Cursor *cursor, guint32 id, GByteArray *out)
     sftpwire_result(out, id, ok);
 }
 
-void
-sftpname_realpath(Sftp *sftp, Cursor *cursor, guint32 id, GByteArray *out)
+/* "a//b/../c" becomes "/a/c", by its text alone. 'clean' has a byte more than 'path'. */
+static void
+canonicalize(const char *path, char *clean)
 {
-    char path[PATH_MAX];
+    size_t size = 0;
+
+    while (*path != '\0') {
+        size_t part = strcspn(path, "/");
+        if (part == 2 && path[0] == '.' && path[1] == '.') {
+            while (size > 0 && clean[--size] != '/') {
+            }
+        } else if (part > 0 && !(part == 1 && path[0] == '.')) {
+            clean[size++] = '/';
+            memcpy(clean + size, path, part);
+            size += part;
+        }
+        path += part + (path[part] == '/');
+    }
+    if (size == 0) {
+        clean[size++] = '/';
+    }
+    clean[size] = '\0';
+}
+
+void
+sftpname_realpath(Sftp *sftp, Cursor *cursor, uint32_t id, SftpOut *out)
+{
+    char path[PATH_MAX], clean[PATH_MAX + 1];
 
     sftpwire_path(cursor, path);
     if (cursor->bad) {
         sftpwire_status(out, id, FX_BAD_MESSAGE, "Bad message");
         return;
     }
-    g_autofree char *clean = g_canonicalize_filename(path, "/");
-    guint start = sftpwire_begin(out, FXP_NAME, id);
+    canonicalize(path, clean);
+    size_t start = sftpwire_begin(out, FXP_NAME, id);
     sftpwire_put_u32(out, 1);
     sftpwire_put_text(out, clean);
     sftpwire_put_text(out, clean);
@@ -276,7 +299,7 @@ sftpname_realpath(Sftp *sftp, Cursor *cursor, guint32 id, GByteArray *out)
 }
 
 void
-sftpname_statvfs(Sftp *sftp, guint32 id, GByteArray *out, int fd)
+sftpname_statvfs(Sftp *sftp, uint32_t id, SftpOut *out, int fd)
 {
     struct statvfs fs;
 
@@ -284,37 +307,37 @@ sftpname_statvfs(Sftp *sftp, guint32 id, GByteArray *out, int fd)
         sftpwire_result(out, id, false);
         return;
     }
-    guint start = sftpwire_begin(out, FXP_EXTENDED_REPLY, id);
-    const guint64 fields[] = {
+    size_t start = sftpwire_begin(out, FXP_EXTENDED_REPLY, id);
+    const uint64_t fields[] = {
         fs.f_bsize,  fs.f_frsize, fs.f_blocks, fs.f_bfree, fs.f_bavail,
         fs.f_files,  fs.f_ffree,  fs.f_favail, fs.f_fsid,  (fs.f_flag & ST_RDONLY) != 0 ? 1 : 0,
         fs.f_namemax};
-    for (size_t i = 0; i < G_N_ELEMENTS(fields); i++) {
+    for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
         sftpwire_put_u64(out, fields[i]);
     }
     sftpwire_end(out, start);
 }
 
 void
-sftpname_extended(Sftp *sftp, Cursor *cursor, guint32 id, GByteArray *out)
+sftpname_extended(Sftp *sftp, Cursor *cursor, uint32_t id, SftpOut *out)
 {
     char name[PATH_MAX], path[PATH_MAX];
 
     sftpwire_path(cursor, name);
-    if (g_str_equal(name, "posix-rename@openssh.com")) {
+    if (strcmp(name, "posix-rename@openssh.com") == 0) {
         sftpname_rename(sftp, cursor, id, out, true, false);
-    } else if (g_str_equal(name, "hardlink@openssh.com")) {
+    } else if (strcmp(name, "hardlink@openssh.com") == 0) {
         sftpname_rename(sftp, cursor, id, out, false, true);
-    } else if (g_str_equal(name, "fsync@openssh.com")) {
+    } else if (strcmp(name, "fsync@openssh.com") == 0) {
         Handle *handle = sftphandle_take(sftp, cursor);
         errno = EBADF;
         sftpwire_result(out, id, handle != NULL && fsync(handle->fd) == 0);
-    } else if (g_str_equal(name, "statvfs@openssh.com")) {
+    } else if (strcmp(name, "statvfs@openssh.com") == 0) {
         sftpwire_path(cursor, path);
         int fd = cursor->bad ? -1 : confine_open(sftp->root, path, O_PATH, 0);
         sftpname_statvfs(sftp, id, out, fd);
         close_keeping_errno(fd);
-    } else if (g_str_equal(name, "fstatvfs@openssh.com")) {
+    } else if (strcmp(name, "fstatvfs@openssh.com") == 0) {
         Handle *handle = sftphandle_take(sftp, cursor);
         sftpname_statvfs(sftp, id, out, handle != NULL ? handle->fd : -1);
     } else {

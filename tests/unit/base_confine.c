@@ -1,5 +1,5 @@
 /* agent/inst/confine.c: C1, C2. */
-#include "agent/inst/confine.h"
+#include "base/confine.h"
 
 #include "base/fd.h"
 

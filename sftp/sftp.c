@@ -6,17 +6,18 @@
  * S3  Bounded: SFTP_PACKET_MAX a packet, SFTP_READ_MAX a read, SFTP_HANDLES_MAX open files.
  * S4  Answers leave in the order of the requests, collected while more requests are already here.
  * Packets are sftpwire.c; requests on open files sftphandle.c, on names sftpname.c.
- * Caller: forkfile.c, in a process confined by enter.h. */
-#include "agent/inst/sftp.h"
+ * Callers: agent/inst/forkfile.c, in a process confined by enter.h, and hawser-guest. */
+#include "sftp/sftp.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "agent/inst/sftphandle.h"
-#include "agent/inst/sftpname.h"
+#include "sftp/sftphandle.h"
+#include "sftp/sftpname.h"
 
 #define SFTP_PACKET_MAX (256 * 1024 + 1024)
 #define SFTP_INPUT      (1024 * 1024)
@@ -24,16 +25,16 @@
 /* ---- the session ---- */
 
 static void
-answer_version(GByteArray *out)
+answer_version(SftpOut *out)
 {
     static const char *const extensions[][2] = {
         {"posix-rename@openssh.com", "1"}, {"statvfs@openssh.com", "2"},
         {"fstatvfs@openssh.com", "2"},     {"hardlink@openssh.com", "1"},
         {"fsync@openssh.com", "1"},
     };
-    guint start = sftpwire_begin(out, FXP_VERSION, 3);
+    size_t start = sftpwire_begin(out, FXP_VERSION, 3);
 
-    for (size_t i = 0; i < G_N_ELEMENTS(extensions); i++) {
+    for (size_t i = 0; i < sizeof(extensions) / sizeof(extensions[0]); i++) {
         sftpwire_put_text(out, extensions[i][0]);
         sftpwire_put_text(out, extensions[i][1]);
     }
@@ -41,9 +42,9 @@ answer_version(GByteArray *out)
 }
 
 static void
-dispatch(Sftp *sftp, guint8 type, Cursor *cursor, guint32 id, GByteArray *out)
+dispatch(Sftp *sftp, uint8_t type, Cursor *cursor, uint32_t id, SftpOut *out)
 {
-    static void (*const calls[])(Sftp *, Cursor *, guint32, GByteArray *) = {
+    static void (*const calls[])(Sftp *, Cursor *, uint32_t, SftpOut *) = {
         [FXP_OPEN] = sftpname_open,       [FXP_CLOSE] = sftphandle_close,
         [FXP_READ] = sftphandle_read,     [FXP_WRITE] = sftphandle_write,
         [FXP_LSTAT] = sftpname_lstat,     [FXP_FSTAT] = sftphandle_fstat,
@@ -60,7 +61,7 @@ dispatch(Sftp *sftp, guint8 type, Cursor *cursor, guint32 id, GByteArray *out)
         sftpname_rename(sftp, cursor, id, out, false, false);
     } else if (type == FXP_EXTENDED) {
         sftpname_extended(sftp, cursor, id, out);
-    } else if (type < G_N_ELEMENTS(calls) && calls[type] != NULL) {
+    } else if (type < sizeof(calls) / sizeof(calls[0]) && calls[type] != NULL) {
         calls[type](sftp, cursor, id, out);
     } else {
         sftpwire_status(out, id, FX_UNSUPPORTED, "Unsupported");
@@ -68,14 +69,14 @@ dispatch(Sftp *sftp, guint8 type, Cursor *cursor, guint32 id, GByteArray *out)
 }
 
 bool
-sftp_packet(Sftp *sftp, const guint8 *packet, size_t size, GByteArray *reply)
+sftp_packet(Sftp *sftp, const uint8_t *packet, size_t size, SftpOut *reply)
 {
     Cursor cursor = {.at = packet + 1, .end = packet + size};
 
     if (size < 5) {
         return false;
     }
-    guint32 id = sftpwire_u32(&cursor);
+    uint32_t id = sftpwire_u32(&cursor);
     if (!sftp->started) {
         sftp->started = packet[0] == FXP_INIT;
         if (sftp->started) {
@@ -88,13 +89,15 @@ sftp_packet(Sftp *sftp, const guint8 *packet, size_t size, GByteArray *reply)
 }
 
 Sftp *
-sftp_new(int root_fd, json_t *idmap)
+sftp_new(int root_fd, const SftpIds *ids)
 {
-    Sftp *sftp = g_new0(Sftp, 1);
+    Sftp *sftp = calloc(1, sizeof(*sftp));
 
+    if (sftp == NULL) {
+        abort();
+    }
     sftp->root = root_fd;
-    sftp->idmap = json_incref(idmap);
-    sftp->handles = g_array_new(FALSE, FALSE, sizeof(Handle));
+    sftp->ids = ids;
     return sftp;
 }
 
@@ -104,15 +107,12 @@ sftp_free(Sftp *sftp)
     if (sftp == NULL) {
         return;
     }
-    for (guint i = 0; i < sftp->handles->len; i++) {
-        Handle *handle = &g_array_index(sftp->handles, Handle, i);
-        if (handle->fd >= 0) {
-            sftphandle_free(handle);
+    for (size_t i = 0; i < sftp->handle_count; i++) {
+        if (sftp->handles[i].fd >= 0) {
+            sftphandle_free(&sftp->handles[i]);
         }
     }
-    g_array_unref(sftp->handles);
-    json_decref(sftp->idmap);
-    g_free(sftp);
+    free(sftp);
 }
 
 static bool
@@ -129,7 +129,7 @@ wait_for(int fd, short events, int quit_fd)
 }
 
 static bool
-flush(int fd, int quit_fd, GByteArray *reply)
+flush(int fd, int quit_fd, SftpOut *reply)
 {
     size_t done = 0;
 
@@ -141,20 +141,20 @@ flush(int fd, int quit_fd, GByteArray *reply)
             return false;
         }
     }
-    g_byte_array_set_size(reply, 0);
+    sftpwire_resize(reply, 0);
     return true;
 }
 
 /* Handles the whole packets at the start of 'input'; *ret_used is how far. */
 static bool
-handle_input(Sftp *sftp, const guint8 *input, size_t size, int fd, int quit_fd, GByteArray *reply,
+handle_input(Sftp *sftp, const uint8_t *input, size_t size, int fd, int quit_fd, SftpOut *reply,
              size_t *ret_used)
 {
     size_t used = 0;
 
     while (size - used >= 4) {
         Cursor cursor = {.at = input + used, .end = input + size};
-        guint32 length = sftpwire_u32(&cursor);
+        uint32_t length = sftpwire_u32(&cursor);
         if (length > SFTP_PACKET_MAX) {
             return false;
         }
@@ -172,29 +172,30 @@ handle_input(Sftp *sftp, const guint8 *input, size_t size, int fd, int quit_fd, 
 }
 
 void
-sftp_serve(Sftp *sftp, int fd, int quit_fd)
+sftp_serve(Sftp *sftp, int in, int out, int quit_fd)
 {
-    g_autofree guint8 *input = g_malloc(SFTP_INPUT);
-    g_autoptr(GByteArray) reply = g_byte_array_new();
+    static uint8_t input[SFTP_INPUT];
+    SftpOut reply = {0};
     size_t have = 0, used = 0;
 
     for (;;) {
-        ssize_t n = read(fd, input + have, SFTP_INPUT - have);
+        ssize_t n = read(in, input + have, SFTP_INPUT - have);
         if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) {
-            return;
+            break;
         }
         if (n < 0) {
-            if (errno == EAGAIN && !wait_for(fd, POLLIN, quit_fd)) {
-                return;
+            if (errno == EAGAIN && !wait_for(in, POLLIN, quit_fd)) {
+                break;
             }
             continue;
         }
         have += (size_t) n;
-        if (!handle_input(sftp, input, have, fd, quit_fd, reply, &used) ||
-            !flush(fd, quit_fd, reply)) { /* S4 */
-            return;
+        if (!handle_input(sftp, input, have, out, quit_fd, &reply, &used) ||
+            !flush(out, quit_fd, &reply)) { /* S4 */
+            break;
         }
         memmove(input, input + used, have - used);
         have -= used;
     }
+    sftpwire_free(&reply);
 }

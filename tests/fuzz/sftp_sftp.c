@@ -1,7 +1,8 @@
 /* Any packets at the SFTP server: never a crash, and never a file outside its root. */
-#include "agent/inst/sftp.h"
+#include "sftp/sftp.h"
 
 #include <fcntl.h>
+#include <glib.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -42,16 +43,18 @@ int
 LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
 {
     static const guint8 init[] = {1, 0, 0, 0, 3};
-    g_autoptr(Sftp) sftp = sftp_new(open_root(), NULL);
-    g_autoptr(GByteArray) reply = g_byte_array_new();
+    Sftp *sftp = sftp_new(open_root(), NULL);
+    SftpOut reply = {0};
 
-    sftp_packet(sftp, init, sizeof(init), reply);
+    sftp_packet(sftp, init, sizeof(init), &reply);
     while (size >= 2) { /* two bytes of length, then the packet */
         size_t length = MIN((size_t) (bytes[0] << 8 | bytes[1]), size - 2);
-        sftp_packet(sftp, bytes + 2, length, reply);
-        g_byte_array_set_size(reply, 0);
+        sftp_packet(sftp, bytes + 2, length, &reply);
+        sftpwire_resize(&reply, 0);
         bytes += 2 + length;
         size -= 2 + length;
     }
+    sftpwire_free(&reply);
+    sftp_free(sftp);
     return 0;
 }

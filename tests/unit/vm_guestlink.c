@@ -1,0 +1,768 @@
+/* agent/vm/guestlink.c, guestask.c, guestexec.c against the real hawser-guest on a socket, and against
+ * guests that lie. G1 to G6, K1 to K3, P1 to P3. */
+#include "agent/vm/guestlink.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "agent/vm/guestask.h"
+#include "agent/vm/guestexec.h"
+#include "base/fd.h"
+#include "base/fiber.h"
+
+#define WAIT_MS 120000
+
+/* ---- a guest on a socket ---- */
+
+typedef struct {
+    char *dir, *path;
+    int listener;
+    pid_t pid;
+    guint greeted;
+    GuestLink *link;
+} Bed;
+
+static void
+count_greeting(GuestLink *link, void *data)
+{
+    Bed *bed = data;
+
+    bed->greeted++;
+}
+
+/* What connects to the socket is the guest. */
+static int
+accept_guest(void *data, GError **error)
+{
+    Bed *bed = data;
+
+    if (!fiber_wait_fd(bed->listener, G_IO_IN, 1000, NULL, error)) {
+        return -1;
+    }
+    return accept4(bed->listener, NULL, NULL, SOCK_CLOEXEC);
+}
+
+static void
+start_guest(Bed *bed)
+{
+    const char *program = g_getenv("HAWSER_GUEST");
+
+    bed->pid = fork();
+    g_assert_cmpint(bed->pid, >=, 0);
+    if (bed->pid == 0) {
+        execl(program, program, bed->path, NULL);
+        _exit(127);
+    }
+}
+
+static void
+end_guest(Bed *bed)
+{
+    if (bed->pid > 0) {
+        kill(bed->pid, SIGKILL);
+        waitpid(bed->pid, NULL, 0);
+        bed->pid = 0;
+    }
+}
+
+static void
+bed_open(Bed *bed)
+{
+    struct sockaddr_un at = {.sun_family = AF_UNIX};
+
+    *bed = (Bed){.dir = g_dir_make_tmp("guestlink-XXXXXX", NULL)};
+    bed->path = g_build_filename(bed->dir, "port", NULL);
+    bed->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    g_strlcpy(at.sun_path, bed->path, sizeof(at.sun_path));
+    g_assert_cmpint(bind(bed->listener, (struct sockaddr *) &at, sizeof(at)), ==, 0);
+    g_assert_cmpint(listen(bed->listener, 4), ==, 0);
+    bed->link = guestlink_new("vm", accept_guest, count_greeting, bed);
+}
+
+static void
+bed_start(Bed *bed)
+{
+    g_autoptr(GError) error = NULL;
+
+    bed_open(bed);
+    start_guest(bed);
+    guestlink_wait(bed->link, WAIT_MS, NULL, &error);
+    g_assert_no_error(error);
+}
+
+static void
+bed_close(Bed *bed)
+{
+    guestlink_close(bed->link);
+    guestlink_unref(bed->link);
+    end_guest(bed);
+    while (fiber_count() > 1) {
+        fiber_sleep_ms(5, NULL, NULL);
+    }
+    close(bed->listener);
+    fd_remove_tree(bed->dir, NULL);
+    g_free(bed->dir);
+    g_free(bed->path);
+}
+
+/* ---- commands ---- */
+
+typedef struct {
+    GuestExec *exec;
+    int near[3];
+    int code;
+    GString *out[3];
+    Bed *bed;
+    const char *script;
+    bool done;
+} Command;
+
+static void
+command_start(Command *command, Bed *bed, const char *script)
+{
+    const char *argv[] = {"/bin/sh", "-c", script, NULL};
+    json_t *environment = json_pack("{s:s,s:s}", "PATH", "/usr/bin:/bin", "COLOUR", "blue");
+    InstExecSpec spec = {.argv = argv, .environment = environment, .cwd = "/"};
+    g_autoptr(GError) error = NULL;
+
+    *command = (Command){.bed = bed};
+    for (int i = 0; i < 3; i++) {
+        int pair[2];
+        g_assert_cmpint(pipe2(pair, O_CLOEXEC), ==, 0);
+        spec.fds[i] = pair[i == 0 ? 0 : 1];
+        command->near[i] = pair[i == 0 ? 1 : 0];
+        command->out[i] = g_string_new(NULL);
+    }
+    command->exec = guestexec_start(bed->link, &spec, 0, 0, &error);
+    g_assert_no_error(error);
+    for (int i = 0; i < 3; i++) {
+        close(spec.fds[i]);
+    }
+    json_decref(environment);
+}
+
+/* Reads both outputs to their ends, then waits. */
+static void
+command_end(Command *command, GError **error)
+{
+    fd_close(&command->near[0]);
+    for (int i = 1; i < 3; i++) {
+        char buffer[4096];
+        ssize_t n;
+        fcntl(command->near[i], F_SETFL, O_NONBLOCK);
+        while ((n = read(command->near[i], buffer, sizeof(buffer))) != 0) {
+            if (n > 0) {
+                g_string_append_len(command->out[i], buffer, n);
+            } else {
+                g_assert_true(fiber_wait_fd(command->near[i], G_IO_IN, WAIT_MS, NULL, NULL));
+            }
+        }
+        fd_close(&command->near[i]);
+    }
+    guestexec_wait(command->exec, NULL, &command->code, error);
+    guestexec_free(command->exec);
+}
+
+static void
+command_clear(Command *command)
+{
+    for (int i = 0; i < 3; i++) {
+        g_string_free(command->out[i], TRUE);
+    }
+}
+
+static void
+run(Bed *bed, const char *script, int code, const char *out, const char *err)
+{
+    g_autoptr(GError) error = NULL;
+    Command command;
+
+    command_start(&command, bed, script);
+    command_end(&command, &error);
+    g_assert_no_error(error);
+    g_assert_cmpstr(command.out[1]->str, ==, out);
+    g_assert_cmpstr(command.out[2]->str, ==, err);
+    g_assert_cmpint(command.code, ==, code);
+    command_clear(&command);
+}
+
+static void
+commands_have_their_streams_and_codes(void)
+{
+    Bed bed;
+
+    bed_start(&bed);
+    run(&bed, "echo out; echo err >&2; exit 3", 3, "out\n", "err\n");
+    run(&bed, "echo $COLOUR $HOME; pwd", 0, "blue\n/\n", "");
+    run(&bed, "kill -TERM $$", 143, "", "");
+    run(&bed, "cat", 0, "", "");
+    bed_close(&bed);
+}
+
+static void
+what_is_not_there_is_127(void)
+{
+    const char *argv[] = {"/no/such/program", NULL};
+    g_autoptr(GError) error = NULL;
+    Bed bed;
+    int code = -1, null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    InstExecSpec spec = {.argv = argv, .environment = NULL, .fds = {null, null, null}};
+
+    bed_start(&bed);
+    GuestExec *exec = guestexec_start(bed.link, &spec, 0, 0, &error);
+    g_assert_true(guestexec_wait(exec, NULL, &code, &error));
+    g_assert_cmpint(code, ==, 127);
+    guestexec_free(exec);
+    close(null);
+    bed_close(&bed);
+}
+
+static void
+signals_reach_the_command(void)
+{
+    g_autoptr(GError) error = NULL;
+    Command command;
+    Bed bed;
+    char byte;
+
+    bed_start(&bed);
+    command_start(&command, &bed,
+                  "trap 'echo caught; exit 7' USR1; echo r; while :; do sleep 0.05; done");
+    fcntl(command.near[1], F_SETFL, O_NONBLOCK);
+    g_assert_true(fiber_wait_fd(command.near[1], G_IO_IN, WAIT_MS, NULL, NULL));
+    g_assert_cmpint(read(command.near[1], &byte, 1), ==, 1);
+    guestexec_signal(command.exec, SIGUSR1);
+    command_end(&command, &error);
+    g_assert_no_error(error);
+    g_assert_cmpint(command.code, ==, 7);
+    g_assert_nonnull(strstr(command.out[1]->str, "caught"));
+    command_clear(&command);
+    bed_close(&bed);
+}
+
+/* Reads a terminal until it has said 'text'. */
+static void
+expect(int fd, GString *seen, const char *text)
+{
+    char buffer[512];
+
+    while (strstr(seen->str, text) == NULL) {
+        g_assert_true(fiber_wait_fd(fd, G_IO_IN, WAIT_MS, NULL, NULL));
+        ssize_t n = read(fd, buffer, sizeof(buffer));
+        g_assert_cmpint(n, >, 0);
+        g_string_append_len(seen, buffer, n);
+    }
+}
+
+static void
+a_terminal_has_a_size_and_gets_another(void)
+{
+    const char *argv[] = {"/bin/sh", "-c",
+                          "stty size; read x; stty size; tty >/dev/null && echo is-tty", NULL};
+    g_autoptr(GString) seen = g_string_new(NULL);
+    g_autoptr(GError) error = NULL;
+    Bed bed;
+    int pair[2], code = -1;
+
+    bed_start(&bed);
+    g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair), ==,
+                    0);
+    json_t *environment = json_pack("{s:s}", "PATH", "/usr/bin:/bin");
+    InstExecSpec spec = {.argv = argv,
+                         .environment = environment,
+                         .terminal = true,
+                         .fds = {pair[1], pair[1], pair[1]}};
+    GuestExec *exec = guestexec_start(bed.link, &spec, 80, 24, &error);
+    g_assert_no_error(error);
+    close(pair[1]);
+    expect(pair[0], seen, "24 80");
+    guestexec_resize(exec, 132, 43);
+    g_assert_cmpint(write(pair[0], "\n", 1), ==, 1);
+    expect(pair[0], seen, "43 132");
+    expect(pair[0], seen, "is-tty");
+    g_assert_true(guestexec_wait(exec, NULL, &code, &error));
+    g_assert_cmpint(code, ==, 0);
+    guestexec_free(exec);
+    json_decref(environment);
+    close(pair[0]);
+    bed_close(&bed);
+}
+
+/* ---- many, and much ---- */
+
+static void
+one_of_many(void *data)
+{
+    Command *command = data;
+    g_autoptr(GError) error = NULL;
+    Bed *bed = command->bed;
+    g_autofree char *script = g_strdup(command->script);
+
+    command_start(command, bed, script);
+    command_end(command, &error);
+    g_assert_no_error(error);
+    command->done = true;
+}
+
+static void
+fifty_sessions_run_at_once(void)
+{
+    Command commands[50] = {0};
+    Bed bed;
+
+    bed_start(&bed);
+    for (int i = 0; i < 50; i++) {
+        commands[i] = (Command){.bed = &bed};
+        commands[i].script =
+            "head -c 300000 /dev/zero | tr '\\0' x; sleep 0.2; echo end >&2; exit 5";
+        fiber_start("one of many", one_of_many, &commands[i]);
+    }
+    for (int i = 0; i < 50; i++) {
+        while (!commands[i].done) {
+            fiber_sleep_ms(10, NULL, NULL);
+        }
+        g_assert_cmpint(commands[i].code, ==, 5);
+        g_assert_cmpuint(commands[i].out[1]->len, ==, 300000);
+        g_assert_cmpstr(commands[i].out[2]->str, ==, "end\n");
+        command_clear(&commands[i]);
+    }
+    bed_close(&bed);
+}
+
+static char *
+sum_of(int fd)
+{
+    g_autoptr(GChecksum) sum = g_checksum_new(G_CHECKSUM_SHA256);
+    guint8 buffer[65536];
+    ssize_t n;
+
+    lseek(fd, 0, SEEK_SET);
+    while ((n = read(fd, buffer, sizeof(buffer))) > 0) {
+        g_checksum_update(sum, buffer, n);
+    }
+    lseek(fd, 0, SEEK_SET);
+    return g_strdup(g_checksum_get_string(sum));
+}
+
+static void
+files_go_both_ways_unharmed(void)
+{
+    g_autoptr(GError) error = NULL;
+    Bed bed;
+    int fd = memfd_create("content", MFD_CLOEXEC), back = -1;
+    g_autoptr(GRand) rand = g_rand_new_with_seed(7);
+
+    bed_start(&bed);
+    for (int i = 0; i < 64 * 1024; i++) { /* 16 MiB with runs of zeros */
+        guint32 words[64];
+        for (int k = 0; k < 64; k++) {
+            words[k] = i % 5 == 0 ? 0 : g_rand_int(rand);
+        }
+        g_assert_cmpint(write(fd, words, sizeof(words)), ==, sizeof(words));
+    }
+    g_autofree char *path = g_build_filename(bed.dir, "content", NULL), *sum = sum_of(fd);
+    json_t *request =
+        json_pack("{s:s,s:i,s:i,s:i}", "path", path, "uid", 12, "gid", 34, "mode", 0640);
+    guestask_put(bed.link, request, fd, &error);
+    g_assert_no_error(error);
+    json_t *reply = guestask_get(bed.link, path, false, bed.dir, &back, &error);
+    g_assert_no_error(error);
+    g_autofree char *back_sum = sum_of(back);
+    g_assert_cmpstr(sum, ==, back_sum);
+    g_assert_cmpint(json_integer_value(json_object_get(reply, "uid")), ==, 12);
+    g_assert_cmpint(json_integer_value(json_object_get(reply, "gid")), ==, 34);
+    g_assert_cmpint(json_integer_value(json_object_get(reply, "mode")), ==, 0640);
+    g_assert_true(guestask_delete(bed.link, path, &error));
+    g_assert_false(guestask_delete(bed.link, path, &error));
+    g_assert_error(error, HAW_ERROR, HAW_NOT_FOUND);
+    json_decref(reply);
+    json_decref(request);
+    close(back);
+    close(fd);
+    bed_close(&bed);
+}
+
+static void
+directories_and_links_are_made_and_listed(void)
+{
+    g_autoptr(GError) error = NULL;
+    Bed bed;
+    int fd = -1;
+
+    bed_start(&bed);
+    g_autofree char *dir = g_build_filename(bed.dir, "d", NULL);
+    g_autofree char *link = g_build_filename(dir, "l\"ink", NULL);
+    json_t *make = json_pack("{s:s,s:s,s:i}", "path", dir, "type", "directory", "mode", 0711);
+    json_t *tie =
+        json_pack("{s:s,s:s,s:s}", "path", link, "type", "symlink", "target", "some/where");
+    g_assert_true(guestask_put(bed.link, make, -1, &error));
+    g_assert_true(guestask_put(bed.link, make, -1, &error)); /* there already */
+    g_assert_true(guestask_put(bed.link, tie, -1, &error));
+    json_t *reply = guestask_get(bed.link, dir, false, bed.dir, &fd, &error);
+    g_assert_cmpstr(json_string_value(json_array_get(json_object_get(reply, "names"), 0)), ==,
+                    "l\"ink");
+    g_assert_cmpint(json_integer_value(json_object_get(reply, "mode")), ==, 0711);
+    json_decref(reply);
+    reply = guestask_get(bed.link, link, false, bed.dir, &fd, &error);
+    g_assert_cmpstr(json_string_value(json_object_get(reply, "target")), ==, "some/where");
+    g_assert_cmpint(fd, ==, -1);
+    json_decref(reply);
+    json_decref(make);
+    json_decref(tie);
+    bed_close(&bed);
+}
+
+static void
+sftp_answers_through_the_session(void)
+{
+    static const guint8 init[] = {0, 0, 0, 5, 1, 0, 0, 0, 3};
+    guint8 answer[64];
+    Bed bed;
+    int pair[2];
+
+    bed_start(&bed);
+    g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), ==, 0);
+    g_assert_cmpint(write(pair[0], init, sizeof(init)), ==, sizeof(init));
+    shutdown(pair[0], SHUT_WR);
+    g_assert_true(guestask_sftp(bed.link, pair[1], NULL, NULL));
+    g_assert_cmpint(read(pair[0], answer, sizeof(answer)), >, 9);
+    g_assert_cmpint(answer[4], ==, 2); /* VERSION */
+    close(pair[0]);
+    close(pair[1]);
+    bed_close(&bed);
+}
+
+static void
+state_and_metrics_say_what_is(void)
+{
+    g_autoptr(GError) error = NULL;
+    Bed bed;
+
+    bed_start(&bed);
+    json_t *state = guestask_state(bed.link, &error);
+    g_assert_no_error(error);
+    json_t *lo = json_object_get(json_object_get(state, "network"), "lo");
+    g_assert_cmpstr(json_string_value(json_object_get(lo, "type")), ==, "loopback");
+    g_assert_cmpint(json_integer_value(json_object_get(state, "processes")), >, 0);
+    g_assert_cmpint(json_integer_value(json_object_get(json_object_get(state, "memory"), "total")),
+                    >, 1 << 20);
+    json_decref(state);
+    json_t *metrics = guestask_metrics(bed.link, &error);
+    g_assert_no_error(error);
+    g_assert_cmpuint(json_array_size(json_object_get(metrics, "cpu")), >, 0);
+    json_decref(metrics);
+    bed_close(&bed);
+}
+
+/* ---- guests that go away ---- */
+
+static void
+a_killed_guest_fails_its_sessions_and_comes_back(void)
+{
+    g_autoptr(GError) error = NULL;
+    Command command;
+    Bed bed;
+
+    bed_start(&bed);
+    command_start(&command, &bed, "sleep 1000");
+    end_guest(&bed);
+    command_end(&command, &error);
+    g_assert_nonnull(error);
+    g_clear_error(&error);
+    command_clear(&command);
+    g_assert_null(guestask_state(bed.link, &error));
+    g_assert_cmpstr(error->message, ==, GUESTLINK_OFFLINE);
+    g_clear_error(&error);
+    start_guest(&bed);
+    g_assert_true(guestlink_wait(bed.link, WAIT_MS, NULL, &error));
+    g_assert_cmpuint(bed.greeted, >=, 2);
+    run(&bed, "echo again", 0, "again\n", "");
+    bed_close(&bed);
+}
+
+static void
+an_agent_that_left_ends_what_it_ran(void)
+{
+    g_autoptr(GError) error = NULL;
+    Command command;
+    Bed bed;
+    char text[32] = "";
+
+    bed_start(&bed);
+    command_start(&command, &bed, "echo $$; exec sleep 1000");
+    fcntl(command.near[1], F_SETFL, O_NONBLOCK);
+    g_assert_true(fiber_wait_fd(command.near[1], G_IO_IN, WAIT_MS, NULL, NULL));
+    g_assert_cmpint(read(command.near[1], text, sizeof(text) - 1), >, 0);
+    guestexec_free(command.exec);
+    while (kill(atoi(text), 0) == 0) { /* killed, then reaped */
+        fiber_sleep_ms(10, NULL, NULL);
+    }
+    for (int i = 0; i < 3; i++) {
+        fd_close(&command.near[i]);
+    }
+    command_clear(&command);
+    bed_close(&bed);
+}
+
+/* ---- guests that lie ---- */
+
+/* The agent's greeting, read from the guest's end. */
+static guint32
+read_greeting(int fd)
+{
+    static struct guestwire_reader reader;
+    struct guestwire_head head;
+    const uint8_t *payload;
+    bool frame = false;
+
+    reader = (struct guestwire_reader){0};
+    while (!frame) {
+        guint8 byte;
+        g_assert_true(fiber_wait_fd(fd, G_IO_IN, WAIT_MS, NULL, NULL));
+        g_assert_cmpint(read(fd, &byte, 1), ==, 1);
+        guestwire_take(&reader, &byte, 1, &frame, &head, &payload);
+    }
+    g_assert_cmpint(head.type, ==, GUESTWIRE_HELLO);
+    return head.epoch;
+}
+
+static void
+say(int fd, guint8 type, int stream, guint32 epoch, guint32 session, const void *payload,
+    size_t size)
+{
+    static guint8 out[GUESTWIRE_FRAME_MAX];
+    struct guestwire_head head = {type, (guint8) stream, epoch, session, (guint32) size};
+    size_t used = guestwire_encode(&head, payload, out);
+
+    for (size_t at = 0; at < used;) {
+        ssize_t n = send(fd, out + at, used - at, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (n < 0 && errno != EAGAIN) {
+            return; /* the agent has hung up, as it may */
+        }
+        if (n < 0) {
+            g_assert_true(fiber_wait_fd(fd, G_IO_OUT, WAIT_MS, NULL, NULL));
+        }
+        at += n > 0 ? (size_t) n : 0;
+    }
+}
+
+static int
+liar_connect(Bed *bed)
+{
+    struct sockaddr_un to = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    g_strlcpy(to.sun_path, bed->path, sizeof(to.sun_path));
+    g_assert_cmpint(connect(fd, (struct sockaddr *) &to, sizeof(to)), ==, 0);
+    return fd;
+}
+
+static int
+liar_start(Bed *bed, guint32 *ret_epoch)
+{
+    static const guint8 hello[] = {1, 0, 'x'};
+
+    bed_open(bed);
+    int fd = liar_connect(bed);
+    *ret_epoch = read_greeting(fd);
+    say(fd, GUESTWIRE_HELLO, 0, *ret_epoch, 0, hello, sizeof(hello));
+    g_assert_true(guestlink_wait(bed->link, WAIT_MS, NULL, NULL));
+    return fd;
+}
+
+static void
+expect_hang_up(int fd)
+{
+    char buffer[4096];
+
+    fcntl(fd, F_SETFL, O_NONBLOCK);
+    for (;;) {
+        ssize_t n = read(fd, buffer, sizeof(buffer));
+        if (n == 0 || (n < 0 && errno != EAGAIN)) {
+            break;
+        }
+        g_assert_true(n > 0 || fiber_wait_fd(fd, G_IO_IN, WAIT_MS, NULL, NULL));
+    }
+    close(fd);
+}
+
+static void
+data_beyond_the_credit_ends_the_connection(void)
+{
+    static guint8 much[GUESTWIRE_PAYLOAD_MAX];
+    struct guestwire_ask ask;
+    guint32 epoch;
+    Bed bed;
+    int fd = liar_start(&bed, &epoch);
+
+    guestwire_ask_begin(&ask, GUESTWIRE_STATE);
+    GuestCall *call = guestcall_open(bed.link, &ask, NULL);
+    for (int i = 0; i < 9; i++) {
+        say(fd, GUESTWIRE_DATA, 1, epoch, 1, much, sizeof(much));
+    }
+    expect_hang_up(fd);
+    guestcall_free(call);
+    guestwire_ask_done(&ask);
+    bed_close(&bed);
+}
+
+typedef struct {
+    int fd;
+    const char *reply;
+    guint32 epoch;
+} Lie;
+
+static void
+lie_body(void *data)
+{
+    Lie *lie = data;
+    guint8 head[4];
+
+    guestwire_put_u32(head, (guint32) strlen(lie->reply));
+    say(lie->fd, GUESTWIRE_DATA, 1, lie->epoch, 1, head, sizeof(head));
+    say(lie->fd, GUESTWIRE_DATA, 1, lie->epoch, 1, lie->reply, strlen(lie->reply));
+    say(lie->fd, GUESTWIRE_END, 1, lie->epoch, 1, NULL, 0);
+    say(lie->fd, GUESTWIRE_EXIT, 0, lie->epoch, 1, "\377\377\377\377", 4);
+}
+
+static void
+replies_are_checked(void)
+{
+    static const char *const replies[] = {"",
+                                          "[",
+                                          "[]",
+                                          "7",
+                                          "{\"error\":7}",
+                                          "{\"network\":[],\"disk\":7,\"memory\":{\"usage\":-5}}",
+                                          "{\"network\":{\"eth0\":{\"addresses\":[7,{\"family\":{}}"
+                                          "],\"counters\":\"x\",\"mtu\":1e99}}}"};
+
+    for (size_t i = 0; i < G_N_ELEMENTS(replies); i++) {
+        Bed bed;
+        Lie lie = {.reply = replies[i]};
+        lie.fd = liar_start(&bed, &lie.epoch);
+        fiber_start("lie", lie_body, &lie);
+        json_t *state = guestask_state(bed.link, NULL);
+        g_assert_true((state != NULL) == (i >= 4));
+        json_t *usage = json_object_get(json_object_get(state, "memory"), "usage");
+        g_assert_cmpint(json_integer_value(usage), ==, 0);
+        json_decref(state);
+        close(lie.fd);
+        bed_close(&bed);
+    }
+}
+
+static void
+rubbish_does_not_last(void)
+{
+    static guint8 rubbish[65536];
+    guint32 epoch;
+    Bed bed;
+    int fd = liar_start(&bed, &epoch);
+
+    memset(rubbish, 'x', sizeof(rubbish));
+    fcntl(fd, F_SETFL, O_NONBLOCK);
+    for (;;) {
+        ssize_t n = send(fd, rubbish, sizeof(rubbish), MSG_NOSIGNAL);
+        if (n < 0 && errno != EAGAIN) {
+            break; /* hung up */
+        }
+        if (n < 0) {
+            g_assert_true(fiber_wait_fd(fd, G_IO_OUT, WAIT_MS, NULL, NULL));
+        }
+    }
+    close(fd);
+    g_assert_false(guestlink_present(bed.link));
+    bed_close(&bed);
+}
+
+static void
+a_guest_without_a_version_of_ours_is_absent(void)
+{
+    static const guint8 hello[] = {9, 0};
+    g_autoptr(GError) error = NULL;
+    Bed bed;
+
+    bed_open(&bed);
+    int fd = liar_connect(&bed);
+    guint32 epoch = read_greeting(fd);
+    say(fd, GUESTWIRE_HELLO, 0, epoch, 0, hello, sizeof(hello));
+    say(fd, GUESTWIRE_HELLO, 0, epoch + 1, 0, "\001\000", 2); /* nor is one of another time */
+    g_assert_false(guestlink_wait(bed.link, 300, NULL, &error));
+    g_assert_error(error, HAW_ERROR, HAW_TIMEOUT);
+    close(fd);
+    bed_close(&bed);
+}
+
+/* ---- */
+
+typedef struct {
+    void (*fn)(void);
+    GMainLoop *loop;
+} Case;
+
+static void
+case_body(void *data)
+{
+    Case *one = data;
+
+    one->fn();
+    g_main_loop_quit(one->loop);
+}
+
+static void
+run_case(gconstpointer data)
+{
+    Case one = {.loop = g_main_loop_new(NULL, FALSE)};
+
+    memcpy(&one.fn, &data, sizeof(data));
+    fiber_start("case", case_body, &one);
+    g_main_loop_run(one.loop);
+    while (fiber_count() > 0) {
+        g_main_context_iteration(NULL, TRUE);
+    }
+    g_main_loop_unref(one.loop);
+}
+
+static void
+add(const char *name, void (*fn)(void))
+{
+    gconstpointer data;
+    g_autofree char *path = g_strconcat("/guestlink/", name, NULL);
+
+    memcpy(&data, &fn, sizeof(data));
+    g_test_add_data_func(path, data, run_case);
+}
+
+int
+main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    add("commands-have-their-streams-and-codes", commands_have_their_streams_and_codes);
+    add("what-is-not-there-is-127", what_is_not_there_is_127);
+    add("signals-reach-the-command", signals_reach_the_command);
+    add("a-terminal-has-a-size-and-gets-another", a_terminal_has_a_size_and_gets_another);
+    add("fifty-sessions-run-at-once", fifty_sessions_run_at_once);
+    add("files-go-both-ways-unharmed", files_go_both_ways_unharmed);
+    add("directories-and-links-are-made-and-listed", directories_and_links_are_made_and_listed);
+    add("sftp-answers-through-the-session", sftp_answers_through_the_session);
+    add("state-and-metrics-say-what-is", state_and_metrics_say_what_is);
+    add("a-killed-guest-fails-its-sessions-and-comes-back",
+        a_killed_guest_fails_its_sessions_and_comes_back);
+    add("an-agent-that-left-ends-what-it-ran", an_agent_that_left_ends_what_it_ran);
+    add("data-beyond-the-credit-ends-the-connection", data_beyond_the_credit_ends_the_connection);
+    add("replies-are-checked", replies_are_checked);
+    add("rubbish-does-not-last", rubbish_does_not_last);
+    add("a-guest-without-a-version-of-ours-is-absent", a_guest_without_a_version_of_ours_is_absent);
+    return g_test_run();
+}
