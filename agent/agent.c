@@ -17,6 +17,7 @@
 #include "agent/auth/project.h"
 #include "agent/auth/trust.h"
 #include "agent/dpd/dpdclient.h"
+#include "agent/net/fastzone.h"
 #include "agent/image/image.h"
 #include "agent/inst/console.h"
 #include "agent/inst/devlxd.h"
@@ -127,14 +128,14 @@ static bool
 start_socket(Agent *agent, GError **error)
 {
     static const Route *const tables[] = {
-        certificate_routes, console_routes,     event_routes,     exec_routes,
-        files_routes,       forward_routes,     hardware_routes,  image_alias_routes,
-        image_routes,       info_routes,        instance_routes,  instbackup_routes,
-        instmeta_routes,    internal_routes,    logs_routes,      metrics_routes,
-        netacl_routes,      network_routes,     operation_routes, ovn_routes,
-        pool_routes,        profile_routes,     project_routes,   resource_routes,
-        volume_routes,      warning_routes,     balancer_routes,  peer_routes,
-        zone_routes,        zone_record_routes,
+        certificate_routes, console_routes,  event_routes,       exec_routes,
+        dataplane_routes,   files_routes,    forward_routes,     hardware_routes,
+        image_alias_routes, image_routes,    info_routes,        instance_routes,
+        instbackup_routes,  instmeta_routes, internal_routes,    logs_routes,
+        metrics_routes,     netacl_routes,   network_routes,     operation_routes,
+        ovn_routes,         pool_routes,     profile_routes,     project_routes,
+        resource_routes,    volume_routes,   warning_routes,     balancer_routes,
+        peer_routes,        zone_routes,     zone_record_routes,
     };
     for (size_t i = 0; i < G_N_ELEMENTS(tables); i++) {
         server_add_routes(agent->server, tables[i]);
@@ -276,6 +277,7 @@ agent_new(const AgentOptions *options, AgentDone done, void *data, GError **erro
     agent->images = image_table_new(agent);
     agent->ovn = ovn_new(agent);
     agent->dpd = dpdclient_new(agent);
+    agent->fast = fastzone_new(agent);
     agent->networks = net_table_new(agent);
     agent->zones = zone_server_new(agent);
     agent->instances = inst_table_new(agent);
@@ -341,6 +343,7 @@ agent_free(Agent *agent)
     zone_server_free(agent->zones);
     inst_table_free(agent->instances);
     net_table_free(agent->networks);
+    fastzone_free(agent->fast);
     dpdclient_free(agent->dpd);
     ovn_free(agent->ovn);
     image_table_free(agent->images);

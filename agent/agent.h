@@ -18,6 +18,7 @@ typedef struct Ovn Ovn;               /* ovn/ovn.h */
 typedef struct ZoneServer ZoneServer; /* net/zone_server.h */
 typedef struct InstTable InstTable;   /* inst/inst.h */
 typedef struct DpdClient DpdClient;   /* dpd/dpdclient.h */
+typedef struct FastZones FastZones;   /* net/fastzone.h */
 
 typedef struct Agent {
     char
@@ -42,6 +43,7 @@ typedef struct Agent {
     ImageTable *images;
     Ovn *ovn;
     DpdClient *dpd;
+    FastZones *fast;
     NetTable *networks;
     ZoneServer *zones;
     InstTable *instances;

@@ -89,6 +89,11 @@ struct {
     __type(value, struct scratch);
 } haw_scratch SEC(".maps");
 
+struct {
+    __uint(type, BPF_MAP_TYPE_RINGBUF);
+    __uint(max_entries, LAYOUT_TRACE_BYTES);
+} haw_trace SEC(".maps");
+
 /* ---- doors ---- */
 
 FAST_FN void
@@ -232,6 +237,48 @@ deliver(struct __sk_buff *skb, const struct layout_nic *to)
 {
     return to->flags & LAYOUT_NIC_PEER ? bpf_redirect_peer(to->ifindex, 0)
                                        : bpf_redirect(to->ifindex, 0);
+}
+
+static __attribute__((noinline)) int
+show(const struct layout_config *config, const struct packet *p, __u64 now_ns, __u32 reason,
+     __u32 out)
+{
+    if (!config || !p) {
+        return 0;
+    }
+    const struct layout_tuple *tuple = &p->tuple;
+    if (config->trace_nic && config->trace_nic != tuple->nic + 1u) {
+        return 0;
+    }
+    if (config->trace_family) {
+        __u32 src = config->trace_family ^ tuple->family, dst = src;
+        for (int i = 0; i < 4; i++) {
+            src |= config->trace_addr[i] ^ tuple->src[i];
+            dst |= config->trace_addr[i] ^ tuple->dst[i];
+        }
+        if (src && dst) {
+            return 0;
+        }
+    }
+    struct layout_event *event = bpf_ringbuf_reserve(&haw_trace, sizeof *event, 0);
+    if (event) {
+        event->at_ns = now_ns;
+        event->tuple = *tuple;
+        event->size = p->size;
+        event->reason = (__u16) reason;
+        event->out = (__u16) out;
+        bpf_ringbuf_submit(event, 0);
+    }
+    return 0;
+}
+
+FAST_FN void
+trace(const struct machine *m, struct packet *p, __u16 nic, enum layout_reason reason, int out)
+{
+    if (m->config->trace) {
+        p->tuple.nic = nic;
+        show(m->config, p, m->now_ns, reason, (__u32) out);
+    }
 }
 
 /* ---- haw_in ---- */
@@ -398,6 +445,7 @@ haw_in(struct __sk_buff *skb)
     enum layout_reason reason = machine_enter(&m, id, nic, &p, parsed, segment, &flow, &remember);
     if (reason == LAYOUT_HIT && flow) {
         count(reason);
+        trace(&m, &p, id, reason, 0);
         return send_fast(&m, skb, nic, flow, &p);
     }
     struct scratch *scratch = scratch_of_cpu();
@@ -408,6 +456,7 @@ haw_in(struct __sk_buff *skb)
         }
     }
     count(reason);
+    trace(&m, &p, id, reason, 0);
     return slow(skb, nic);
 }
 
@@ -444,6 +493,7 @@ haw_out(struct __sk_buff *skb)
                                &scratch->fresh);
     }
     count(reason);
+    trace(&m, &p, at->nic, reason, 1);
     if (reason == LAYOUT_SWALLOWED) {
         return TC_ACT_SHOT;
     }

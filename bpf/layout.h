@@ -5,7 +5,7 @@
 #pragma once
 #include <linux/types.h>
 
-#define LAYOUT_VERSION   1
+#define LAYOUT_VERSION   2
 #define LAYOUT_IFINDEXES 65536 /* interfaces with a higher index stay on the slow path */
 #define LAYOUT_NICS      4096
 #define LAYOUT_ZONES     4096
@@ -91,9 +91,17 @@ struct layout_config { /* haw_config[0], mapped by the daemon */
     __u64 renew_ns;    /* age at which a flow in use sends a probe */
     __u64 retry_ns;    /* and the next one */
     __u64 pend_ns;     /* how long the slow path may take */
+    /* Whoever wants to see packets: which (haw_trace). */
+    __u32 trace;        /* 0: nobody does */
+    __u32 trace_nic;    /* its index and 1; 0: all */
+    __u32 trace_family; /* 4 or 6: either end is trace_addr; 0: any */
+    __u32 zero;
+    __be32 trace_addr[4];
     /* Unique among all zones and times: a flow of another generation is no flow. */
     __u32 generation[LAYOUT_ZONES];
 };
+
+#define LAYOUT_TRACE_BYTES (256 * 1024)
 
 /* ---- flows ---- */
 
@@ -136,6 +144,15 @@ struct layout_flow {
     __u32 out_ifindex;
 };
 _Static_assert(sizeof(struct layout_flow) == 120, "no hidden padding");
+
+struct layout_event { /* of haw_trace */
+    __u64 at_ns;
+    struct layout_tuple tuple; /* nic: the port where it was seen */
+    __u32 size;
+    __u16 reason;
+    __u16 out; /* seen at haw_out */
+};
+_Static_assert(sizeof(struct layout_event) == 56, "no hidden padding");
 
 /* What a packet keeps on its way through OVN, whatever is rewritten. */
 struct layout_print {

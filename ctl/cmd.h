@@ -178,6 +178,13 @@ bool cmd_ovn_info(Ctl *ctl, GError **error);
 bool cmd_ovn_diff(Ctl *ctl, GError **error);
 bool cmd_ovn_reconcile(Ctl *ctl, GError **error);
 
+/* cmd_dataplane.c */
+bool cmd_dataplane_flows(Ctl *ctl, GError **error);
+bool cmd_dataplane_stats(Ctl *ctl, GError **error);
+bool cmd_dataplane_trace(Ctl *ctl, GError **error);
+bool cmd_dataplane_on(Ctl *ctl, GError **error);
+bool cmd_dataplane_off(Ctl *ctl, GError **error);
+
 /* cmd_hw.c */
 bool cmd_hw_list(Ctl *ctl, GError **error);
 bool cmd_hw_show(Ctl *ctl, GError **error);

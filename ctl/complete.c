@@ -50,6 +50,8 @@ static const struct {
     {"method", "GET POST PUT PATCH DELETE"},
     {"console", "console vga"},
     {"eswitch-mode", "switchdev legacy"},
+    {"flow-protocol", "tcp udp icmp icmp6"},
+    {"flow-state", "half fast probing expired stale"},
 };
 
 /* Kinds that a GET lists: "{0}" stands for the first argument. */

@@ -23,6 +23,15 @@
 #define OPT_STORAGE_BACKEND {0, "storage-backend", "<driver>", "Driver of the pool that --auto makes", "dir"}
 #define OPT_NETWORK_ADDRESS {0, "network-address", "<address>", "Listen on this address (--auto)"}
 #define OPT_NETWORK_PORT {0, "network-port", "<port>", "Listen on this port (--auto)", "8443"}
+#define OPT_FLOW_NIC {0, "nic", "<nic>", "Only what this NIC sends: instance, instance/device or project/instance/device", NULL}
+#define OPT_FLOW_ADDRESS {0, "address", "<address>", "Only with this address at either end", NULL}
+#define OPT_FLOW_SOURCE {0, "source", "<address>", "Only from this address", NULL}
+#define OPT_FLOW_DESTINATION {0, "destination", "<address>", "Only to this address", NULL}
+#define OPT_FLOW_PORT {0, "port", "<port>", "Only with this port at either end", NULL}
+#define OPT_FLOW_PROTOCOL {0, "protocol", "<flow-protocol>", "tcp, udp, icmp or icmp6", NULL}
+#define OPT_FLOW_STATE {0, "state", "<flow-state>", "half, fast, probing, expired or stale", NULL}
+#define OPT_FLOW_LIMIT {0, "limit", "<number>", "How many to show at most", "1000"}
+#define OPT_TRACE_SECONDS {0, "seconds", "<seconds>", "How long to look", "10"}
 #define OPT_VFS {0, "vfs", "<number>", "How many virtual functions the PF has"}
 #define OPT_ESWITCH_MODE {0, "mode", "<eswitch-mode>", "switchdev or legacy", "switchdev"}
 #define OPT_ALL {0, "all", NULL, "All instances"}
@@ -402,6 +411,22 @@ const Command command_table[] = {
     {.path = "project info", .args = "[<remote>:]<project>",
      .summary = "Show limits and usage of a project", .run = cmd_project_info,
      .options = OPTIONS(OPT_FORMAT)},
+    {.path = "dataplane", .summary = "The fast path between instances on OVN networks"},
+    {.path = "dataplane flows", .args = "[<remote>:]",
+     .summary = "List learned connections, their rates, and why one is slow", .run = cmd_dataplane_flows,
+     .options = OPTIONS(OPT_FORMAT, OPT_FLOW_NIC, OPT_FLOW_ADDRESS, OPT_FLOW_SOURCE, OPT_FLOW_DESTINATION, OPT_FLOW_PORT, OPT_FLOW_PROTOCOL, OPT_FLOW_STATE, OPT_FLOW_LIMIT),
+     .details = "One row a direction. 'half': the answers were not seen yet; 'fast' and 'probing' are forwarded past the switch, the latter while a copy asks OVN once more; 'expired' and 'stale' are learned anew by their next packet.",
+     .examples = "hawser dataplane flows --nic web1 --protocol tcp\n    what web1 sends, and how fast"},
+    {.path = "dataplane stats", .args = "[<remote>:]",
+     .summary = "Show whether it is on, its ports, and what became of packets", .run = cmd_dataplane_stats,
+     .options = OPTIONS(OPT_FORMAT)},
+    {.path = "dataplane trace", .args = "[<remote>:]",
+     .summary = "Show what becomes of packets as they pass", .run = cmd_dataplane_trace,
+     .options = OPTIONS(OPT_TRACE_SECONDS, OPT_FLOW_NIC, OPT_FLOW_ADDRESS, OPT_FLOW_LIMIT)},
+    {.path = "dataplane off", .args = "[<remote>:]",
+     .summary = "Send everything through the switch, until 'on'", .run = cmd_dataplane_off},
+    {.path = "dataplane on", .args = "[<remote>:]", .summary = "Use the fast path again",
+     .run = cmd_dataplane_on},
     {.path = "hw", .summary = "Hardware: NICs with an embedded switch, for accelerated networking"},
     {.path = "hw list", .alias = "ls", .args = "[<remote>:]",
      .summary = "List PFs: mode, virtual functions, and why one can't be used",

@@ -30,6 +30,7 @@ main(int argc, char **argv)
     g_autofree char *dir = NULL;
     g_autofree char *backend = NULL;
     g_autofree char *ovsdb = NULL;
+    g_autofree char *bpf = NULL;
     gboolean debug = FALSE, embedded = FALSE, version = FALSE;
     const GOptionEntry entries[] = {
         {"dir", 0, 0, G_OPTION_ARG_FILENAME, &dir,
@@ -38,6 +39,8 @@ main(int argc, char **argv)
          "\"kernel\", or \"sim:/DIRECTORY\" (default $HAWSER_HW, else kernel)", "BACKEND"},
         {"ovsdb", 0, 0, G_OPTION_ARG_STRING, &ovsdb,
          "Where the local Open_vSwitch database listens (default the system's)", "REMOTE"},
+        {"bpf", 0, 0, G_OPTION_ARG_FILENAME, &bpf,
+         "Where the fast path is pinned, a bpffs (default bpf/ in DIR)", "DIR"},
         {"embedded", 0, 0, G_OPTION_ARG_NONE, &embedded,
          "End when there are neither ports nor peers", NULL},
         {"debug", 'd', 0, G_OPTION_ARG_NONE, &debug, "Log everything", NULL},
@@ -60,7 +63,7 @@ main(int argc, char **argv)
     signal(SIGPIPE, SIG_IGN);
     mallopt(M_ARENA_MAX, 2); /* worker threads would each keep an arena of their own */
     g_autoptr(GMainLoop) loop = g_main_loop_new(NULL, FALSE);
-    DpdOptions options = {dir != NULL ? dir : "/var/lib/hawser/dpd", backend, ovsdb, embedded};
+    DpdOptions options = {dir != NULL ? dir : "/var/lib/hawser/dpd", backend, ovsdb, bpf, embedded};
     Dpd *dpd = dpd_new(&options, on_done, loop, &error);
     if (dpd == NULL) {
         haw_error("dpd.failed", KS("why", error->message));

@@ -4,7 +4,7 @@
  * J2  An answer belongs to the call whose id it has; each id is used once. Others are ignored.
  * J3  Silence of probe_ms is answered by an echo, silence after that ends the connection.
  * J4  What waits to be sent is bounded: a peer that reads no more ends the connection.
- * Called by ovsdb.c and by agent/ovn (unixctl of OVS daemons). */
+ * Called by ovsdb.c and unixctl.c. */
 #include "proto/jsonrpc.h"
 
 #include <string.h>

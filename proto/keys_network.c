@@ -262,6 +262,8 @@ const Key keys_network_ovn[] = {
     N("ipv6.l3only", "bool", grammar_bool, "false", "Gives /128 addresses: no neighbours."),
     N("ipv6.nat", "bool", grammar_bool, "false", "Translates addresses on the way out."),
     N("ipv6.nat.address", "ipv6", grammar_ipv6, NULL, "The address seen outside."),
+    N("hawser.fastpath", "bool", grammar_bool, "true",
+      "Packets between instances skip the switch once OVN let them through."),
     ACL_KEYS,
     {"volatile.", "any", NULL, NULL, KEY_PREFIX | KEY_INTERNAL, "The agent's notes."},
     USER_KEYS,

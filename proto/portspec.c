@@ -2,9 +2,17 @@
  * no name leaves its directory, and each kind has what it needs. */
 #include "proto/portspec.h"
 
+#include <gio/gio.h>
 #include <string.h>
 
-enum { ID_BYTES = 200, TEXT_BYTES = 1000, LIST_MAX = 64, MTU_MIN = 68, MTU_MAX = 65535 };
+enum {
+    ID_BYTES = 200,
+    TEXT_BYTES = 1000,
+    LIST_MAX = 64,
+    MTU_MIN = 68,
+    MTU_MAX = 65535,
+    ZONES = 4096
+};
 
 bool
 portspec_ifname(const char *name)
@@ -76,6 +84,24 @@ lists_are_right(const Dpd__Port *spec, GError **error)
 }
 
 static bool
+fast_is_right(const Dpd__Port *spec, GError **error)
+{
+    const Dpd__Fast *fast = spec->fast;
+    if (fast == NULL) {
+        return true;
+    }
+    if (fast->zone >= ZONES || fast->n_addresses > LIST_MAX || !plain(fast->slow, TEXT_BYTES)) {
+        return wrong(spec, error, "a zone below 4096, and not too many addresses");
+    }
+    for (size_t i = 0; i < fast->n_addresses; i++) {
+        if (!g_hostname_is_ip_address(fast->addresses[i])) {
+            return wrong(spec, error, "an address that is none");
+        }
+    }
+    return true;
+}
+
+static bool
 kind_is_right(const Dpd__Port *spec, GError **error)
 {
     bool bridged = spec->iface_id[0] != '\0';
@@ -123,5 +149,5 @@ portspec_check(const Dpd__Port *spec, GError **error)
         spec->trust > DPD__CHOICE__ON) {
         return wrong(spec, error, "a number out of its range");
     }
-    return lists_are_right(spec, error) && kind_is_right(spec, error);
+    return lists_are_right(spec, error) && fast_is_right(spec, error) && kind_is_right(spec, error);
 }

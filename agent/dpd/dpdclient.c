@@ -19,8 +19,16 @@
 #include "base/fiber.h"
 #include "base/log.h"
 #include "base/proc.h"
+#include "proto/dpdwire.h"
 
-enum { START_MS = 5000, START_STEP_MS = 10, TRIES = 3, PAUSE_MS = 100, PAUSE_MAX_MS = 10000 };
+enum {
+    START_MS = 5000,
+    START_STEP_MS = 10,
+    TRIES = 3,
+    PAUSE_MS = 100,
+    PAUSE_MAX_MS = 10000,
+    BUMP_MS = 2000
+};
 
 struct DpdClient {
     Agent *agent;        /* borrowed */
@@ -426,4 +434,145 @@ dpdclient_status(DpdClient *client, GError **error)
     }
     g_propagate_error(error, g_steal_pointer(&why));
     return NULL;
+}
+
+/* ---- the fast path ---- */
+
+bool
+dpdclient_has_ports(DpdClient *client)
+{
+    return g_hash_table_size(client->wanted) > 0;
+}
+
+bool
+dpdclient_has_fast(DpdClient *client)
+{
+    GHashTableIter iter;
+    gpointer packed;
+    bool found = false;
+    g_hash_table_iter_init(&iter, client->wanted);
+    while (!found && g_hash_table_iter_next(&iter, NULL, &packed)) {
+        Dpd__Port *spec = unpack(packed);
+        found = spec->fast != NULL;
+        dpd__port__free_unpacked(spec, NULL);
+    }
+    return found;
+}
+
+void
+dpdclient_set_fast(Dpd__Port *spec, const Dpd__Fast *fast)
+{
+    if (spec->fast != NULL) {
+        dpd__fast__free_unpacked(spec->fast, NULL);
+        spec->fast = NULL;
+    }
+    if (fast != NULL) {
+        size_t size = dpd__fast__get_packed_size(fast);
+        g_autofree guint8 *bytes = g_malloc(size + 1);
+        dpd__fast__pack(fast, bytes);
+        spec->fast = dpd__fast__unpack(NULL, size, bytes);
+    }
+}
+
+static void
+port_unpacked_free(gpointer spec)
+{
+    dpd__port__free_unpacked(spec, NULL);
+}
+
+/* Those that fn changed, unpacked; 'wanted' has them already. */
+static GPtrArray *
+revised(DpdClient *client, DpdRevise fn, void *data)
+{
+    GPtrArray *changed = g_ptr_array_new_with_free_func(port_unpacked_free);
+    GHashTableIter iter;
+    gpointer before;
+    g_hash_table_iter_init(&iter, client->wanted);
+    while (g_hash_table_iter_next(&iter, NULL, &before)) {
+        Dpd__Port *spec = unpack(before);
+        fn(spec, data);
+        g_autoptr(GBytes) after = pack(spec);
+        if (g_bytes_equal(before, after)) {
+            dpd__port__free_unpacked(spec, NULL);
+        } else {
+            g_ptr_array_add(changed, spec);
+        }
+    }
+    for (guint i = 0; i < changed->len; i++) {
+        dpdclient_adopt(client, changed->pdata[i]);
+    }
+    return changed;
+}
+
+bool
+dpdclient_revise(DpdClient *client, DpdRevise fn, void *data, GError **error)
+{
+    g_autoptr(GPtrArray) changed = revised(client, fn, data);
+    Dpd__Apply apply = DPD__APPLY__INIT;
+    if (changed->len == 0) {
+        return true;
+    }
+    apply.ports = (Dpd__Port **) changed->pdata;
+    apply.n_ports = changed->len;
+    Dpd__Frame *answer = change(client, &apply, error);
+    dpdsession_answer_free(answer);
+    return answer != NULL;
+}
+
+static Dpd__Frame *
+ask(DpdClient *client, Dpd__Frame *request, bool may_start, gint64 wait_ms, GError **error)
+{
+    for (int left = TRIES;; left--) {
+        g_autoptr(GError) why = NULL;
+        Dpd__Frame *answer = connected(client, may_start, &why)
+                                 ? dpdsession_ask(client->session, request, wait_ms, &why)
+                                 : NULL;
+        if (answer != NULL) {
+            return answer;
+        }
+        if (left == 1 || haw_code(why) != HAW_UNAVAILABLE) {
+            g_propagate_error(error, g_steal_pointer(&why));
+            return NULL;
+        }
+    }
+}
+
+bool
+dpdclient_bump(DpdClient *client, const GArray *zones, GError **error)
+{
+    Dpd__FastBump bump = DPD__FAST_BUMP__INIT;
+    Dpd__Frame frame = DPD__FRAME__INIT;
+    g_autoptr(GError) why = NULL;
+    frame.body_case = DPD__FRAME__BODY_FAST_BUMP;
+    frame.fast_bump = &bump;
+    if (zones != NULL) {
+        bump.zones = (guint32 *) (gpointer) zones->data;
+        bump.n_zones = zones->len;
+    }
+    g_autoptr(DpdFrame) answer = ask(client, &frame, true, BUMP_MS, &why);
+    if (answer != NULL || haw_code(why) == HAW_UNSUPPORTED) {
+        return true;
+    }
+    g_propagate_error(error, g_steal_pointer(&why));
+    return false;
+}
+
+Dpd__Frame *
+dpdclient_fast(DpdClient *client, Dpd__Frame *request, gint64 wait_ms, GError **error)
+{
+    g_autoptr(GError) why = NULL;
+    Dpd__Frame *answer = ask(client, request, dpdclient_has_ports(client), wait_ms, &why);
+    if (answer == NULL && haw_code(why) == HAW_NOT_FOUND && !dpdclient_has_ports(client)) {
+        haw_fail(error, HAW_UNAVAILABLE,
+                 "hawser-dpd does not run: no instance has an OVN NIC here");
+    } else if (answer == NULL) {
+        g_propagate_error(error, g_steal_pointer(&why));
+    }
+    return answer;
+}
+
+void
+dpdclient_answer_free(Dpd__Frame *answer)
+{
+    dpdsession_answer_free(answer);
 }

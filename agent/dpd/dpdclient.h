@@ -2,6 +2,7 @@
  * Threads: main loop, inside fibers. */
 #pragma once
 #include "agent/agent.h"
+#include "agent/api/server.h"
 #include "proto/dpd.pb-c.h"
 #include <net/if.h>
 
@@ -38,5 +39,24 @@ int dpdclient_take(DpdClient *client, const char *id, GError **error);
  * "ports":[{"id","kind","state",…}]}, a new reference; {} when it does not run and is not needed.
  * Yields. */
 json_t *dpdclient_status(DpdClient *client, GError **error);
+
+/* ---- the fast path ---- */
+/* Whether any port ought to exist, and whether any of them may be fast. */
+bool dpdclient_has_ports(DpdClient *client);
+bool dpdclient_has_fast(DpdClient *client);
+/* Puts a copy of 'fast' (NULL: none) into an unpacked spec. */
+void dpdclient_set_fast(Dpd__Port *spec, const Dpd__Fast *fast);
+/* Calls fn with each port that ought to exist, sends those that it changed and waits for them. Yields. */
+typedef void (*DpdRevise)(Dpd__Port *spec, void *data);
+bool dpdclient_revise(DpdClient *client, DpdRevise fn, void *data, GError **error);
+/* What was learned in these zones (guint elements; empty or NULL: all) is forgotten when it returns. An older
+ * hawser-dpd, which has no fast path, has nothing to forget. Yields. */
+bool dpdclient_bump(DpdClient *client, const GArray *zones, GError **error);
+/* A request about the fast path and its answer, which the caller frees. UNAVAILABLE when hawser-dpd does
+ * not run and no port needs it. Yields. */
+Dpd__Frame *dpdclient_fast(DpdClient *client, Dpd__Frame *request, gint64 wait_ms, GError **error);
+void dpdclient_answer_free(Dpd__Frame *answer);
 /* "PROJECT/INSTANCE/DEVICE"; caller frees. */
 char *dpdclient_id(const char *project, const char *inst, const char *device);
+
+extern const Route dataplane_routes[];

@@ -198,6 +198,15 @@ dpdsession_apply(DpdSession *session, Dpd__Apply *apply, GError **error)
     return answer;
 }
 
+Dpd__Frame *
+dpdsession_ask(DpdSession *session, Dpd__Frame *request, gint64 wait_ms, GError **error)
+{
+    bool done = request->body_case == DPD__FRAME__BODY_FAST_BUMP ||
+                request->body_case == DPD__FRAME__BODY_FAST_SWITCH;
+    return ask(session, request, done ? DPD__FRAME__BODY_DONE : request->body_case, NULL, wait_ms,
+               error);
+}
+
 int
 dpdsession_take(DpdSession *session, const char *id, GError **error)
 {

@@ -21,3 +21,6 @@ Dpd__Frame *dpdsession_apply(DpdSession *session, Dpd__Apply *apply, GError **er
 void dpdsession_answer_free(Dpd__Frame *answer);
 int dpdsession_take(DpdSession *session, const char *id, GError **error);
 json_t *dpdsession_status(DpdSession *session, GError **error);
+/* A request of the fast path; its answer is of the same kind, or Done. Yields. */
+Dpd__Frame *dpdsession_ask(DpdSession *session, Dpd__Frame *request, gint64 wait_ms,
+                           GError **error);

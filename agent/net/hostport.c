@@ -2,13 +2,15 @@
  * P1  Never on br-int before it is ready: without ovn-controller's flows a bridge would switch frames
  *     between strangers. An iface-id is on one interface at most.
  * P2  A userspace datapath reads raw frames: what is sent into a veth must have its checksum, so both
- *     ends give up that offload before the first packet.
+ *     ends give up that offload before the first packet. On the fast path a slow pair stands between, and
+ *     completes what passes there.
  * Called by nic_ovn.c. */
 #include "agent/net/hostport.h"
 
 #include <string.h>
 
 #include "agent/dpd/dpdclient.h"
+#include "agent/net/fastzone.h"
 #include "agent/net/ovs_local.h"
 #include "agent/ovn/ovn.h"
 #include "base/clock.h"
@@ -27,6 +29,7 @@ describe(Agent *agent, const HostPort *port, Dpd__Port *ret)
     ret->mtu = port->mtu;
     ret->peer = (char *) (guintptr) (port->peer != NULL ? port->peer : "");
     ret->plain = g_strcmp0(ovn_datapath_type(agent), "netdev") == 0; /* P2 */
+    ret->fast = fastzone_describe(agent, port->iface_id);
 }
 
 bool
@@ -34,7 +37,9 @@ hostport_bind(Agent *agent, const HostPort *port, GError **error)
 {
     Dpd__Port spec;
     describe(agent, port, &spec);
-    return dpdclient_put(agent->dpd, &spec, NULL, error);
+    bool ok = dpdclient_put(agent->dpd, &spec, NULL, error);
+    fastzone_describe_free(spec.fast);
+    return ok;
 }
 
 void
@@ -43,6 +48,7 @@ hostport_adopt(Agent *agent, const HostPort *port)
     Dpd__Port spec;
     describe(agent, port, &spec);
     dpdclient_adopt(agent->dpd, &spec);
+    fastzone_describe_free(spec.fast);
 }
 
 bool

@@ -11,6 +11,7 @@
 
 #include <string.h>
 
+#include "agent/net/fastzone.h"
 #include "agent/net/netjob.h"
 #include "agent/net/ovn_input.h"
 #include "agent/net/ovn_uplink.h"
@@ -123,7 +124,10 @@ ovn_net_apply_many(NetTable *table, GPtrArray *networks, GError **error)
         }
     }
     g_ptr_array_add(scopes, NULL);
-    return ovn_applyv(netobj_agent(table), (const char *const *) scopes->pdata, OVN_WAIT_SB, error);
+    Agent *agent = netobj_agent(table);
+    bool ok = ovn_applyv(agent, (const char *const *) scopes->pdata, OVN_WAIT_SB, error);
+    fastzone_refresh(agent);
+    return ok;
 }
 
 bool

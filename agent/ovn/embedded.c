@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "agent/ovn/daemon.h"
-#include "agent/ovn/unixctl.h"
+#include "proto/unixctl.h"
 #include "base/crash.h"
 #include "base/fd.h"
 #include "base/log.h"

@@ -287,8 +287,8 @@ wait_bridge(Ovn *ovn, GError **error)
         }
     }
     if (ovn->switchd == NULL && !ovn->closed) {
-        ovn->switchd =
-            switchd_watch(ovn->embedded ? embedded_rundir(ovn->own) : ovs_rundir(), ovn->kernel);
+        ovn->switchd = switchd_watch(ovn->embedded ? embedded_rundir(ovn->own) : ovs_rundir(),
+                                     ovn->kernel, NULL, NULL);
     }
     return true;
 }
@@ -552,4 +552,18 @@ Ovsdb *
 ovn_local(Agent *agent)
 {
     return agent->ovn->local;
+}
+
+bool
+ovn_switchd_settle(Agent *agent, GError **error)
+{
+    OvnSwitchd *switchd = agent->ovn->switchd;
+    return switchd != NULL ? switchd_settle(switchd, error)
+                           : haw_fail(error, HAW_UNAVAILABLE, "ovs-vswitchd is not known");
+}
+
+void
+ovn_observe(Agent *agent, const OvnObserver *observer)
+{
+    agent->ovn->observer = observer;
 }

@@ -38,6 +38,8 @@ const char *ovn_local_remote(Agent *agent);
  * it did not all see (switchd.c): only then may a fast path carry some of them past it. */
 guint64 ovn_switchd_epoch(Agent *agent);
 bool ovn_conntrack_liberal(Agent *agent);
+/* Returns when no cached flow of this host's switch acts on rules that have gone. Yields. */
+bool ovn_switchd_settle(Agent *agent, GError **error);
 
 /* Sessions. NULL before ovn_need() or ovn_start() made them. The northbound replica has every table that
  * plans use; southbound has Chassis, Port_Binding, MAC_Binding and what leases and state need. */
@@ -75,6 +77,18 @@ bool ovn_applyv(Agent *agent, const char *const *scopes, OvnWait wait, GError **
 bool ovn_reconcile(Agent *agent, OvnWait wait, GError **error);
 /* Asks for a reconcile of a scope (NULL: all) soon, in the background, with retries until it holds. */
 void ovn_kick(Agent *agent, const char *scope);
+
+/* Who acts on what OVN said before a change: the fast path (net/fastzone.c). Set once, before ovn_start(). */
+typedef struct {
+    /* Whether there is anything to flush at all: without, changes wait for no more than they ask. */
+    bool (*watching)(Agent *agent);
+    /* Rows of these scopes are changed and their flows are installed here: called before ovn_apply()
+     * answers. Yields. */
+    void (*applied)(Agent *agent, const char *const *scopes);
+    /* A row of that northbound table changed, whoever did it; NULL: all may have. Must not yield. */
+    void (*seen)(Agent *agent, const char *table);
+} OvnObserver;
+void ovn_observe(Agent *agent, const OvnObserver *observer);
 
 /* What ovn_apply() would do for all scopes: [{"action","scope","table","key","wanted","found"}], a new
  * reference. Yields. */

@@ -2,7 +2,7 @@
 #pragma once
 #include "agent/ovn/embedded.h"
 #include "agent/ovn/ovn.h"
-#include "agent/ovn/switchd.h"
+#include "proto/switchd.h"
 
 struct Ovn {
     Agent *agent;   /* borrowed */
@@ -12,8 +12,9 @@ struct Ovn {
     bool kernel;    /* the integration bridge is on the kernel's datapath */
     bool closed;    /* the agent ends */
 
-    OvnEmbedded *own;    /* owned; NULL unless embedded */
-    OvnSwitchd *switchd; /* owned */
+    OvnEmbedded *own;            /* owned; NULL unless embedded */
+    OvnSwitchd *switchd;         /* owned */
+    const OvnObserver *observer; /* borrowed, may be NULL */
     Ovsdb *nb, *sb, *local;
     GPtrArray *retired; /* sessions that were closed while others may still look at them */
     char *local_remote, *bridge, *system_id, *sb_remote;

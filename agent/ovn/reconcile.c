@@ -6,6 +6,8 @@
  * R3  The background fiber looks at all scopes after each new northbound session, and at single ones when
  *     a row of theirs changes behind our back (not in a transaction of ours), or is asked to; what fails
  *     is tried again, ever more slowly.
+ * R5  Whoever acts on what OVN said before (the observer) is told of a change before it is answered, once
+ *     this host's flows are the new ones.
  * R4  Columns that northd writes are not changes.
  * Called by networks, their ACLs, peers and NICs; and by ovn_api.c. */
 #include "agent/ovn/ovn.h"
@@ -26,6 +28,7 @@ enum {
     PAUSE_MS = 1000, /* after a failure; doubles */
     PAUSE_MOST_MS = 60000,
     BUILDERS_MOST = 16,
+    FLUSH_TRIES = 6, /* of WAIT_MS each */
 };
 
 static const OvnBuilder *builders[BUILDERS_MOST];
@@ -265,6 +268,54 @@ wait_here(Ovn *ovn, gint64 number, GError **error)
            haw_fail(error, HAW_UNAVAILABLE, "OVN southbound database: the session was closed");
 }
 
+/* ---- the observer ---- */
+
+struct flush {
+    Agent *agent;
+    char **scopes; /* owned */
+    gint64 number;
+};
+
+/* R5. A chassis that is slow holds up the change no longer than others: then once more when it has it. */
+static void
+flush_fiber(void *data)
+{
+    struct flush *flush = data;
+    Ovn *ovn = flush->agent->ovn;
+    for (int left = FLUSH_TRIES; left > 0 && !g_cancellable_is_cancelled(ovn->stop); left--) {
+        bool here = wait_here(ovn, flush->number, NULL);
+        if (ovn->observer->watching(flush->agent)) {
+            ovn->observer->applied(flush->agent, (const char *const *) flush->scopes);
+        }
+        if (here) {
+            break;
+        }
+    }
+    g_strfreev(flush->scopes);
+    g_free(flush);
+}
+
+static void
+flush_later(Agent *agent, const char *const *scopes, gint64 number)
+{
+    struct flush *flush = g_new0(struct flush, 1);
+    flush->agent = agent;
+    flush->scopes = g_strdupv((char **) (guintptr) scopes);
+    flush->number = number;
+    fiber_start("ovn-flush", flush_fiber, flush);
+}
+
+static void
+flush_now(Ovn *ovn, const char *const *scopes, gint64 number)
+{
+    g_autoptr(GError) error = NULL;
+    if (!wait_here(ovn, number, &error)) {
+        haw_warn("ovn.flush_later", KS("why", error->message));
+        flush_later(ovn->agent, scopes, number);
+    }
+    ovn->observer->applied(ovn->agent, scopes);
+}
+
 bool
 ovn_applyv(Agent *agent, const char *const *scopes, OvnWait wait, GError **error)
 {
@@ -274,9 +325,19 @@ ovn_applyv(Agent *agent, const char *const *scopes, OvnWait wait, GError **error
     if (!apply_until(ovn, scopes, &steps, &number, error)) {
         return false;
     }
-    return wait == OVN_WAIT_NONE   ? true
-           : wait == OVN_WAIT_HERE ? wait_here(ovn, number, error)
-                                   : wait_number(ovn, wait, number, error);
+    bool flush = steps > 0 && ovn->observer != NULL && ovn->observer->watching(agent);
+    if (wait == OVN_WAIT_NONE) {
+        if (flush) {
+            flush_later(agent, scopes, number);
+        }
+        return true;
+    }
+    bool ok = wait == OVN_WAIT_HERE ? wait_here(ovn, number, error)
+                                    : wait_number(ovn, wait, number, error);
+    if (flush) {
+        flush_now(ovn, scopes, number);
+    }
+    return ok;
 }
 
 bool
@@ -368,6 +429,9 @@ on_row(Ovsdb *db, const OvsdbRow *before, const OvsdbRow *after, void *data)
 {
     Ovn *ovn = data;
     const OvsdbRow *rows[] = {before, after};
+    if (ovn->observer != NULL) {
+        ovn->observer->seen(ovn->agent, (after != NULL ? after : before)->table);
+    }
     if (before != NULL && after != NULL && !differs(before, after)) {
         return;
     }
@@ -486,6 +550,9 @@ background_run(void *data)
             continue;
         }
         bool ok = look(ovn, &error);
+        if (ok && ovn->observer != NULL) {
+            ovn->observer->seen(ovn->agent, NULL);
+        }
         say(ovn, error);
         pause_ms = ok ? PAUSE_MS : MIN(pause_ms * 2, PAUSE_MOST_MS);
         if (!ok) {

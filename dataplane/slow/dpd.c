@@ -21,6 +21,7 @@
 #include "base/fd.h"
 #include "base/fiber.h"
 #include "base/log.h"
+#include "dataplane/slow/fastshow.h"
 #include "dataplane/slow/ports.h"
 #include "proto/dpdwire.h"
 
@@ -35,6 +36,7 @@ struct Dpd {
     Ledger *ledger;
     Fleet *fleet;
     OvsPorts *bridges;
+    FastPorts *fast;
     Ports *ports;
     GPtrArray *peers; /* Peer, shared */
     DpdDone done;
@@ -91,6 +93,17 @@ answer_observed(Peer *peer, guint64 id, Dpd__Observed *observed)
     frame.id = id;
     frame.body_case = DPD__FRAME__BODY_OBSERVED;
     frame.observed = observed;
+    answer(peer, &frame, -1);
+}
+
+static void
+answer_done(Peer *peer, guint64 id)
+{
+    Dpd__Done nothing = DPD__DONE__INIT;
+    Dpd__Frame frame = DPD__FRAME__INIT;
+    frame.id = id;
+    frame.body_case = DPD__FRAME__BODY_DONE;
+    frame.done = &nothing;
     answer(peer, &frame, -1);
 }
 
@@ -154,13 +167,8 @@ do_take(Peer *peer, const Dpd__Frame *request, GError **error)
 static bool
 do_watch(Peer *peer, const Dpd__Frame *request, GError **error)
 {
-    Dpd__Done nothing = DPD__DONE__INIT;
-    Dpd__Frame frame = DPD__FRAME__INIT;
-    frame.id = request->id;
-    frame.body_case = DPD__FRAME__BODY_DONE;
-    frame.done = &nothing;
     peer->watches = true;
-    answer(peer, &frame, -1);
+    answer_done(peer, request->id);
     return true;
 }
 
@@ -209,13 +217,101 @@ do_status(Peer *peer, const Dpd__Frame *request, GError **error)
     return true;
 }
 
+/* Where there is no fast path, there is nothing to forget. */
+static bool
+do_fast_bump(Peer *peer, const Dpd__Frame *request, GError **error)
+{
+    FastLoad *load = fastport_load(peer->dpd->fast);
+    const Dpd__FastBump *bump = request->fast_bump;
+    for (size_t i = 0; load != NULL && i < bump->n_zones; i++) {
+        if (bump->zones[i] >= LAYOUT_ZONES) {
+            return haw_fail(error, HAW_INVALID, "There is no zone %u", bump->zones[i]);
+        }
+        fastload_bump(load, bump->zones[i]);
+    }
+    if (load != NULL && bump->n_zones == 0) {
+        fastload_bump_all(load);
+    }
+    answer_done(peer, request->id);
+    return true;
+}
+
+static bool
+do_fast_switch(Peer *peer, const Dpd__Frame *request, GError **error)
+{
+    FastLoad *load = fastport_load(peer->dpd->fast);
+    if (load == NULL) {
+        return haw_fail(error, HAW_UNSUPPORTED, "There is no fast path: %s",
+                        fastport_trouble(peer->dpd->fast));
+    }
+    fastload_hold(load, FASTLOAD_OFF_ASKED, !request->fast_switch->on);
+    haw_info("fast.switched", KS("to", request->fast_switch->on ? "on" : "off"));
+    answer_done(peer, request->id);
+    return true;
+}
+
+static bool
+do_fast_flows(Peer *peer, const Dpd__Frame *request, GError **error)
+{
+    g_autoptr(FastPool) pool = fastshow_pool_new();
+    Dpd__FastFlows flows;
+    Dpd__Frame frame = DPD__FRAME__INIT;
+    if (!fastshow_flows(peer->dpd->fast, request->fast_flows, pool, &flows, error)) {
+        return false;
+    }
+    frame.id = request->id;
+    frame.body_case = DPD__FRAME__BODY_FAST_FLOWS;
+    frame.fast_flows = &flows;
+    answer(peer, &frame, -1);
+    return true;
+}
+
+static bool
+do_fast_stats(Peer *peer, const Dpd__Frame *request, GError **error)
+{
+    g_autoptr(FastPool) pool = fastshow_pool_new();
+    Dpd__FastStats stats;
+    Dpd__Frame frame = DPD__FRAME__INIT;
+    if (!fastshow_stats(peer->dpd->fast, pool, &stats, error)) {
+        return false;
+    }
+    frame.id = request->id;
+    frame.body_case = DPD__FRAME__BODY_FAST_STATS;
+    frame.fast_stats = &stats;
+    answer(peer, &frame, -1);
+    return true;
+}
+
+static bool
+do_fast_trace(Peer *peer, const Dpd__Frame *request, GError **error)
+{
+    g_autoptr(FastPool) pool = fastshow_pool_new();
+    Dpd__FastTrace trace;
+    Dpd__Frame frame = DPD__FRAME__INIT;
+    if (!fastshow_trace(peer->dpd->fast, request->fast_trace, pool, &trace, error)) {
+        return false;
+    }
+    frame.id = request->id;
+    frame.body_case = DPD__FRAME__BODY_FAST_TRACE;
+    frame.fast_trace = &trace;
+    answer(peer, &frame, -1);
+    return true;
+}
+
 static const struct {
     Dpd__Frame__BodyCase body;
     bool (*run)(Peer *peer, const Dpd__Frame *request, GError **error);
 } requests[] = {
-    {DPD__FRAME__BODY_APPLY, do_apply},   {DPD__FRAME__BODY_LIST, do_list},
-    {DPD__FRAME__BODY_TAKE, do_take},     {DPD__FRAME__BODY_WATCH, do_watch},
+    {DPD__FRAME__BODY_APPLY, do_apply},
+    {DPD__FRAME__BODY_LIST, do_list},
+    {DPD__FRAME__BODY_TAKE, do_take},
+    {DPD__FRAME__BODY_WATCH, do_watch},
     {DPD__FRAME__BODY_STATUS, do_status},
+    {DPD__FRAME__BODY_FAST_BUMP, do_fast_bump},
+    {DPD__FRAME__BODY_FAST_SWITCH, do_fast_switch},
+    {DPD__FRAME__BODY_FAST_FLOWS, do_fast_flows},
+    {DPD__FRAME__BODY_FAST_STATS, do_fast_stats},
+    {DPD__FRAME__BODY_FAST_TRACE, do_fast_trace},
 };
 
 struct request {
@@ -430,6 +526,7 @@ idle_too_long(gpointer data)
     Dpd *dpd = data;
     dpd->idle = 0;
     haw_info("dpd.idle", KS("dir", dpd->dir));
+    fastport_free(g_steal_pointer(&dpd->fast), true);
     dpd->done(dpd->data);
     return G_SOURCE_REMOVE;
 }
@@ -525,7 +622,10 @@ dpd_new(const DpdOptions *options, DpdDone done, void *data, GError **error)
     g_autofree char *remote = options->ovsdb != NULL ? g_strdup(options->ovsdb)
                                                      : fd_read_file(remembered, 4096, NULL, NULL);
     dpd->bridges = ovsport_open(remote, on_bridges, dpd);
-    struct portsteps_doors doors = {dpd->fleet, dpd->ledger, dpd->bridges};
+    g_autofree char *pins =
+        options->bpf != NULL ? g_strdup(options->bpf) : g_build_filename(dpd->dir, "bpf", NULL);
+    dpd->fast = fastport_new(pins);
+    struct portsteps_doors doors = {dpd->fleet, dpd->ledger, dpd->bridges, dpd->fast};
     dpd->ports = ports_new(&doors, on_port, dpd);
     if (!listen_at(dpd, error)) {
         return NULL;
@@ -549,6 +649,7 @@ dpd_free(Dpd *dpd)
             g_source_remove(sources[i]);
         }
     }
+    fastport_free(dpd->fast, false);
     ports_free(dpd->ports);
     ovsport_close(dpd->bridges);
     fleet_free(dpd->fleet);

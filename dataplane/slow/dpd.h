@@ -8,6 +8,7 @@ typedef struct {
     const char *dir;     /* of the ledger, the lock and the socket */
     const char *backend; /* as hw_open() takes it; NULL: $HAWSER_HW, else the kernel */
     const char *ovsdb;   /* remote of the local Open_vSwitch database; NULL: the system's */
+    const char *bpf;     /* bpffs directory of the fast path's pins; NULL: bpf/ in 'dir' */
     bool embedded;       /* ends by itself once it has neither ports nor peers */
 } DpdOptions;
 /* 'done' is called when it has nothing left to do (embedded only). BUSY when another one has the

@@ -101,9 +101,10 @@ view_init(struct view *view, FastLoad *load, gint64 now_ns)
     view->config = fastload_config(load);
     view->now_ns = (guint64) now_ns;
     view->nics = g_new0(struct layout_nic, LAYOUT_NICS);
-    for (guint32 i = 0; i < LAYOUT_NICS; i++) {
-        bpf_map_lookup_elem(fastload_map(load, "haw_nics"), &i, &view->nics[i]);
-    }
+    g_autofree guint32 *keys = g_new(guint32, LAYOUT_NICS);
+    guint32 next = 0, count = LAYOUT_NICS;
+    bpf_map_lookup_batch(fastload_map(load, "haw_nics"), NULL, &next, keys, view->nics, &count,
+                         NULL);
 }
 
 static FastState
@@ -171,29 +172,43 @@ fastage_run(FastLoad *load, gint64 now_ns, guint *ret_left)
 
 /* ---- export ---- */
 
-struct listing {
+struct showing {
     struct view view;
-    GArray *flows;
+    FastVisit visit;
+    void *data;
 };
 
 static void
-list_one(const struct layout_tuple *key, const void *raw_key, const struct layout_flow *flow,
+show_one(const struct layout_tuple *key, const void *raw_key, const struct layout_flow *flow,
          void *data)
 {
-    struct listing *listing = data;
-    FastFlow one = {*key, *flow, state_of(&listing->view, key, flow)};
-    g_array_append_val(listing->flows, one);
+    const struct showing *showing = data;
+    FastFlow one = {*key, *flow, state_of(&showing->view, key, flow)};
+    showing->visit(&one, showing->data);
+}
+
+void
+fastage_visit(FastLoad *load, gint64 now_ns, FastVisit visit, void *data)
+{
+    struct showing showing = {.visit = visit, .data = data};
+    view_init(&showing.view, load, now_ns);
+    walk(fastload_map(load, "haw_flow4"), true, show_one, &showing);
+    walk(fastload_map(load, "haw_flow6"), false, show_one, &showing);
+    g_free(showing.view.nics);
+}
+
+static void
+list_one(const FastFlow *flow, void *data)
+{
+    g_array_append_vals(data, flow, 1);
 }
 
 GArray *
 fastage_flows(FastLoad *load, gint64 now_ns)
 {
-    struct listing listing = {.flows = g_array_new(FALSE, FALSE, sizeof(FastFlow))};
-    view_init(&listing.view, load, now_ns);
-    walk(fastload_map(load, "haw_flow4"), true, list_one, &listing);
-    walk(fastload_map(load, "haw_flow6"), false, list_one, &listing);
-    g_free(listing.view.nics);
-    return listing.flows;
+    GArray *flows = g_array_new(FALSE, FALSE, sizeof(FastFlow));
+    fastage_visit(load, now_ns, list_one, flows);
+    return flows;
 }
 
 bool

@@ -24,6 +24,9 @@ typedef struct {
 
 /* Removes what is idle or stale. How many; *ret_left (may be NULL) stay. */
 guint fastage_run(FastLoad *load, gint64 now_ns, guint *ret_left);
+/* Each flow, in no order; borrowed for the call. */
+typedef void (*FastVisit)(const FastFlow *flow, void *data);
+void fastage_visit(FastLoad *load, gint64 now_ns, FastVisit visit, void *data);
 /* All flows, FastFlow elements; caller unrefs. */
 GArray *fastage_flows(FastLoad *load, gint64 now_ns);
 /* Sums over the cores, LAYOUT_REASON_COUNT of them. */

@@ -7,7 +7,7 @@
  * L4  Generations are never reused: each is one more than the highest that is in the config.
  * L5  Where the kernel has tcx, attachments are pinned links, which a newer daemon moves to its own
  *     programs atomically; else clsact filters, replaced in place.
- * Called by the daemon's ports (slow/ports.c) and by tests. Not here: ageing and export (fastage.c). */
+ * Called by the daemon's ports (slow/fastport.c) and by tests. Not here: ageing and export (fastage.c). */
 #include "dataplane/slow/fastload.h"
 
 #include "base/fd.h"
@@ -17,6 +17,7 @@
 #include <bpf/libbpf.h>
 #include <errno.h>
 #include <linux/magic.h>
+#include <net/if.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -40,6 +41,7 @@ struct FastLoad {
     struct fastpath *skeleton;
     char *pin_dir;
     volatile struct layout_config *config; /* mapped */
+    struct layout_nic *nics;               /* owned: haw_nics as we wrote it, its only writer */
 };
 
 static bool no_tcx;
@@ -209,6 +211,10 @@ fastload_open(const char *bpf_dir, guint flows, GError **error)
     if (!pin_maps(load, error)) { /* L1 */
         return NULL;
     }
+    load->nics = g_new0(struct layout_nic, LAYOUT_NICS);
+    for (guint32 i = 0; i < LAYOUT_NICS; i++) {
+        bpf_map_lookup_elem(bpf_map__fd(load->skeleton->maps.haw_nics), &i, &load->nics[i]);
+    }
     adopt_links(load);
     return g_steal_pointer(&load);
 }
@@ -223,6 +229,7 @@ fastload_close(FastLoad *load)
         munmap((void *) load->config, sizeof *load->config);
     }
     fastpath__destroy(load->skeleton);
+    g_free(load->nics);
     g_free(load->pin_dir);
     g_free(load);
 }
@@ -324,22 +331,29 @@ if_set(FastLoad *load, guint32 ifindex, guint16 nic, guint16 role, GError **erro
            haw_fail_errno(error, errno, "Bind interface %u", ifindex);
 }
 
+static bool
+nic_set(FastLoad *load, guint32 slot, const struct layout_nic *nic, GError **error)
+{
+    if (bpf_map_update_elem(nics_fd(load), &slot, nic, BPF_ANY) < 0) {
+        return haw_fail_errno(error, errno, "Describe interface %u", nic->ifindex);
+    }
+    load->nics[slot] = *nic;
+    return true;
+}
+
 /* The slot that the port has (true), or a free one. -1 without either. */
 static int
 slot_of(FastLoad *load, guint32 ifindex, bool *ret_known, struct layout_nic *ret_nic)
 {
     int free_slot = -1;
     for (guint32 i = 0; i < LAYOUT_NICS; i++) {
-        struct layout_nic nic;
-        if (bpf_map_lookup_elem(nics_fd(load), &i, &nic) < 0) {
-            break;
-        }
-        if (nic.ifindex == ifindex) {
+        const struct layout_nic *nic = &load->nics[i];
+        if (nic->ifindex == ifindex) {
             *ret_known = true;
-            *ret_nic = nic;
+            *ret_nic = *nic;
             return (int) i;
         }
-        if (nic.ifindex == 0 && free_slot < 0) {
+        if (nic->ifindex == 0 && free_slot < 0) {
             free_slot = (int) i;
         }
     }
@@ -405,9 +419,8 @@ fastload_port_set(FastLoad *load, const FastPort *port, GError **error)
     if (known && memcmp(&before, &nic, sizeof nic) == 0) {
         return attach_port(load, port, error);
     }
-    guint32 index = (guint32) slot;
-    if (bpf_map_update_elem(nics_fd(load), &index, &nic, BPF_ANY) < 0) { /* L3 */
-        return haw_fail_errno(error, errno, "Describe interface %u", port->ifindex);
+    if (!nic_set(load, (guint32) slot, &nic, error)) { /* L3 */
+        return false;
     }
     fastload_bump(load, port->zone);
     if (known) {
@@ -432,16 +445,12 @@ fastload_port_unset(FastLoad *load, guint32 ifindex, GError **error)
     if (!known) {
         return true;
     }
-    guint32 index = (guint32) slot;
     detach(load, ifindex, false);
     detach(load, nic.slow_ifindex != 0 ? nic.slow_ifindex : ifindex, nic.slow_ifindex == 0);
     bool ok = if_set(load, ifindex, 0, LAYOUT_ROLE_NONE, error) &&
               (nic.slow_ifindex == 0 || if_set(load, nic.slow_ifindex, 0, LAYOUT_ROLE_NONE, error));
     fastload_bump(load, nic.zone); /* L3 */
-    if (ok && bpf_map_update_elem(nics_fd(load), &index, &empty, BPF_ANY) < 0) {
-        return haw_fail_errno(error, errno, "Forget interface %u", ifindex);
-    }
-    return ok;
+    return ok && nic_set(load, (guint32) slot, &empty, error);
 }
 
 GArray *
@@ -449,12 +458,50 @@ fastload_ports(FastLoad *load)
 {
     GArray *ports = g_array_new(FALSE, FALSE, sizeof(guint32));
     for (guint32 i = 0; i < LAYOUT_NICS; i++) {
-        struct layout_nic nic;
-        if (bpf_map_lookup_elem(nics_fd(load), &i, &nic) == 0 && nic.ifindex != 0) {
-            g_array_append_val(ports, nic.ifindex);
+        if (load->nics[i].ifindex != 0) {
+            g_array_append_val(ports, load->nics[i].ifindex);
         }
     }
     return ports;
+}
+
+bool
+fastload_port_at(FastLoad *load, guint slot, struct layout_nic *ret)
+{
+    if (slot >= LAYOUT_NICS || load->nics[slot].ifindex == 0) {
+        return false;
+    }
+    *ret = load->nics[slot];
+    return true;
+}
+
+bool
+fastload_port_find(FastLoad *load, guint32 ifindex, bool slow, struct layout_nic *ret,
+                   guint *ret_slot)
+{
+    struct layout_if at;
+    guint16 role = slow ? LAYOUT_ROLE_SLOW : LAYOUT_ROLE_NIC;
+    if (bpf_map_lookup_elem(bpf_map__fd(load->skeleton->maps.haw_ifs), &ifindex, &at) < 0 ||
+        at.role != role || !fastload_port_at(load, at.nic, ret)) {
+        return false;
+    }
+    if (ret_slot != NULL) {
+        *ret_slot = at.nic;
+    }
+    return true;
+}
+
+void
+fastload_sweep(FastLoad *load)
+{
+    g_autoptr(GArray) bound = fastload_ports(load);
+    for (guint i = 0; i < bound->len; i++) {
+        char name[IF_NAMESIZE];
+        guint32 ifindex = g_array_index(bound, guint32, i);
+        if (if_indextoname(ifindex, name) == NULL && errno == ENXIO) {
+            fastload_port_unset(load, ifindex, NULL);
+        }
+    }
 }
 
 /* What a former daemon attached runs our programs from now on. L5 */
@@ -463,7 +510,7 @@ adopt_links(FastLoad *load)
 {
     for (guint32 i = 0; i < LAYOUT_NICS; i++) {
         struct layout_nic nic;
-        if (bpf_map_lookup_elem(nics_fd(load), &i, &nic) == 0 && nic.ifindex != 0) {
+        if (fastload_port_at(load, i, &nic)) {
             FastPort port = {.ifindex = nic.ifindex, .slow = nic.slow_ifindex};
             attach_port(load, &port, NULL);
         }
@@ -505,7 +552,7 @@ fastload_bump_all(FastLoad *load)
 }
 
 void
-fastload_switch(FastLoad *load, bool on)
+fastload_hold(FastLoad *load, guint why, bool hold)
 {
-    load->config->off = on ? 0 : 1;
+    load->config->off = hold ? load->config->off | why : load->config->off & ~why;
 }

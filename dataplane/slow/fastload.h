@@ -40,12 +40,25 @@ bool fastload_port_set(FastLoad *load, const FastPort *port, GError **error);
 bool fastload_port_unset(FastLoad *load, guint32 ifindex, GError **error);
 /* Interfaces that are bound, for the reconciler; guint32 elements, caller unrefs. */
 GArray *fastload_ports(FastLoad *load);
+/* What is bound as the port of 'ifindex', or, with 'slow', as the one whose end of a slow pair that is.
+ * *ret_slot (may be NULL) is its number in flows. */
+bool fastload_port_find(FastLoad *load, guint32 ifindex, bool slow, struct layout_nic *ret,
+                        guint *ret_slot);
+/* By number; false when the slot is empty. */
+bool fastload_port_at(FastLoad *load, guint slot, struct layout_nic *ret);
+/* Unbinds those whose interface is no longer there. */
+void fastload_sweep(FastLoad *load);
 
 /* Forgets at once whatever was learned in the zone. */
 void fastload_bump(FastLoad *load, guint zone);
 void fastload_bump_all(FastLoad *load);
-/* All ports at once; learned flows stay, and go on when they are younger than a proof's life. */
-void fastload_switch(FastLoad *load, bool on);
+/* Reasons for all ports to go slow; bits of layout_config's 'off'. */
+enum {
+    FASTLOAD_OFF_ASKED = 1,
+    FASTLOAD_OFF_STRICT = 2, /* conntrack would refuse connections of which it sees a part */
+};
+/* Learned flows stay, and go on when they are younger than a proof's life. */
+void fastload_hold(FastLoad *load, guint why, bool hold);
 /* Borrowed, live: the programs read it. */
 volatile struct layout_config *fastload_config(FastLoad *load);
 /* Descriptors of maps by name, for export and tests; -1 when there is none of that name. Borrowed. */

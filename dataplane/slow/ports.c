@@ -130,6 +130,8 @@ fill_state(const Port *port, Dpd__PortState *ret)
     ret->representor = text_dup(work->representor);
     ret->vdpa = text_dup(work->vdpa);
     ret->device = text_dup(work->device);
+    ret->slow = text_dup(work->place.slow);
+    ret->slow_pair = text_dup(work->place.plug);
     if (work->claimed) {
         ret->before = g_new0(Dpd__Before, 1);
         dpd__before__init(ret->before);
@@ -144,8 +146,9 @@ fill_state(const Port *port, Dpd__PortState *ret)
 static void
 state_done(Dpd__PortState *state)
 {
-    char *texts[] = {state->id,  state->message, state->netdev, state->pf,
-                     state->pci, state->vdpa,    state->device, state->representor};
+    char *texts[] = {state->id,   state->message,  state->netdev, state->pf,
+                     state->pci,  state->vdpa,     state->device, state->representor,
+                     state->slow, state->slow_pair};
     for (size_t i = 0; i < G_N_ELEMENTS(texts); i++) {
         g_free(texts[i]);
     }
@@ -305,17 +308,34 @@ run_port(Port *port)
 
 /* ---- what ought to be ---- */
 
-static void
-want(Ports *ports, const Dpd__Port *spec)
+/* An agent that has just started does not know yet what it told us before. */
+static Dpd__Port *
+spec_take(const Dpd__Port *spec, const Dpd__Port *before)
 {
-    Port *port = g_hash_table_lookup(ports->table, spec->id);
+    Dpd__Port *copy = spec_dup(spec);
+    if (copy->fast != NULL && copy->fast->keep && before != NULL && before->fast != NULL) {
+        Dpd__Port *other = spec_dup(before);
+        Dpd__Fast *unknown = copy->fast;
+        copy->fast = other->fast;
+        other->fast = unknown;
+        spec_free(other);
+    }
+    return copy;
+}
+
+static void
+want(Ports *ports, const Dpd__Port *asked)
+{
+    Port *port = g_hash_table_lookup(ports->table, asked->id);
+    Dpd__Port *spec = spec_take(asked, port != NULL ? port->wanted : NULL);
     if (port != NULL && port->wanted != NULL && same_spec(port->wanted, spec) &&
         port->state != DPD__STATE__FAILED) {
+        spec_free(spec);
         return;
     }
     port = port != NULL ? port : port_new(ports, spec->id);
     spec_free(port->wanted);
-    port->wanted = spec_dup(spec);
+    port->wanted = spec;
     run_port(port);
 }
 
@@ -507,10 +527,10 @@ ports_nudge(Ports *ports)
     g_hash_table_iter_init(&iter, ports->table);
     while (g_hash_table_iter_next(&iter, NULL, &value)) {
         Port *port = value;
-        bool lost = ready && port->state == DPD__STATE__READY && !port->running &&
-                    portsteps_bridged(port->made) &&
-                    !ovsport_has(ports->doors.bridges, port->id,
-                                 port->work.claimed ? port->work.representor : port->made->netdev);
+        bool lost =
+            ready && port->state == DPD__STATE__READY && !port->running &&
+            portsteps_bridged(port->made) &&
+            !ovsport_has(ports->doors.bridges, port->id, portsteps_plug(&port->work, port->made));
         if (lost || (port->retry != 0 && ready)) {
             port->pause_ms = PAUSE_MS;
             run_port(port);

@@ -4,6 +4,7 @@
  *     harmless.
  * P2  Undone in the opposite order: off the bridge first, the function's old settings last.
  * P3  On a bridge only what is ready to carry packets; off it before it goes.
+ *     A port of the host's own kind stands on it by its slow pair, if it has one (fastport.c).
  * P4  Every property of a function and of its representor that we change is put back as it was.
  * Not here: what the devices are bound to (portbind.c).
  * Crash points: "claim", "bind", "plug" around those steps, "release" around each one undone. */
@@ -35,6 +36,14 @@ bool
 portsteps_bridged(const Dpd__Port *spec)
 {
     return spec->iface_id[0] != '\0';
+}
+
+const char *
+portsteps_plug(const PortWork *port, const Dpd__Port *spec)
+{
+    return port->claimed              ? port->representor
+           : port->place.plug[0] != 0 ? port->place.plug
+                                      : spec->netdev;
 }
 
 static HwUse
@@ -69,8 +78,11 @@ pack(const Dpd__Port *spec)
 static bool
 begin(Doors *doors, const PortWork *port, LedgerStep step, GError **error)
 {
+    const LedgerRow *row = ledger_find(doors->ledger, port->id);
     g_autoptr(GBytes) spec = pack(port->spec);
-    return ledger_begin(doors->ledger, port->id, spec, step, error);
+    /* What is asked for otherwise now is what a later life has to find. */
+    return (row != NULL && g_bytes_equal(row->spec, spec)) ||
+           ledger_begin(doors->ledger, port->id, spec, step, error);
 }
 
 static const struct hw_vf *
@@ -316,15 +328,16 @@ raise_netdev(Doors *doors, const PortWork *port, GError **error)
         return false;
     }
     guint mtu = port->spec->mtu != found.mtu ? port->spec->mtu : 0;
-    if (port->spec->plain && found.checksum == 1 &&
+    bool plain =
+        port->spec->plain && port->place.plug[0] == '\0'; /* a slow pair completes checksums */
+    if (plain && found.checksum == 1 &&
         !fleet_set_checksum(doors->fleet, port->spec->netdev, false, error)) {
         return false;
     }
     /* The instance's end may have gone into it already: it takes its setting along. */
     const char *peer = port->spec->peer;
     g_autoptr(GError) why = NULL;
-    if (port->spec->plain && peer[0] != '\0' &&
-        !fleet_set_checksum(doors->fleet, peer, false, &why)) {
+    if (plain && peer[0] != '\0' && !fleet_set_checksum(doors->fleet, peer, false, &why)) {
         haw_debug("port.peer", KS("port", port->id), KS("why", why->message));
     }
     return (found.up == 1 && mtu == 0) ||
@@ -336,6 +349,11 @@ plug_make(Doors *doors, PortWork *port, GError **error)
 {
     const Dpd__Port *spec = port->spec;
     bool vhost = spec->kind == DPD__KIND__VHOST_USER;
+    if (spec->fast != NULL) {
+        fastport_follow(doors->fast, ovsport_remote(doors->bridges), !spec->plain);
+    }
+    fastport_make(doors->fast, port->id, spec, &port->place);
+    crash_point("plug");
     if (port->claimed ? !raise_representor(doors, port, error)
                       : !vhost && !raise_netdev(doors, port, error)) {
         return false;
@@ -348,7 +366,7 @@ plug_make(Doors *doors, PortWork *port, GError **error)
     g_ptr_array_add(pairs, NULL);
     struct ovsport_want want = {.id = port->id,
                                 .bridge = spec->bridge[0] != '\0' ? spec->bridge : "br-int",
-                                .netdev = port->claimed ? port->representor : spec->netdev,
+                                .netdev = portsteps_plug(port, spec),
                                 .type = vhost ? "dpdkvhostuserclient" : "",
                                 .path = vhost ? spec->path : NULL,
                                 .iface_id = spec->iface_id,
@@ -362,6 +380,10 @@ static bool
 plug_undo(Doors *doors, PortWork *port, GError **error)
 {
     if (!ovsport_unplug(doors->bridges, port->id, port->claimed, error)) {
+        return false;
+    }
+    crash_point("release");
+    if (!fastport_undo(doors->fast, port->id, port->spec, error)) {
         return false;
     }
     const VfState *before = &port->before;
@@ -443,7 +465,7 @@ portsteps_up(Doors *doors, PortWork *port, GError **error)
     const LedgerRow *row = ledger_find(doors->ledger, port->id);
     bool adopted = row != NULL && row->step == LEDGER_READY;
     /* Of a port that is only on a bridge one record says all: it may be there. */
-    if (row == NULL && !is_vf(port->spec) && !begin(doors, port, LEDGER_READY, error)) {
+    if (!is_vf(port->spec) && !begin(doors, port, LEDGER_READY, error)) {
         return false;
     }
     row = ledger_find(doors->ledger, port->id);

@@ -193,7 +193,7 @@ run(FastLoad *load, char **args, int count, GError **error)
     } else if (strcmp(verb, "bump") == 0) {
         fastload_bump(load, (guint) atoi(what));
     } else if (strcmp(verb, "on") == 0 || strcmp(verb, "off") == 0) {
-        fastload_switch(load, strcmp(verb, "on") == 0);
+        fastload_hold(load, FASTLOAD_OFF_ASKED, strcmp(verb, "off") == 0);
     } else if (strcmp(verb, "age") == 0) {
         guint left, removed = fastage_run(load, fastage_now_ns(), &left);
         printf("removed %u, left %u\n", removed, left);

@@ -5,14 +5,16 @@
  *     read back as made. switchd_liberal() is false in between.
  * W2  Userspace datapath: dpctl/ct-disable-tcp-seq-chk. Kernel: nf_conntrack_tcp_be_liberal, which is the
  *     network namespace's and survives.
- * Called by ovn.c. */
-#include "agent/ovn/switchd.h"
+ * W3  What a rule let through before it went, OVS may let through until its revalidators have been round
+ *     once more: switchd_settle() waits for two rounds' ends, for the first may have begun before.
+ * Called by the agent (ovn.c, net/fastzone.c) and by hawser-dpd (slow/fastport.c). */
+#include "proto/switchd.h"
 
 #include <string.h>
 #include <sys/pidfd.h>
 #include <unistd.h>
 
-#include "agent/ovn/unixctl.h"
+#include "proto/unixctl.h"
 #include "base/fd.h"
 #include "base/fiber.h"
 #include "base/log.h"
@@ -26,6 +28,8 @@ struct OvnSwitchd {
     guint64 epoch;
     GCancellable *stop; /* owned */
     guint refs;
+    SwitchdChanged changed;
+    void *data;
 };
 
 static void
@@ -35,6 +39,16 @@ unref(OvnSwitchd *watch)
         g_object_unref(watch->stop);
         g_free(watch->rundir);
         g_free(watch);
+    }
+}
+
+static void
+set_state(OvnSwitchd *watch, bool liberal)
+{
+    bool was = watch->liberal;
+    watch->liberal = liberal;
+    if (was != liberal && watch->changed != NULL && !g_cancellable_is_cancelled(watch->stop)) {
+        watch->changed(watch->data);
     }
 }
 
@@ -81,7 +95,7 @@ assert_liberal(OvnSwitchd *watch, pid_t pid, int pidfd)
     for (guint tries = 1; !g_cancellable_is_cancelled(watch->stop); tries++) {
         g_autoptr(GError) why = NULL;
         if (set_liberal(watch, pid, &why)) {
-            watch->liberal = true;
+            set_state(watch, true);
             haw_debug("ovn.conntrack_liberal", KI("pid", pid));
             return;
         }
@@ -109,17 +123,19 @@ watch_run(void *data)
         watch->epoch++;
         assert_liberal(watch, pid, pidfd);
         fiber_wait_fd(pidfd, G_IO_IN, -1, watch->stop, NULL);
-        watch->liberal = false;
+        set_state(watch, false);
     }
     unref(watch);
 }
 
 OvnSwitchd *
-switchd_watch(const char *rundir, bool kernel)
+switchd_watch(const char *rundir, bool kernel, SwitchdChanged changed, void *data)
 {
     OvnSwitchd *watch = g_new0(OvnSwitchd, 1);
     watch->rundir = g_strdup(rundir);
     watch->kernel = kernel;
+    watch->changed = changed;
+    watch->data = data;
     watch->stop = g_cancellable_new();
     watch->refs = 2;
     fiber_start("ovn-vswitchd-watch", watch_run, watch);
@@ -145,4 +161,19 @@ bool
 switchd_liberal(const OvnSwitchd *watch)
 {
     return watch != NULL && watch->liberal;
+}
+
+/* W3 */
+bool
+switchd_settle(OvnSwitchd *watch, GError **error)
+{
+    pid_t pid = read_pid(watch);
+    g_autofree char *path = control_path(watch, pid);
+    for (int round = 0; round < 2; round++) {
+        g_autofree char *said = unixctl_call(path, error, "revalidator/wait", NULL);
+        if (said == NULL) {
+            return haw_push(error, "wait for ovs-vswitchd's revalidators");
+        }
+    }
+    return true;
 }

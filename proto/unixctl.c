@@ -1,5 +1,5 @@
 /* One connection a command: these are rare, and daemons come and go. */
-#include "agent/ovn/unixctl.h"
+#include "proto/unixctl.h"
 
 #include "proto/jsonrpc.h"
 

@@ -1,0 +1,515 @@
+/* Ports of kind veth and tap on the fast path.
+ *
+ *   instance ── H ┬─ hit: straight to the other instance's H
+ *                 └─ miss: S ══ O ── br-int          (userspace datapath: it reads raw frames of O)
+ *   instance ── H ── br-int                          (kernel datapath: H is the port)
+ *
+ * F1  A pair is up and its port bound before O is on the bridge, and stays until O is off it: what
+ *     the instance sends finds its way at any time in between, also while we are dead.
+ * F2  A pair's names follow from the port's id, so a later life finds them again. A port that has a pair
+ *     keeps it: to go slow it is switched off, since moving a port on the bridge loses packets.
+ * F3  What can't be done is no failure of the port: it is put on the bridge by itself and is slow, with the
+ *     reason. The binding comes last, so nothing is half bound.
+ * F4  Nothing is fast while the switch's conntrack isn't shown to keep connections of which it sees a part
+ *     (proto/switchd.h); what was learned before it ended is forgotten.
+ * Called by portsteps.c and dpd.c. Not here: what is shown of it (fastshow.c). */
+#include "dataplane/slow/fastport.h"
+
+#include <arpa/inet.h>
+#include <netinet/ether.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+
+#include "base/fd.h"
+#include "base/fiber.h"
+#include "base/log.h"
+#include "dataplane/slow/fastage.h"
+#include "hw/link.h"
+#include "hw/offload.h"
+#include "proto/switchd.h"
+
+enum { AGE_MS = 2000, SHOW_MS = 2000 };
+
+struct FastPorts {
+    char *bpf_dir;
+    FastLoad *load; /* owned; NULL with a trouble */
+    char *trouble;
+    char *rundir; /* of the switch that is followed */
+    bool kernel, ageing;
+    OvnSwitchd *switchd; /* owned */
+    guint tick, doubt;
+    GHashTable *notes; /* id → struct note, owned: ports that asked for it */
+    GHashTable *ids;   /* interface index of H → struct note, borrowed: those that are bound */
+};
+
+struct note {
+    char *id, *netdev, *slow; /* owned */
+    guint index;              /* of H; 0: not bound */
+};
+
+static void
+note_free(gpointer data)
+{
+    struct note *note = data;
+    g_free(note->id);
+    g_free(note->netdev);
+    g_free(note->slow);
+    g_free(note);
+}
+
+static void
+note_drop(FastPorts *fast, const char *id)
+{
+    const struct note *note = g_hash_table_lookup(fast->notes, id);
+    if (note != NULL) {
+        g_hash_table_remove(fast->ids, GUINT_TO_POINTER(note->index));
+        g_hash_table_remove(fast->notes, id);
+    }
+}
+
+static void
+note_put(FastPorts *fast, const char *id, const Dpd__Port *spec, guint index, const char *slow)
+{
+    note_drop(fast, id);
+    if (spec->fast == NULL && index == 0) {
+        return;
+    }
+    struct note *note = g_new0(struct note, 1);
+    note->id = g_strdup(id);
+    note->netdev = g_strdup(spec->netdev);
+    note->slow = g_strdup(slow);
+    note->index = index;
+    g_hash_table_insert(fast->notes, note->id, note);
+    if (index != 0) {
+        g_hash_table_insert(fast->ids, GUINT_TO_POINTER(index), note);
+    }
+}
+
+/* ---- the switch's conntrack ---- */
+
+/* F4 */
+static void
+on_switchd(void *data)
+{
+    FastPorts *fast = data;
+    bool liberal = switchd_liberal(fast->switchd);
+    if (fast->doubt != 0) {
+        g_source_remove(fast->doubt);
+        fast->doubt = 0;
+    }
+    fastload_hold(fast->load, FASTLOAD_OFF_STRICT, !liberal);
+    if (!liberal) {
+        fastload_bump_all(fast->load);
+    }
+    haw_info(liberal ? "fast.on" : "fast.held", KS("switch", fast->rundir));
+}
+
+/* What was adopted goes on for as long as it takes to ask. */
+static gboolean
+on_doubt(gpointer data)
+{
+    FastPorts *fast = data;
+    fast->doubt = 0;
+    if (!switchd_liberal(fast->switchd)) {
+        on_switchd(fast);
+    }
+    return G_SOURCE_REMOVE;
+}
+
+void
+fastport_follow(FastPorts *fast, const char *remote, bool kernel)
+{
+    const char *path = g_str_has_prefix(remote, "unix:") ? remote + strlen("unix:") : NULL;
+    g_autofree char *rundir = path != NULL ? g_path_get_dirname(path) : NULL;
+    if (fast->load == NULL || rundir == NULL ||
+        (g_strcmp0(rundir, fast->rundir) == 0 && kernel == fast->kernel)) {
+        return;
+    }
+    bool first = fast->switchd == NULL;
+    switchd_free(fast->switchd);
+    g_free(fast->rundir);
+    fast->rundir = g_steal_pointer(&rundir);
+    fast->kernel = kernel;
+    fast->switchd = switchd_watch(fast->rundir, kernel, on_switchd, fast);
+    if (first) {
+        fast->doubt = g_timeout_add(SHOW_MS, on_doubt, fast);
+    } else {
+        on_switchd(fast);
+    }
+}
+
+/* ---- coming up ---- */
+
+static void
+age(void *data)
+{
+    FastPorts *fast = data;
+    fastage_run(fast->load, fastage_now_ns(), NULL);
+}
+
+static void
+age_fiber(void *data)
+{
+    FastPorts *fast = data;
+    fiber_run(age, fast);
+    fast->ageing = false;
+}
+
+static gboolean
+on_tick(gpointer data)
+{
+    FastPorts *fast = data;
+    g_autoptr(GArray) bound = fastload_ports(fast->load);
+    fastload_sweep(fast->load);
+    if (bound->len > 0 && !fast->ageing) {
+        fast->ageing = true;
+        fiber_start("fast age", age_fiber, fast);
+    }
+    return G_SOURCE_CONTINUE;
+}
+
+FastPorts *
+fastport_new(const char *bpf_dir)
+{
+    FastPorts *fast = g_new0(FastPorts, 1);
+    g_autoptr(GError) error = NULL;
+    fast->bpf_dir = g_strdup(bpf_dir);
+    fast->ids = g_hash_table_new(g_direct_hash, g_direct_equal);
+    fast->notes = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, note_free);
+    fast->load = fastload_open(bpf_dir, FASTPORT_FLOWS, &error);
+    if (fast->load == NULL) {
+        haw_warn("fast.unavailable", KS("why", error->message));
+        fast->trouble = g_strdup(error->message);
+        return fast;
+    }
+    g_autoptr(GArray) bound = fastload_ports(fast->load);
+    if (bound->len == 0) {
+        fastload_hold(fast->load, FASTLOAD_OFF_STRICT, true); /* F4 */
+    }
+    fast->tick = g_timeout_add(AGE_MS, on_tick, fast);
+    haw_info("fast.ready", KS("pins", bpf_dir), KU("ports", bound->len));
+    return fast;
+}
+
+void
+fastport_free(FastPorts *fast, bool end)
+{
+    if (fast == NULL) {
+        return;
+    }
+    guint sources[] = {fast->tick, fast->doubt};
+    for (size_t i = 0; i < G_N_ELEMENTS(sources); i++) {
+        if (sources[i] != 0) {
+            g_source_remove(sources[i]);
+        }
+    }
+    switchd_free(fast->switchd);
+    fastload_close(fast->load);
+    if (end && fast->load != NULL && fastload_remove(fast->bpf_dir, NULL)) {
+        umount2(fast->bpf_dir, MNT_DETACH); /* when we mounted it; else it isn't a mount */
+    }
+    g_hash_table_unref(fast->ids);
+    g_hash_table_unref(fast->notes);
+    g_free(fast->bpf_dir);
+    g_free(fast->trouble);
+    g_free(fast->rundir);
+    g_free(fast);
+}
+
+const char *
+fastport_trouble(const FastPorts *fast)
+{
+    return fast->trouble;
+}
+
+FastLoad *
+fastport_load(FastPorts *fast)
+{
+    return fast->load;
+}
+
+/* ---- pairs ---- */
+
+/* F2 */
+static void
+pair_names(const char *id, char ret_near[IFNAMSIZ], char ret_far[IFNAMSIZ])
+{
+    g_autofree char *sum = g_compute_checksum_for_string(G_CHECKSUM_SHA256, id, -1);
+    g_snprintf(ret_near, IFNAMSIZ, "hws%.10s", sum);
+    g_snprintf(ret_far, IFNAMSIZ, "hwo%.10s", sum);
+}
+
+/* One visit to the kernel, on a worker. */
+struct visit {
+    char netdev[IFNAMSIZ], near[IFNAMSIZ], far[IFNAMSIZ];
+    guint mtu;               /* asked for; 0: the interface's. Result: what it is */
+    bool make;               /* the pair, unless it is there */
+    bool clear;              /* takes it away */
+    guint index, near_index; /* results; 0: not there */
+    GError *error;
+};
+
+static bool
+pair_raise(NlSock *sock, const struct visit *visit, const char *name, GError **error)
+{
+    g_autofree char *quiet = g_strdup_printf("/proc/sys/net/ipv6/conf/%s/disable_ipv6", name);
+    fd_write_kernel(quiet, "1", NULL); /* where there is IPv6 */
+    return offload_set_checksum(name, false, error) && offload_set_merge(name, false, error) &&
+           link_set_mtu(sock, name, visit->mtu, error) && link_set_up(sock, name, true, error);
+}
+
+static bool
+pair_make(NlSock *sock, const struct visit *visit, GError **error)
+{
+    if (link_index(sock, visit->near) == 0 &&
+        !link_add_veth(sock, visit->near, visit->far, visit->mtu, 0, NULL, error)) {
+        return false;
+    }
+    return pair_raise(sock, visit, visit->far, error) &&
+           pair_raise(sock, visit, visit->near, error);
+}
+
+static void
+visit_run(void *data)
+{
+    struct visit *visit = data;
+    struct link_info info;
+    g_autoptr(NlSock) sock = nlsock_open(&visit->error);
+    if (sock == NULL || (visit->clear && !link_del(sock, visit->near, &visit->error))) {
+        return;
+    }
+    if (link_get(sock, visit->netdev, &info, NULL)) {
+        visit->index = (guint) info.index;
+        visit->mtu = visit->mtu != 0 ? visit->mtu : info.mtu;
+        if (visit->make && !pair_make(sock, visit, &visit->error)) {
+            return;
+        }
+    }
+    visit->near_index = (guint) link_index(sock, visit->near);
+}
+
+static void
+visit_make(struct visit *visit, const char *id, const Dpd__Port *spec)
+{
+    g_strlcpy(visit->netdev, spec->netdev, sizeof visit->netdev);
+    pair_names(id, visit->near, visit->far);
+    visit->mtu = spec->mtu;
+    fiber_run(visit_run, visit);
+}
+
+/* ---- binding ---- */
+
+static void
+add_address(FastPort *port, const char *text)
+{
+    struct in_addr four;
+    struct in6_addr six;
+    if (inet_pton(AF_INET, text, &four) == 1 && port->addr4_count < LAYOUT_ADDRS) {
+        port->addr4[port->addr4_count++] = four.s_addr;
+    } else if (inet_pton(AF_INET6, text, &six) == 1 && port->addr6_count < LAYOUT_ADDRS) {
+        memcpy(port->addr6[port->addr6_count++], &six, sizeof six);
+    }
+}
+
+static FastPort
+port_of(const Dpd__Port *spec, const struct visit *visit)
+{
+    const Dpd__Fast *wish = spec->fast;
+    FastPort port = {.ifindex = visit->index,
+                     .slow = visit->near_index,
+                     .peer = spec->kind == DPD__KIND__VETH,
+                     .zone = wish != NULL ? (guint16) MIN(wish->zone, LAYOUT_ZONES) : 0,
+                     .mtu = (guint16) MIN(visit->mtu, G_MAXUINT16)};
+    struct ether_addr mac;
+    bool known = ether_aton_r(spec->mac, &mac) != NULL;
+    if (known) {
+        memcpy(port.mac, &mac, sizeof port.mac);
+    }
+    for (size_t i = 0; wish != NULL && i < wish->n_addresses; i++) {
+        add_address(&port, wish->addresses[i]);
+    }
+    port.on = known && wish != NULL && wish->slow[0] == '\0';
+    return port;
+}
+
+static void
+say_slow(struct fastport_place *ret, const char *why)
+{
+    g_strlcpy(ret->slow, why, sizeof ret->slow);
+}
+
+static void
+explain(const Dpd__Port *spec, const FastPort *port, struct fastport_place *ret)
+{
+    if (spec->fast == NULL) {
+        say_slow(ret, "its network does not ask for the fast path");
+    } else if (spec->fast->slow[0] != '\0') {
+        say_slow(ret, spec->fast->slow);
+    } else if (!port->on) {
+        say_slow(ret, "its MAC address is unknown");
+    } else if (port->addr4_count + port->addr6_count == 0) {
+        say_slow(ret, "its addresses are not known yet");
+    }
+}
+
+/* With the kernel's datapath nothing has to stay. */
+static bool
+unbind(FastPorts *fast, const struct visit *visit, GError **error)
+{
+    struct layout_nic nic;
+    guint index = visit->index;
+    if (visit->near_index != 0 &&
+        fastload_port_find(fast->load, visit->near_index, true, &nic, NULL)) {
+        index = nic.ifindex;
+    }
+    if (index == 0) {
+        return true;
+    }
+    return fastload_port_unset(fast->load, index, error);
+}
+
+static bool
+is_local(const Dpd__Port *spec)
+{
+    return (spec->kind == DPD__KIND__VETH || spec->kind == DPD__KIND__TAP) &&
+           spec->iface_id[0] != '\0';
+}
+
+/* F3 */
+static void
+give_up(FastPorts *fast, const char *id, const Dpd__Port *spec, const GError *why,
+        struct fastport_place *ret)
+{
+    g_autoptr(GError) left = NULL;
+    haw_warn("fast.port", KS("port", id), KS("why", why->message));
+    if (!fastport_undo(fast, id, spec, &left)) {
+        haw_warn("fast.not_undone", KS("port", id), KS("why", left->message));
+    }
+    ret->plug[0] = '\0';
+    say_slow(ret, why->message);
+}
+
+/* A pair belongs to one interface: what came again has a new index. */
+static void
+unbind_former(FastPorts *fast, const struct visit *visit)
+{
+    struct layout_nic other;
+    if (visit->near_index != 0 &&
+        fastload_port_find(fast->load, visit->near_index, true, &other, NULL) &&
+        other.ifindex != visit->index) {
+        fastload_port_unset(fast->load, other.ifindex, NULL);
+    }
+}
+
+/* Binds the port of an interface that was looked at; false when it isn't bound, with an error when it
+ * ought to be. */
+static bool
+bind_port(FastPorts *fast, const Dpd__Port *spec, const struct visit *visit,
+          struct fastport_place *ret, GError **error)
+{
+    if (spec->fast != NULL && visit->index == 0) {
+        return haw_fail(error, HAW_NOT_FOUND, "there is no interface \"%s\"", spec->netdev);
+    }
+    if (spec->fast == NULL && visit->near_index == 0) {
+        unbind(fast, visit, error);
+        return false;
+    }
+    FastPort port = port_of(spec, visit); /* F2 */
+    unbind_former(fast, visit);
+    if (!fastload_port_set(fast->load, &port, error)) {
+        return false;
+    }
+    if (visit->near_index != 0) {
+        g_strlcpy(ret->plug, visit->far, sizeof ret->plug);
+    }
+    explain(spec, &port, ret);
+    return true;
+}
+
+void
+fastport_make(FastPorts *fast, const char *id, const Dpd__Port *spec, struct fastport_place *ret)
+{
+    g_autoptr(GError) why = NULL;
+    bool bound = false;
+    *ret = (struct fastport_place){0};
+    if (!is_local(spec)) {
+        return;
+    }
+    struct visit visit = {.make = fast->load != NULL && spec->fast != NULL && spec->plain};
+    if (fast->load == NULL && spec->fast != NULL) {
+        say_slow(ret, fast->trouble);
+    } else if (fast->load != NULL) {
+        visit_make(&visit, id, spec);
+        why = visit.error;
+        bound = why == NULL && bind_port(fast, spec, &visit, ret, &why);
+    }
+    if (why != NULL) {
+        give_up(fast, id, spec, why, ret);
+    }
+    note_put(fast, id, spec, bound ? visit.index : 0, ret->slow);
+}
+
+bool
+fastport_undo(FastPorts *fast, const char *id, const Dpd__Port *spec, GError **error)
+{
+    struct visit look = {0};
+    struct visit clear = {.clear = true};
+    if (!is_local(spec)) {
+        return true;
+    }
+    note_drop(fast, id);
+    visit_make(&look, id, spec);
+    bool ok = look.error == NULL && (fast->load == NULL || unbind(fast, &look, &look.error));
+    if (ok && look.near_index != 0) {
+        visit_make(&clear, id, spec);
+        ok = clear.error == NULL;
+    }
+    GError *why = look.error != NULL ? look.error : clear.error;
+    if (why != NULL) {
+        g_propagate_prefixed_error(error, why, "take port \"%s\" off the fast path: ", id);
+    }
+    return ok;
+}
+
+/* ---- looking ---- */
+
+const char *
+fastport_id(FastPorts *fast, guint slot)
+{
+    struct layout_nic nic;
+    const struct note *note = fastload_port_at(fast->load, slot, &nic)
+                                  ? g_hash_table_lookup(fast->ids, GUINT_TO_POINTER(nic.ifindex))
+                                  : NULL;
+    return note != NULL ? note->id : "";
+}
+
+int
+fastport_slot(FastPorts *fast, const char *id)
+{
+    const struct note *note = g_hash_table_lookup(fast->notes, id);
+    struct layout_nic nic;
+    guint slot = 0;
+    return note != NULL && note->index != 0 &&
+                   fastload_port_find(fast->load, note->index, false, &nic, &slot)
+               ? (int) slot
+               : -1;
+}
+
+guint
+fastport_count(const FastPorts *fast)
+{
+    return g_hash_table_size(fast->notes);
+}
+
+void
+fastport_each(FastPorts *fast, FastPortSeen fn, void *data)
+{
+    GHashTableIter iter;
+    gpointer value;
+    g_hash_table_iter_init(&iter, fast->notes);
+    while (g_hash_table_iter_next(&iter, NULL, &value)) {
+        const struct note *note = value;
+        fn(note->id, note->netdev, note->slow, data);
+    }
+}
