@@ -23,7 +23,7 @@
 #define OPT_STORAGE_BACKEND {0, "storage-backend", "<driver>", "Driver of the pool that --auto makes", "dir"}
 #define OPT_NETWORK_ADDRESS {0, "network-address", "<address>", "Listen on this address (--auto)"}
 #define OPT_NETWORK_PORT {0, "network-port", "<port>", "Listen on this port (--auto)", "8443"}
-#define OPT_FLOW_NIC {0, "nic", "<nic>", "Only what this NIC sends: instance, instance/device or project/instance/device", NULL}
+#define OPT_FLOW_NIC {0, "nic", "<nic>", "Only what this NIC sends: [project/]instance/device", NULL}
 #define OPT_FLOW_ADDRESS {0, "address", "<address>", "Only with this address at either end", NULL}
 #define OPT_FLOW_SOURCE {0, "source", "<address>", "Only from this address", NULL}
 #define OPT_FLOW_DESTINATION {0, "destination", "<address>", "Only to this address", NULL}
