@@ -23,7 +23,7 @@
 #include <string.h>
 #include <sys/resource.h>
 
-enum { NETS = 50, NICS = 20, IDLE_ROUNDS = 20 };
+enum { NETS = 50, NICS = 20, IDLE_ROUNDS = 50 };
 
 static Agent agent;
 static char **args;

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "agent/net/ovn_parts.h"
+#include "agent/net/ovn_stored.h"
 #include "agent/net/ovn_uplink.h"
 #include "agent/net/subnet.h"
 #include "agent/ovn/ovn.h"
@@ -185,20 +186,36 @@ nic_of(Agent *agent, const OvnNetInput *in, GPtrArray *ports, const OvnPort *por
     return nic;
 }
 
+/* Whether others have to know of routes to it. */
 static bool
-take_nics(Agent *agent, OvnNetInput *in, GError **error)
+is_routed(const OvnNetInput *in, const OvnPort *port)
 {
-    g_autoptr(GPtrArray) ports = ovn_ports_list(agent->db, in->id, error);
+    static const char *const keys[] = {"ipv4.routes", "ipv6.routes", "ipv4.routes.external",
+                                       "ipv6.routes.external"};
+    bool routed = in->family[0].l3only || in->family[1].l3only;
+    for (size_t i = 0; i < G_N_ELEMENTS(keys) && !routed; i++) {
+        routed = keys_get(port->config, keys[i]) != NULL;
+    }
+    return routed && port->running;
+}
+
+static bool
+take_nics(Agent *agent, OvnNetInput *in, bool routed, GError **error)
+{
+    g_autoptr(GPtrArray) ports = ovn_stored(agent, OVN_STORED_PORTS, in->id, error);
     for (guint i = 0; ports != NULL && i < ports->len; i++) {
-        g_ptr_array_add(in->nics, nic_of(agent, in, ports, g_ptr_array_index(ports, i)));
+        const OvnPort *port = g_ptr_array_index(ports, i);
+        if (!routed || is_routed(in, port)) {
+            g_ptr_array_add(in->nics, nic_of(agent, in, ports, port));
+        }
     }
     return ports != NULL;
 }
 
 /* ---- all of it ---- */
 
-OvnNetInput *
-ovn_input_plain(Network *net, GError **error)
+static OvnNetInput *
+plain(Network *net, bool routed, GError **error)
 {
     Agent *agent = netobj_agent(net->table);
     g_autoptr(OvnNetInput) in = ovn_rows_input_new();
@@ -220,13 +237,25 @@ ovn_input_plain(Network *net, GError **error)
     take_family(net, 1, &in->family[1]);
     take_uplink(net, in);
     take_chassis(agent, in);
-    return take_nics(agent, in, error) ? g_steal_pointer(&in) : NULL;
+    return take_nics(agent, in, routed, error) ? g_steal_pointer(&in) : NULL;
+}
+
+OvnNetInput *
+ovn_input_plain(Network *net, GError **error)
+{
+    return plain(net, false, error);
+}
+
+OvnNetInput *
+ovn_input_routes(Network *net, GError **error)
+{
+    return plain(net, true, error);
 }
 
 OvnNetInput *
 ovn_input_gather(Network *net, GError **error)
 {
-    g_autoptr(OvnNetInput) in = ovn_input_plain(net, error);
+    g_autoptr(OvnNetInput) in = plain(net, false, error);
     return in != NULL && ovn_peer_gather(net, in, error) && ovn_acl_gather(net, in, error) &&
                    ovn_lb_gather(net, in, error)
                ? g_steal_pointer(&in)

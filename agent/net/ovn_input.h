@@ -6,8 +6,10 @@
 
 /* Everything of the network as rows and memory have it now; caller frees. Yields. */
 OvnNetInput *ovn_input_gather(Network *net, GError **error);
-/* The same without the hooks below: what a peer needs to know of the other side. Yields. */
+/* The same without the hooks below. Yields. */
 OvnNetInput *ovn_input_plain(Network *net, GError **error);
+/* The same, with those NICs only that others need routes to: what a peer has to know. Yields. */
+OvnNetInput *ovn_input_routes(Network *net, GError **error);
 /* The managed network with this id, referenced; NULL: none. */
 Network *ovn_input_network(NetTable *table, gint64 id);
 

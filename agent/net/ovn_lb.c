@@ -11,6 +11,7 @@
 
 #include "agent/net/forward.h"
 #include "agent/net/ovn_input.h"
+#include "agent/net/ovn_stored.h"
 #include "agent/net/subnet.h"
 #include "agent/state/balancers.h"
 #include "agent/state/forwards.h"
@@ -158,10 +159,10 @@ ovn_lb_rows(OvnNetRows *rows)
 bool
 ovn_lb_gather(Network *net, OvnNetInput *in, GError **error)
 {
-    Db *db = netobj_agent(net->table)->db;
-    g_autoptr(GPtrArray) forwards = forwardrow_list(db, net->row->id, error);
+    Agent *agent = netobj_agent(net->table);
+    g_autoptr(GPtrArray) forwards = ovn_stored(agent, OVN_STORED_FORWARDS, net->row->id, error);
     g_autoptr(GPtrArray) balancers =
-        forwards != NULL ? balancerrow_list(db, net->row->id, error) : NULL;
+        forwards != NULL ? ovn_stored(agent, OVN_STORED_BALANCERS, net->row->id, error) : NULL;
     if (balancers == NULL) {
         return false;
     }

@@ -14,6 +14,7 @@
 #include "agent/net/fastzone.h"
 #include "agent/net/netjob.h"
 #include "agent/net/ovn_input.h"
+#include "agent/net/ovn_stored.h"
 #include "agent/net/ovn_uplink.h"
 #include "agent/net/ovs_local.h"
 #include "agent/net/subnet.h"
@@ -75,10 +76,11 @@ build_net(Agent *agent, gint64 id, OvnPlan *plan, GError **error)
     return true;
 }
 
+/* Who asks for all is about to build each. */
 static bool
 list_nets(Agent *agent, GArray *ids, GError **error)
 {
-    g_autoptr(GPtrArray) rows = netrow_list(agent->db, error);
+    g_autoptr(GPtrArray) rows = ovn_stored_all(agent, error) ? netrow_list(agent->db, error) : NULL;
     for (guint i = 0; rows != NULL && i < rows->len; i++) {
         const NetRow *row = g_ptr_array_index(rows, i);
         if (strcmp(row->type, "ovn") == 0) {

@@ -12,6 +12,7 @@
 
 #include "agent/net/ovn_input.h"
 #include "agent/net/ovn_net.h"
+#include "agent/net/ovn_stored.h"
 #include "agent/net/subnet.h"
 #include "agent/ovn/plan.h"
 #include "agent/state/peers.h"
@@ -139,7 +140,7 @@ outermost(char **prefixes /* stolen */)
 static OvnPeer *
 peer_of(Network *other, GError **error)
 {
-    g_autoptr(OvnNetInput) in = ovn_input_plain(other, error);
+    g_autoptr(OvnNetInput) in = ovn_input_routes(other, error);
     if (in == NULL) {
         return NULL;
     }
@@ -155,7 +156,8 @@ peer_of(Network *other, GError **error)
 static GPtrArray *
 joined(Network *net, GError **error)
 {
-    g_autoptr(GPtrArray) rows = peerrow_list(netobj_agent(net->table)->db, net->row->id, error);
+    g_autoptr(GPtrArray) rows =
+        ovn_stored(netobj_agent(net->table), OVN_STORED_PEERS, net->row->id, error);
     if (rows == NULL) {
         return NULL;
     }

@@ -75,7 +75,6 @@ struct OvnDiff {
     const char *owner;
     GHashTable *scopes;     /* set of the applied ones */
     GArray *slots;          /* struct slot, by the plan's order */
-    GHashTable *slot_of;    /* OvnPlanRow → struct slot */
     GHashTable *removed;    /* set of OvsdbRow */
     GHashTable *kept;       /* OvsdbRow → struct slot */
     GHashTable *members;    /* set of struct membership, owned */
@@ -115,7 +114,6 @@ diff_free(OvnDiff *diff)
     if (diff != NULL) {
         g_hash_table_unref(diff->scopes);
         g_array_unref(diff->slots);
-        g_hash_table_unref(diff->slot_of);
         g_hash_table_unref(diff->removed);
         g_hash_table_unref(diff->kept);
         g_hash_table_unref(diff->members);
@@ -136,6 +134,12 @@ add_step(OvnDiff *diff, StepKind kind, const char *scope, const char *table, con
     step->key = key;
     g_ptr_array_add(diff->steps, step);
     return step;
+}
+
+static struct slot *
+slot_of(const OvnDiff *diff, const OvnPlanRow *row)
+{
+    return &g_array_index(diff->slots, struct slot, row->n);
 }
 
 static bool
@@ -177,7 +181,6 @@ match_plan(OvnDiff *diff)
         const OvnPlanRow *row = ovnplan_nth(diff->plan, i);
         *slot = (struct slot){.row = row, .n = i};
         slot->found = find_ours(diff, row->table, row->key, true);
-        g_hash_table_insert(diff->slot_of, (gpointer) row, slot);
         if (slot->found != NULL) {
             g_hash_table_insert(diff->kept, (gpointer) slot->found, slot);
         }
@@ -204,7 +207,7 @@ resolve_key(OvnDiff *diff, const char *table, const char *key, GError **error)
 {
     const OvnPlanRow *planned = ovnplan_find(diff->plan, table, key);
     if (planned != NULL) {
-        const struct slot *slot = g_hash_table_lookup(diff->slot_of, planned);
+        const struct slot *slot = slot_of(diff, planned);
         if (slot->found == NULL) {
             g_autofree char *ref = g_strdup_printf("r%u", slot->n);
             return json_pack("{s:s}", "ref", ref);
@@ -409,40 +412,46 @@ join_step(OvnDiff *diff, const OvsdbRow *parent, const OvnPlanMember *member)
 }
 
 static bool
+is_in(const OvnDiff *diff, const OvsdbRow *parent, const char *column, const OvsdbRow *child)
+{
+    GPtrArray *parents =
+        (GPtrArray *) ovsdb_peek(diff->db, parent->table, column, child->uuid); /* only looked at */
+    return parents != NULL && g_ptr_array_find(parents, parent, NULL);
+}
+
+static bool
 place_member(OvnDiff *diff, const OvnPlanMember *member, GError **error)
 {
-    const struct slot *child = g_hash_table_lookup(diff->slot_of, member->child);
-    const OvnPlanRow *planned = ovnplan_find(diff->plan, member->parent_table, member->parent_key);
-    struct slot *slot = planned != NULL ? g_hash_table_lookup(diff->slot_of, planned) : NULL;
+    const struct slot *child = slot_of(diff, member->child);
+    struct slot *slot = member->parent != NULL ? slot_of(diff, member->parent) : NULL;
     const OvsdbRow *parent = slot != NULL
                                  ? slot->found
                                  : find_ours(diff, member->parent_table, member->parent_key, false);
-    json_t *element = resolve_key(diff, member->child->table, member->child->key, error);
-    g_assert(element != NULL); /* it is in the plan */
-    if (slot != NULL && parent == NULL) {
-        json_t *set = json_object_get(slot->create->wanted, member->column);
-        if (set == NULL) {
-            set = json_array();
-            json_object_set_new(slot->create->wanted, member->column, set);
-        }
-        json_array_append_new(set, element);
-        return true;
-    }
-    if (parent == NULL || g_hash_table_contains(diff->removed, parent)) {
-        json_decref(element);
+    bool making = slot != NULL && parent == NULL;
+    if (!making && (parent == NULL || g_hash_table_contains(diff->removed, parent))) {
         return haw_fail(
             error, HAW_CONFLICT, "%s '%s' is to be part of %s '%s', which does not exist",
             member->child->table, member->child->key, member->parent_table, member->parent_key);
     }
-    if (child->found != NULL) {
+    if (!making && child->found != NULL) {
         struct membership wanted = {parent, child->found, member->column};
         g_hash_table_add(diff->members, g_memdup2(&wanted, sizeof wanted));
-        if (ovsdb_has(parent, member->column, child->found->uuid)) {
-            json_decref(element);
+        if (is_in(diff, parent, member->column, child->found)) {
             return true;
         }
     }
-    json_array_append_new(join_step(diff, parent, member)->wanted, element);
+    json_t *element = resolve_key(diff, member->child->table, member->child->key, error);
+    g_assert(element != NULL); /* it is in the plan */
+    if (!making) {
+        json_array_append_new(join_step(diff, parent, member)->wanted, element);
+        return true;
+    }
+    json_t *set = json_object_get(slot->create->wanted, member->column);
+    if (set == NULL) {
+        set = json_array();
+        json_object_set_new(slot->create->wanted, member->column, set);
+    }
+    json_array_append_new(set, element);
     return true;
 }
 
@@ -566,7 +575,6 @@ diff_new(const OvnPlan *plan, Ovsdb *db, const char *owner, const char *const *s
     diff->owner = owner;
     diff->scopes = g_hash_table_new(g_str_hash, g_str_equal);
     diff->slots = g_array_new(FALSE, TRUE, sizeof(struct slot));
-    diff->slot_of = g_hash_table_new(NULL, NULL);
     diff->removed = g_hash_table_new(NULL, NULL);
     diff->kept = g_hash_table_new(NULL, NULL);
     diff->members = g_hash_table_new_full(membership_hash, membership_equal, g_free, NULL);

@@ -117,7 +117,8 @@ ovnplan_row(OvnPlan *plan, const char *scope, const char *table, const char *key
     }
     row = g_new0(struct plan_row, 1);
     row->id = (struct row_key){keep(plan, table), keep(plan, key)};
-    row->pub = (OvnPlanRow){keep(plan, scope), row->id.table, row->id.key, columns};
+    row->pub =
+        (OvnPlanRow){keep(plan, scope), row->id.table, row->id.key, columns, plan->rows->len};
     g_ptr_array_add(plan->rows, row);
     g_hash_table_insert(plan->by_key, &row->id, row);
 }
@@ -181,7 +182,10 @@ const OvnPlanMember *
 ovnplan_member(const OvnPlan *plan, guint n)
 {
     struct member *member = &g_array_index(plan->members, struct member, n);
-    member->pub.child = ovnplan_find(plan, member->table, member->key);
+    if (member->pub.child == NULL) {
+        member->pub.child = ovnplan_find(plan, member->table, member->key);
+        member->pub.parent = ovnplan_find(plan, member->pub.parent_table, member->pub.parent_key);
+    }
     return member->pub.child != NULL ? &member->pub : NULL;
 }
 
@@ -193,7 +197,7 @@ ovnplan_check(const OvnPlan *plan, GError **error)
     }
     for (guint i = 0; i < plan->members->len; i++) {
         const struct member *member = &g_array_index(plan->members, struct member, i);
-        if (ovnplan_find(plan, member->table, member->key) == NULL) {
+        if (ovnplan_member(plan, i) == NULL) {
             return haw_fail(
                 error, HAW_BUG, "OVN plan: %s '%s' is put into %s '%s' but was not planned",
                 member->table, member->key, member->pub.parent_table, member->pub.parent_key);

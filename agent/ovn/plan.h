@@ -43,9 +43,10 @@ void ovnplan_add(OvnPlan *plan, const char *table, const char *key, const char *
 typedef struct {
     const char *scope, *table, *key;
     json_t *columns; /* borrowed */
+    guint n;         /* its place, from 0 */
 } OvnPlanRow;
 typedef struct {
-    const OvnPlanRow *child;
+    const OvnPlanRow *child, *parent; /* parent NULL: not of this plan */
     const char *parent_table, *parent_key, *column;
 } OvnPlanMember;
 /* In order of the first call; borrowed, NULL when there is none. */
