@@ -145,20 +145,16 @@ find_nic(const OvnNetInput *in, const char *lsp)
     return NULL;
 }
 
-/* Which families has OVN still to allot? */
+/* Which family has OVN still to allot? */
 static bool
 is_waiting(const NicUse *use, const char *lsp, const char **ret_family, GError **error)
 {
     g_autoptr(OvnNetInput) in = ovn_input_plain(use->net, error);
     const OvnNic *nic = in != NULL ? find_nic(in, lsp) : NULL;
     *ret_family = NULL;
-    if (nic == NULL || nic->fixed[0] != NULL || nic->fixed[1] != NULL) {
-        return false;
-    }
-    if (in->family[0].network != NULL && in->family[0].dhcp && nic->address[0] == NULL) {
+    if (nic != NULL && nic->guessed[0] && in->family[0].dhcp) {
         *ret_family = "IPv4";
-    } else if (in->family[1].network != NULL && in->family[1].dhcp && nic->address[1] == NULL &&
-               g_str_has_suffix(in->family[1].network, "/64")) {
+    } else if (nic != NULL && nic->guessed[1] && in->family[1].dhcp) {
         *ret_family = "IPv6";
     }
     return *ret_family != NULL;
@@ -183,7 +179,7 @@ await_addresses(NicUse *use, const char *lsp, GError **error)
     return true;
 }
 
-/* Names, routes and NAT follow the address that OVN chose. */
+/* Names, routes and NAT follow the address that OVN chose, where it is not the one foreseen. */
 static bool
 finish_dynamic(NicUse *use, const char *lsp, GError **error)
 {

@@ -1,6 +1,9 @@
 /* Gathers what the rows of an ovn network depend on. Everything is read anew for each plan: what the
  * builders see is what is stored, and nothing is kept between two plans but OVN's own choice of dynamic
  * addresses, which is read from the replica of the northbound database.
+ * What OVN has not chosen yet is foreseen, so that a NIC and all that needs its address come in one
+ * transaction: OVN takes the lowest IPv4 address that is free, and makes the IPv6 one of the MAC. Should it
+ * choose otherwise (two NICs at once), the next plan has its word.
  * Called by ovn_net.c's builder, and by ovn_peer.c for the far side. */
 #include "agent/net/ovn_input.h"
 
@@ -136,6 +139,94 @@ take_addresses(Agent *agent, const OvnNetInput *in, OvnNic *nic)
     }
 }
 
+/* Every IPv4 address in "00:16:3e:… 10.1.0.2 fd42::2". */
+static void
+take_words(const char *text, GHashTable *taken)
+{
+    g_auto(GStrv) words = g_strsplit(text != NULL ? text : "", " ", -1);
+    for (char **word = words; *word != NULL; word++) {
+        if (strchr(*word, '.') != NULL) {
+            g_hash_table_add(taken, g_strdup(*word));
+        }
+    }
+}
+
+/* IPv4 addresses that OVN will not allot: the router's, reserved ones, those of the switch's ports. */
+static GHashTable *
+taken_four(Agent *agent, const OvnNetInput *in)
+{
+    GHashTable *taken = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    g_autofree char *name = ovn_rows_name(in->id, OVN_ROWS_LS_INT);
+    Ovsdb *nb = ovn_nb(agent);
+    const OvsdbRow *ls = nb != NULL ? ovsdb_find(nb, "Logical_Switch", "name", name) : NULL;
+    json_t *ports = ls != NULL ? json_object_get(ls->columns, "ports") : NULL;
+    size_t i;
+    json_t *uuid;
+    g_hash_table_add(taken, g_strdup(in->family[0].router));
+    for (guint k = 0; k < in->nics->len; k++) {
+        const OvnNic *nic = g_ptr_array_index(in->nics, k);
+        take_words(nic->fixed[0], taken);
+        take_words(nic->address[0], taken);
+    }
+    json_array_foreach (ports, i, uuid) {
+        const OvsdbRow *port = ovsdb_get(nb, "Logical_Switch_Port", json_string_value(uuid));
+        json_t *list = port != NULL ? json_object_get(port->columns, "addresses") : NULL;
+        take_words(port != NULL ? ovsdb_text(port, "dynamic_addresses") : NULL, taken);
+        for (size_t k = 0; k < json_array_size(list); k++) {
+            take_words(json_string_value(json_array_get(list, k)), taken);
+        }
+    }
+    return taken;
+}
+
+static char *
+lowest_free(const OvnNetInput *in, GHashTable *taken)
+{
+    struct subnet whole, at;
+    g_autofree char *first = NULL;
+    if (!subnet_parse(in->family[0].network, &whole)) {
+        return NULL;
+    }
+    first = subnet_nth(&whole, 1);
+    g_autofree char *last = subnet_nth(&whole, -1); /* the broadcast address */
+    if (first == NULL || last == NULL || !subnet_parse(first, &at)) {
+        return NULL;
+    }
+    for (at.prefix = 0;; subnet_step(&at)) {
+        g_autofree char *text = subnet_address(&at);
+        if (strcmp(text, last) == 0) {
+            return NULL;
+        }
+        if (g_hash_table_add(taken, g_strdup(text))) {
+            return g_steal_pointer(&text);
+        }
+    }
+}
+
+static void
+foresee(Agent *agent, OvnNetInput *in)
+{
+    g_autoptr(GHashTable) taken = NULL;
+    struct subnet six;
+    bool has_six = in->family[1].network != NULL && subnet_parse(in->family[1].network, &six) &&
+                   six.prefix == 64;
+    for (guint i = 0; i < in->nics->len; i++) {
+        OvnNic *nic = g_ptr_array_index(in->nics, i);
+        if (!nic->running || nic->fixed[0] != NULL || nic->fixed[1] != NULL) {
+            continue;
+        }
+        if (nic->address[0] == NULL && in->family[0].network != NULL) {
+            taken = taken != NULL ? taken : taken_four(agent, in);
+            nic->address[0] = lowest_free(in, taken);
+            nic->guessed[0] = true;
+        }
+        if (nic->address[1] == NULL && has_six) {
+            nic->address[1] = subnet_eui64(&six, nic->mac);
+            nic->guessed[1] = true;
+        }
+    }
+}
+
 static const OvnPort *
 port_of(GPtrArray *ports, const OvnPort *nested, const char *device)
 {
@@ -209,6 +300,7 @@ take_nics(Agent *agent, OvnNetInput *in, bool routed, GError **error)
             g_ptr_array_add(in->nics, nic_of(agent, in, ports, port));
         }
     }
+    foresee(agent, in);
     return ports != NULL;
 }
 

@@ -20,7 +20,7 @@ static void
 add_nic(json_t *list, const OvnNic *nic)
 {
     for (int i = 0; i < 2; i++) {
-        if (nic->address[i] != NULL) {
+        if (nic->address[i] != NULL && !nic->guessed[i]) {
             bool fixed =
                 nic->fixed[i] != NULL && subnet_same_address(nic->fixed[i], nic->address[i]);
             add(list, nic->inst, nic->mac, nic->address[i], fixed ? "static" : "dynamic");

@@ -1,7 +1,8 @@
 /* Rows of the NICs of an ovn network: ports, DNS, routes, NAT.
  * N1  A NIC has its DNS row and its reservation while the device exists, its port while it runs.
  * N2  OVN cannot mix: with one fixed address the other family's is named, too, or there is none.
- * N3  What needs the NIC's address (routes, NAT, DNS records) follows once OVN has allotted it.
+ * N3  What needs the NIC's address (routes, NAT, DNS records) is there with it: OVN's choice is foreseen
+ *     (ovn_input.c), and where it turns out to be another the rows follow.
  * Called by ovn_rows.c. */
 #include "agent/net/ovn_parts.h"
 

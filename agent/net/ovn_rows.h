@@ -20,8 +20,9 @@ typedef struct {
     char **external[2]; /* ipvN.routes.external */
     char *parent_lsp;   /* nested in this port, with 'tag'; NULL: not */
     int tag;
-    bool running;   /* has (or should have) a port; else only its name in DNS and its reservation */
-    json_t *config; /* the expanded device: security.acls, … */
+    bool running; /* has (or should have) a port; else only its name in DNS and its reservation */
+    bool guessed[2]; /* the address is what OVN is about to allot, not yet its word */
+    json_t *config;  /* the expanded device: security.acls, … */
 } OvnNic;
 
 /* One family of the network and of its uplink. */

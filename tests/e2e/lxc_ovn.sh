@@ -150,7 +150,10 @@ claim 'a network without an uplink' lxc network create o2 --type=ovn network=non
 same 'has no router address outside' '' lxc network get o2 volatile.network.ipv4.address
 must lxc launch busybox d1 -n o2
 claim 'gives addresses' wait_for 30 has4 d1
+sent() { lxc query /1.0/hawser/ovn | jq .northbound.transactions; }
+sent_before=$(sent)
 claim 'plugs into a running container' lxc config device add c2 eth1 nic network=o2 name=eth1
+same 'by one transaction, with all that needs the address that OVN allots' 1 echo $(($(sent) - sent_before))
 claim 'which has the interface' lxc exec c2 -- ip link show eth1
 must lxc exec c2 -- sh -c 'udhcpc -n -q -i eth1 -s /usr/share/udhcpc/default.script; ip route del default dev eth1; true'
 shows 'and an address of it' 'inet 10.95.2.' lxc exec c2 -- ip addr show eth1
