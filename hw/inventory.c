@@ -184,7 +184,7 @@ hw_vf_unfit(const HwInventory *inventory, const struct hw_vf *vf, HwUse use)
 {
     const struct hw_pf *pf = hw_pf_at(inventory, vf->pf);
     bool switched = use == HW_USE_REP_NETDEV || use == HW_USE_REP_VFIO || use == HW_USE_VDPA;
-    char *why = hw_vf_unfit_yet(inventory, vf, use);
+    char *why = hw_pf_unfit(inventory, pf, use);
     if (why != NULL) {
         return why;
     }
@@ -193,7 +193,7 @@ hw_vf_unfit(const HwInventory *inventory, const struct hw_vf *vf, HwUse use)
                                "one, look at the kernel log",
                                vf->dev, vf->vf, pf->netdev);
     }
-    return NULL;
+    return hw_vf_unfit_yet(inventory, vf, use);
 }
 
 char *
