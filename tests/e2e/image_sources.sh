@@ -228,9 +228,9 @@ s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); data = open(sys.argv[
 s.sendall(b"POST /1.0/images HTTP/1.1\r\nHost: x\r\nContent-Type: application/octet-stream\r\nContent-Length: %d\r\n\r\n" % len(data))
 s.sendall(data[:len(data) // 2]); s.close()
 END
-sleep 0.3
-same 'half an upload is no image' '[]' sh -c 'lxc query /1.0/images | jq -c'
-same 'and leaves no file' '' files_left
+no_file_left() { [ -z "$(files_left)" ]; }
+claim 'half an upload leaves no file' wait_for 20 no_file_left
+same 'and no image' '[]' sh -c 'lxc query /1.0/images | jq -c'
 daemon_stop
 mkdir -p "$LXD_DIR/images" && mount -t tmpfs -o size=300k none "$LXD_DIR/images"
 daemon_start

@@ -40,7 +40,7 @@ same 'belongs to the root inside' '600 0 0' in_c1 stat -c '%a %u %g' /tmp/in.soc
 must lxc config device remove c1 ui
 claim 'and is removed' in_c1 test ! -e /tmp/in.sock
 nsenter -n -t "$(lxc info c1 | awk '/^PID:/{print $2}')" socat UDP-LISTEN:7053,bind=127.0.0.1,fork EXEC:cat &
-sleep 0.3
+must wait_for 20 in_c1 sh -c 'netstat -uln | grep -q :7053'
 claim 'udp' put c1 ud proxy listen=udp:127.0.0.1:17053 connect=udp:127.0.0.1:7053
 claim 'answers come back' sh -c 'test "$( (echo dg; sleep 1) | timeout 3 socat - UDP:127.0.0.1:17053)" = dg'
 must lxc config device remove c1 ud

@@ -39,7 +39,7 @@ refuse 'a clean stop ends at its timeout' 'deadline exceeded' lxc stop deaf --ti
 same 'and leaves it running' RUNNING state deaf
 lxc stop deaf </dev/null >/dev/null 2>&1 &
 waiting=$!
-sleep 0.5
+must wait_for 20 sh -c "lxc query /1.0/operations | jq -e '.running | length > 0'"
 claim 'a forced stop overtakes a clean one' lxc stop -f deaf
 claim 'which then ends well' wait "$waiting"
 claim 'a paused one' sh -c 'lxc start deaf && lxc pause deaf'

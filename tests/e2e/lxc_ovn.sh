@@ -111,7 +111,7 @@ print(name[0], len(got), flush=True)
 END
 ip addr add 192.0.2.1/32 dev lo
 python3 "$T/who.py" 192.0.2.1 7000 1000000 >"$T/who" 2>&1 &
-sleep 0.5
+must wait_for 20 sh -c "ss -Hltn src 192.0.2.1:7000 | grep -q ."
 claim 'TCP to the world beyond' lxc exec c1 -- sh -c 'timeout 20 nc 192.0.2.1 7000 </tmp/big | grep 1000000'
 wait $!
 same 'comes from the router, whole' '10.94.60.200 1000000' cat "$T/who"

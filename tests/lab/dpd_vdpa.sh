@@ -26,7 +26,7 @@ wait $guest 2>/dev/null
 # Somebody holds it open: the stop is refused in time, the rest goes on, and it ends when the holder does.
 ctl exec v sleep 15 &
 holder=$!
-sleep 1
+wait_for 30 pgrep -f "^sleep 15" >/dev/null || nok "nobody holds it"
 began=$SECONDS
 like "under its user it is not removed, and the answer comes" "*v *" "$(ctl down v)"
 [ $((SECONDS - began)) -lt 20 ] && ok "within 20 s" || nok "it took $((SECONDS - began)) s"
