@@ -4,7 +4,10 @@
  * E2  The daemons outlive the agent (daemon.c): flows and conntrack go on while it is restarted.
  * E3  Databases first, then the Open_vSwitch row, then those that read it: vswitchd, northd, controller.
  *     All of them reconnect by themselves, so after a crash of one only that one is started.
- * E4  The chassis is called after the host, not by a UUID: OVN takes any text.
+ * E4  vswitchd is not started in the first seconds after a boot: it counts CPUs when its clock, the time since
+ *     boot, has moved 10 s, and takes none until then (count_cpu_cores, OVS 3.1). With no CPUs it has no
+ *     handlers, and the kernel's datapath then loses every packet that it asks about.
+ * E5  The chassis is called after the host, not by a UUID: OVN takes any text.
  * Called by ovn.c under its lock. */
 #include "agent/ovn/embedded.h"
 
@@ -12,16 +15,18 @@
 #include <unistd.h>
 
 #include "agent/ovn/daemon.h"
-#include "proto/unixctl.h"
+#include "base/clock.h"
 #include "base/crash.h"
 #include "base/fd.h"
+#include "base/fiber.h"
 #include "base/log.h"
 #include "base/proc.h"
 #include "hw/nldoor.h"
 #include "hw/tap.h"
 #include "proto/ovsdb.h"
+#include "proto/unixctl.h"
 
-enum { READY_MS = 10000 };
+enum { READY_MS = 10000, CPUS_COUNTED_MS = 11000 };
 
 typedef enum { NORTH, SOUTH, LOCAL, SWITCH, NORTHD, CONTROLLER, DAEMONS } Which;
 
@@ -213,7 +218,7 @@ find_datapath(void)
 
 static const OvsdbTable local_tables[] = {{"Open_vSwitch", NULL}, {NULL, NULL}};
 
-/* E4; what the operator has set by hand stays. */
+/* E5; what the operator has set by hand stays. */
 static json_t *
 wanted_marks(const OvnEmbedded *ovn, json_t *found)
 {
@@ -271,6 +276,17 @@ up_range(OvnEmbedded *ovn, Which first, Which last, GError **error)
     return true;
 }
 
+/* E4 */
+static void
+wait_for_cpus(const OvnEmbedded *ovn)
+{
+    gint64 early_ms = CPUS_COUNTED_MS - clock_mono_us() / 1000;
+    if (early_ms > 0 && strcmp(ovn->datapath, "system") == 0) {
+        haw_info("ovn.host_is_young", KI("wait_ms", early_ms));
+        fiber_sleep_ms(early_ms, NULL, NULL);
+    }
+}
+
 bool
 embedded_up(OvnEmbedded *ovn, GError **error)
 {
@@ -288,7 +304,11 @@ embedded_up(OvnEmbedded *ovn, GError **error)
     if (!up_range(ovn, NORTH, LOCAL, error)) { /* E3 */
         return false;
     }
-    return configure_local(ovn, error) && up_range(ovn, SWITCH, CONTROLLER, error);
+    if (!configure_local(ovn, error)) {
+        return false;
+    }
+    wait_for_cpus(ovn);
+    return up_range(ovn, SWITCH, CONTROLLER, error);
 }
 
 void
