@@ -321,7 +321,7 @@ const struct nic_driver nic_ovn = {
     .live_keys = "security.acls security.acls.default.ingress.action "
                  "security.acls.default.egress.action security.acls.default.ingress.logged "
                  "security.acls.default.egress.logged ipv4.routes ipv6.routes "
-                 "ipv4.routes.external ipv6.routes.external",
+                 "ipv4.routes.external ipv6.routes.external hawser.port_security",
     .start = ovn_start_nic,
     .stop = ovn_stop_nic,
     .check = ovn_check_nic,

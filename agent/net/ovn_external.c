@@ -9,6 +9,7 @@
 #include "agent/auth/project.h"
 #include "agent/net/ovn_net.h"
 #include "agent/net/subnet.h"
+#include "agent/state/balancers.h"
 #include "agent/state/forwards.h"
 #include "agent/state/ovn_ports.h"
 #include "proto/grammar.h"
@@ -139,24 +140,36 @@ check_nics(NetTable *table, const struct ovn_external *use, GError **error)
     return ports != NULL;
 }
 
+/* One listen address of a network; its kind is "forward" or "load balancer". */
+static bool
+check_listener(NetTable *table, const struct ovn_external *use, gint64 network_id,
+               const char *listen, const char *kind, GError **error)
+{
+    if (!on_uplink(table, use, network_id) ||
+        (network_id == use->network_id && use->own_listen != NULL &&
+         subnet_same_address(listen, use->own_listen))) {
+        return true;
+    }
+    g_autofree char *who = g_strdup_printf("a %s of network %" G_GINT64_FORMAT, kind, network_id);
+    return !clashes(use, listen, "listen address", who, error);
+}
+
 static bool
 check_listeners(NetTable *table, const struct ovn_external *use, GError **error)
 {
-    g_autoptr(GPtrArray) forwards = forwardrow_list(netobj_agent(table)->db, 0, error);
-    for (guint i = 0; forwards != NULL && i < forwards->len; i++) {
+    Db *db = netobj_agent(table)->db;
+    g_autoptr(GPtrArray) forwards = forwardrow_list(db, 0, error);
+    g_autoptr(GPtrArray) balancers = forwards != NULL ? balancerrow_list(db, 0, error) : NULL;
+    bool ok = balancers != NULL;
+    for (guint i = 0; ok && i < forwards->len; i++) {
         const ForwardRow *row = g_ptr_array_index(forwards, i);
-        if (!on_uplink(table, use, row->network_id) ||
-            (row->network_id == use->network_id && use->own_listen != NULL &&
-             subnet_same_address(row->listen, use->own_listen))) {
-            continue;
-        }
-        g_autofree char *who =
-            g_strdup_printf("a forward of network %" G_GINT64_FORMAT, row->network_id);
-        if (clashes(use, row->listen, "listen address", who, error)) {
-            return false;
-        }
+        ok = check_listener(table, use, row->network_id, row->listen, "forward", error);
     }
-    return forwards != NULL;
+    for (guint i = 0; ok && i < balancers->len; i++) {
+        const BalancerRow *row = g_ptr_array_index(balancers, i);
+        ok = check_listener(table, use, row->network_id, row->listen, "load balancer", error);
+    }
+    return ok;
 }
 
 bool

@@ -3,6 +3,7 @@
  * N2  OVN cannot mix: with one fixed address the other family's is named, too, or there is none.
  * N3  What needs the NIC's address (routes, NAT, DNS records) is there with it: OVN's choice is foreseen
  *     (ovn_input.c), and where it turns out to be another the rows follow.
+ * N4  LXD lets a NIC send from any address; hawser.port_security=true binds it to its own.
  * Called by ovn_rows.c. */
 #include "agent/net/ovn_parts.h"
 
@@ -10,6 +11,7 @@
 
 #include "agent/net/subnet.h"
 #include "agent/ovn/plan.h"
+#include "proto/keys.h"
 
 char *
 ovn_parts_dhcp_key(const OvnNetInput *in, int family)
@@ -99,13 +101,41 @@ dhcp_ref(const OvnNetInput *in, int family)
 }
 
 static void
+append(GString *text, const char *word)
+{
+    if (word != NULL) {
+        g_string_append_printf(text, " %s", word);
+    }
+}
+
+/* N4: the MAC with the NIC's own addresses and all that is routed to it. OVN adds DHCP's 0.0.0.0 and the
+ * link-local address. */
+static json_t *
+port_security(const OvnNetInput *in, const OvnNic *nic)
+{
+    if (!keys_get_bool(nic->config, "hawser.port_security", false)) {
+        return json_null();
+    }
+    g_autoptr(GString) text = g_string_new(nic->mac);
+    for (int family = 0; family < 2; family++) {
+        g_auto(GStrv) prefixes = ovn_rows_nic_prefixes(in, nic, family);
+        append(text, nic->address[family]);
+        for (char **prefix = prefixes; *prefix != NULL; prefix++) {
+            append(text, *prefix);
+        }
+    }
+    return json_pack("[s]", text->str);
+}
+
+static void
 add_port(OvnNetRows *rows, const OvnNic *nic)
 {
     g_autofree char *text = addresses(rows->in, nic);
     ovn_rows_add(rows, "Logical_Switch_Port", nic->lsp,
-                 json_pack("{s:s, s:[s], s:o, s:o, s:o, s:o}", "name", nic->lsp, "addresses", text,
-                           "dhcpv4_options", dhcp_ref(rows->in, 0), "dhcpv6_options",
-                           dhcp_ref(rows->in, 1), "parent_name",
+                 json_pack("{s:s, s:[s], s:o, s:o, s:o, s:o, s:o}", "name", nic->lsp, "addresses",
+                           text, "dhcpv4_options", dhcp_ref(rows->in, 0), "dhcpv6_options",
+                           dhcp_ref(rows->in, 1), "port_security", port_security(rows->in, nic),
+                           "parent_name",
                            nic->parent_lsp != NULL ? json_string(nic->parent_lsp) : json_null(),
                            "tag", nic->parent_lsp != NULL ? json_integer(nic->tag) : json_null()),
                  OVN_IN_SWITCH_PORTS);

@@ -159,6 +159,12 @@ must lxc exec c2 -- sh -c 'udhcpc -n -q -i eth1 -s /usr/share/udhcpc/default.scr
 shows 'and an address of it' 'inet 10.95.2.' lxc exec c2 -- ip addr show eth1
 claim 'reaches its neighbour there' pings c2 "$(four d1)"
 claim 'names resolve without an uplink' sh -c "lxc exec d1 -- nslookup c2.lxd | grep -q 10.95.2."
+other=$(lxc exec c2 -- ip -4 -o addr show eth1 | grep -oE '10\.95\.2\.[0-9]+' | head -1)
+must lxc exec d1 -- ip addr add 10.95.2.77/24 dev eth0
+claim 'any address may be sent from' wait_for 10 lxc exec d1 -- ping -c1 -W2 -I 10.95.2.77 "$other"
+claim 'unless the port is secured, live' lxc config device set d1 eth0 hawser.port_security=true
+claim 'then not' wait_for 20 sh -c "! lxc exec d1 -- ping -c1 -W2 -I 10.95.2.77 $other"
+claim 'its own address goes on' wait_for 10 lxc exec d1 -- ping -c1 -W2 "$other"
 claim 'unplugs' lxc config device remove c2 eth1
 claim 'and it is gone' sh -c '! lxc exec c2 -- ip link show eth1'
 same 'from OVN, too' 0 sh -c "ovn-nbctl --db=unix:$O/ovnnb.sock --bare --columns=name list Logical_Switch_Port | grep -c eth1"

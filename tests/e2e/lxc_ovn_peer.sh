@@ -217,6 +217,9 @@ both() {
 claim 'uses both backends' wait_for 40 both
 refuse 'a forward at its address is refused' 'already exists' lxc network forward create o1 198.51.100.20
 shows 'hawser lists it' '198.51.100.20' "$HAWSER" network load-balancer list o1
+refuse 'its address is no other network’s, either' 'overlaps.*load balancer of network' \
+    lxc network forward create o2 198.51.100.20 --project p2
+refuse 'nor a NIC’s' 'overlaps.*load balancer of network' lxc config device set c2 eth0 ipv4.routes.external=198.51.100.20/32 --project p2
 claim 'hawser takes a backend away from its port' "$HAWSER" network load-balancer port remove o1 198.51.100.20 tcp 80
 claim 'and deletes it' "$HAWSER" network load-balancer delete o1 198.51.100.20
 same 'nothing of it is left' 0 rows Load_Balancer

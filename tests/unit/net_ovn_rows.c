@@ -74,6 +74,7 @@ usual_nics(OvnNetInput *in)
     nic = add_nic(in, "c2", "00:16:3e:00:00:02", "10.1.0.10", NULL);
     nic->fixed[0] = g_strdup("10.1.0.10");
     nic->routes[0] = list("192.0.2.0/25");
+    json_object_set_new(nic->config, "hawser.port_security", json_string("true"));
     nic->external[0] = list("198.51.100.4/31");
     nic = add_nic(in, "c3", "00:16:3e:00:00:03", NULL, NULL);
     nic->fixed[0] = g_strdup("10.1.0.11");
