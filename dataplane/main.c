@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 static void
@@ -24,9 +25,30 @@ on_term(gpointer data)
     return G_SOURCE_CONTINUE;
 }
 
+/* `hawser-dpd --dpdk …` is a program of its own: who has no DPDK needs none of its libraries. */
+static int
+run_poll(char **argv)
+{
+    static const char *const places[] = {"hawser-dpd-poll", "poll/hawser-dpd-poll"};
+    g_autofree char *self = g_file_read_link("/proc/self/exe", NULL);
+    g_autofree char *folder = g_path_get_dirname(self != NULL ? self : argv[0]);
+    for (size_t i = 0; i < G_N_ELEMENTS(places); i++) {
+        g_autofree char *path = g_build_filename(folder, places[i], NULL);
+        execv(path, argv);
+    }
+    fprintf(stderr,
+            "hawser-dpd: built without DPDK, for there is no '%s/%s': install its package, or "
+            "libdpdk-dev and build again\n",
+            folder, places[0]);
+    return 8;
+}
+
 int
 main(int argc, char **argv)
 {
+    if (argc > 1 && strcmp(argv[1], "--dpdk") == 0) {
+        return run_poll(argv + 1);
+    }
     g_autofree char *dir = NULL;
     g_autofree char *backend = NULL;
     g_autofree char *ovsdb = NULL;

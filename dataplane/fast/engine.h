@@ -39,6 +39,7 @@ struct engine_verdict {
     __u8 probe;  /* send a copy of the frame as it was into the slow path, too */
     __u8 zero[3];
 };
+_Static_assert(sizeof(struct engine_verdict) == 8, "one word: burst.c writes it whole");
 
 struct engine_frame {
     void *data;

@@ -2,7 +2,8 @@
  * T1  A flow is in the first of its two buckets, or, when that was nearly full, in the emptier of them.
  * T2  A signature is written after the slot behind it is whole, and cleared before the slot may change:
  *     a reader without a lock sees a flow or none, never half of one.
- * T3  A slot is used again only once 'safe' has passed the epoch in which it ended.
+ * T3  A slot is used again only once each reader has begun anew in a later epoch. Who ends it may read the
+ *     epoch just before it moves on, hence one more; the epoch moves on only when all have seen it.
  * T4  At most 'limit' flows; buckets are made for two thirds of their slots, so that by T1 none is full.
  * Called by engine.c; the bench measures it beside rte_hash. */
 #include "dataplane/fast/flowtable.h"
@@ -142,7 +143,7 @@ flowtable_drop(struct flowtable *table, __u32 slot)
 {
     __atomic_store_n(&table->signs[slot], 0, __ATOMIC_RELEASE); /* T2 */
     table->permits[slot].until_ns = 0;
-    table->entries[slot].ended = table->epoch + 1;
+    table->entries[slot].ended = table->epoch + 2; /* T3 */
     table->count--;
     table->changes++;
 }

@@ -2,7 +2,7 @@
  * cache line, a permit of one cache line for what each fast packet needs, and the rest of the flow apart.
  * A hit touches two lines. Nothing here allocates.
  * Threads: who writes (put, drop, permit of a slot that others read) holds the owner's lock; flowtable_find()
- * needs none. A slot that was dropped is not used again before 'safe' has passed the epoch of its end. */
+ * needs none. A slot that was dropped is not used again while somebody may still read it. */
 #pragma once
 #include "dataplane/fast/packet.h"
 
@@ -37,7 +37,7 @@ _Static_assert(sizeof(struct flowtable_permit) == FLOWTABLE_LINE, "one cache lin
 struct flowtable_entry {
     struct layout_tuple key;
     struct layout_flow flow;
-    __u64 ended; /* epoch of its end */
+    __u64 ended; /* the epoch from which on it may be used again */
 };
 _Static_assert(sizeof(struct flowtable_entry) == 168, "no hidden padding");
 
@@ -48,7 +48,7 @@ struct flowtable {
     __u32 buckets;
     __u32 limit, count; /* flows there may be, and are */
     __u32 changes;      /* puts and drops so far: slots found before may be others by now */
-    __u64 epoch, safe;  /* now; slots that ended before 'safe' are read by nobody any more */
+    __u64 epoch, safe;  /* now; the last that all readers have begun a round in */
     __u64 seed[4];
 };
 
@@ -80,7 +80,8 @@ flowtable_fold(__u64 a, __u64 b)
 FAST_FN __u64
 flowtable_hash4(const __u64 *seed, __u64 addresses, __u64 tail)
 {
-    return flowtable_fold(addresses ^ seed[0], tail ^ seed[1]);
+    /* Twice: neighbouring ports of one address would share buckets when the seed is unlucky. */
+    return flowtable_fold(flowtable_fold(addresses ^ seed[0], tail ^ seed[1]) ^ seed[2], seed[3]);
 }
 
 FAST_FN __u32

@@ -1,0 +1,52 @@
+/* poller.h: the poll-mode engine: its tables, ports and cores.
+ * Threads: the control thread (the main loop); cores run pollcore_run() on their own. */
+#pragma once
+#include "base/error.h"
+#include "dataplane/poll/pollcore.h"
+#include "dataplane/poll/polldev.h"
+
+typedef struct Poller Poller;
+
+typedef struct {
+    guint32 flows;              /* 0: 1048576 */
+    guint32 nap_us;             /* the longest nap of a core without work; 0: none */
+    guint32 mbufs;              /* 0: 16384 */
+    guint32 room;               /* of a packet's data, 0: 2048 */
+    gint64 renew_ms, expire_ms; /* 0: 1000, 2000 */
+} PollerOptions;
+
+/* EAL is up. UNAVAILABLE without a core beside the main one, or without memory. */
+Poller *poller_new(const PollerOptions *options, GError **error);
+void poller_free(Poller *poller);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Poller, poller_free)
+
+typedef struct {
+    const char *id, *device, *slow;
+    guint8 mac[6];
+    guint16 mtu, zone;
+    bool off;
+    guint8 addr4_count, addr6_count;
+    guint32 addr4[LAYOUT_ADDRS];
+    guint32 addr6[LAYOUT_ADDRS][4];
+} PollerPort;
+/* Replaces a port of the same id. On failure there is none of that id. Waits for the cores: some ms. */
+bool poller_add(Poller *poller, const PollerPort *port, GError **error);
+/* NOT_FOUND */
+bool poller_remove(Poller *poller, const char *id, GError **error);
+/* Forgets the flows of a zone. */
+void poller_bump(Poller *poller, guint16 zone);
+
+/* ---- to look at ---- */
+
+typedef struct {
+    char *id; /* owned */
+    guint16 nic;
+    PollDev *dev;  /* owned */
+    PollDev *slow; /* owned; NULL: nowhere to go for what is slow */
+    bool offload;
+} PollerSeat;
+/* Borrowed: PollerSeat elements. */
+GPtrArray *poller_ports(const Poller *poller);
+struct engine *poller_engine(Poller *poller);
+const struct pollcore *poller_core(const Poller *poller, guint index); /* NULL beyond the last */
+guint64 poller_table_bytes(const Poller *poller);
