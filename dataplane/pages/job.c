@@ -1,7 +1,8 @@
 /* One migration, as the agent orders it.
  * J1  The agent's socket is the leash: when the agent goes, or orders a cancel, the stream ends. The guest
  *     is the agent's: whoever comes after it resumes what stands still.
- * J2  Keys come by the socket, never by arguments, and are wiped after use. */
+ * J2  Keys come by the socket, never by arguments, and are wiped after use.
+ * J3  Once it has its descriptors it gives up what it could do beside them (privilege.h). */
 #include "dataplane/pages/job.h"
 
 #include <string.h>
@@ -12,6 +13,7 @@
 #include "dataplane/pages/orders.h"
 #include "dataplane/pages/pagemove.h"
 #include "dataplane/pages/pagesink.h"
+#include "dataplane/pages/privilege.h"
 
 struct job {
     int orders;
@@ -228,7 +230,7 @@ job_run(int orders_fd)
     bool ok = false;
     if (order != NULL && order->body_case == PAGES__ORDER__BODY_START) {
         job.start = order->start;
-        ok = check_start(&job, &error) &&
+        ok = check_start(&job, &error) && privilege_drop(!job.start->sink, &error) &&
              (job.start->sink ? run_sink(&job, &error) : run_source(&job, &error));
         if (order->start->key.data != NULL) {
             explicit_bzero(order->start->key.data, order->start->key.len); /* J2 */

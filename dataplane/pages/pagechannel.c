@@ -144,6 +144,7 @@ static void
 send_message(struct channel *channel, bool zero_copy, int flags)
 {
     struct io_uring_sqe *sqe = pagering_take(channel->source->ring, &channel->op);
+    channel->zero_copy = zero_copy;
     if (zero_copy) {
         io_uring_prep_sendmsg_zc(sqe, channel->fd, &channel->message,
                                  MSG_NOSIGNAL | (unsigned) flags);
@@ -400,8 +401,8 @@ channel_on_sent(struct page_op *op, int result)
     if (result == -EAGAIN || result == -EINTR) {
         result = 0;
     }
-    if (result == -EOPNOTSUPP && channel->step == STEP_PAYLOAD && !source->no_zero_copy) {
-        source->no_zero_copy = true; /* not on this kind of socket */
+    if ((result == -EOPNOTSUPP || result == -ENOMEM) && channel->zero_copy) {
+        source->no_zero_copy = true; /* not on this kind of socket, or not for us */
         send_message(channel, false, 0);
     } else if (result < 0) {
         channel_fail_errno(source, -result, "sending");

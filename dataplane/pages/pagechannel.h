@@ -33,6 +33,7 @@ struct channel {
     struct iovec parts[FRAME_EXTENTS_MAX + 2];
     struct msghdr message;
     enum page_route route; /* of the frame */
+    bool zero_copy;        /* the message that is under way */
     int n_parts;           /* of its payload */
     size_t splice_left;
     struct __kernel_timespec pause;

@@ -1,0 +1,313 @@
+/* Many streams in one WebSocket.
+ * U1  A message is a number and bytes: 0 is JSON, another is that stream's; no bytes end the stream.
+ * U2  Both sides beat; a side that hears nothing for MOVEMUX_SILENCE_MS takes the other for gone, and
+ *     closes: whoever waits here or reads a stream sees the end.
+ * U3  A stream that nobody reads holds the others up, so whoever opens one reads it.
+ * Called by liveout.c and livein.c. */
+#include "agent/move/movemux.h"
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/fiber.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/socket.h>
+
+enum {
+    CHUNK = 64 * 1024,
+    MESSAGE_MAX = 4 * 1024 * 1024,
+    MESSAGES_MAX = 256,
+    BEAT_MS = 2000,
+    MOVEMUX_SILENCE_MS = 15000,
+};
+
+typedef struct {
+    MoveMux *mux;
+    guint number;
+    int near, far; /* the user's end until it is opened, and ours */
+    bool opened, sending, ended;
+} Stream;
+
+struct MoveMux {
+    Ws *ws;
+    FiberLock sending; /* one fiber sends at a time */
+    FiberSignal happened;
+    GQueue messages; /* json_t */
+    Stream streams[MOVEMUX_STREAMS];
+    guint fibers;
+    gint64 heard_us;
+    bool gone, writing, closing;
+    GCancellable *end;
+};
+
+static bool
+send_bytes(MoveMux *mux, guint number, const void *bytes, size_t size)
+{
+    g_autofree guint8 *message = g_malloc(size + 1);
+    message[0] = (guint8) number;
+    if (size > 0) {
+        memcpy(message + 1, bytes, size);
+    }
+    g_auto(FiberHold) hold = fiber_hold(&mux->sending);
+    return !mux->gone && ws_send(mux->ws, WS_BINARY, message, size + 1);
+}
+
+static void
+hang_up(MoveMux *mux)
+{
+    if (!mux->gone) {
+        mux->gone = true;
+        ws_close(mux->ws);
+        g_cancellable_cancel(mux->end);
+        for (guint i = 0; i < MOVEMUX_STREAMS; i++) {
+            if (mux->streams[i].far >= 0) {
+                shutdown(mux->streams[i].far, SHUT_RDWR);
+            }
+        }
+    }
+    fiber_signal_all(&mux->happened);
+}
+
+/* ---- streams ---- */
+
+static void
+outward(void *data)
+{
+    Stream *stream = data;
+    MoveMux *mux = stream->mux;
+    g_autofree guint8 *chunk = g_malloc(CHUNK);
+    for (;;) {
+        ssize_t n = read(stream->far, chunk, CHUNK);
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
+        if (n < 0 && errno == EAGAIN) {
+            if (!fiber_wait_fd(stream->far, G_IO_IN, -1, mux->end, NULL)) {
+                break;
+            }
+            continue;
+        }
+        if (!send_bytes(mux, stream->number, chunk, n > 0 ? (size_t) n : 0) || n <= 0) {
+            break;
+        }
+    }
+    mux->fibers--;
+    fiber_signal_all(&mux->happened);
+}
+
+static bool
+make_pair(MoveMux *mux, Stream *stream)
+{
+    int pair[2];
+    if (stream->far < 0 && !stream->opened) {
+        if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) {
+            return false;
+        }
+        stream->near = pair[0];
+        stream->far = pair[1];
+        fcntl(stream->far, F_SETFL, fcntl(stream->far, F_GETFL) | O_NONBLOCK);
+    }
+    return stream->far >= 0 && !mux->gone;
+}
+
+int
+movemux_open(MoveMux *mux, guint number, GError **error)
+{
+    Stream *stream = &mux->streams[number];
+    g_assert(number > 0 && number < MOVEMUX_STREAMS && !stream->opened);
+    if (!make_pair(mux, stream)) {
+        haw_fail(error, HAW_UNAVAILABLE, "The other server disconnected");
+        return -1;
+    }
+    stream->opened = true;
+    mux->fibers++;
+    fiber_start("mux-out", outward, stream);
+    return fd_steal(&stream->near);
+}
+
+/* ---- what comes ---- */
+
+static void
+take_message(MoveMux *mux, const guint8 *bytes, size_t size)
+{
+    json_t *message = json_loadb((const char *) bytes, size, 0, NULL);
+    if (message == NULL || mux->messages.length >= MESSAGES_MAX) {
+        json_decref(message);
+        hang_up(mux);
+    } else if (json_object_get(message, "beat") != NULL) {
+        json_decref(message);
+    } else {
+        g_queue_push_tail(&mux->messages, message);
+        fiber_signal_all(&mux->happened);
+    }
+}
+
+static void
+take_stream(MoveMux *mux, Stream *stream, const guint8 *bytes, size_t size)
+{
+    if (stream->ended || !make_pair(mux, stream)) {
+        return;
+    }
+    if (size == 0) {
+        stream->ended = true;
+        shutdown(stream->far, SHUT_WR);
+        return;
+    }
+    mux->writing = true;
+    stream->ended = !fiber_write(stream->far, bytes, size, mux->end, NULL);
+    mux->writing = false;
+    mux->heard_us = clock_mono_us();
+}
+
+static void
+inward(void *data)
+{
+    MoveMux *mux = data;
+    for (;;) {
+        g_autofree guint8 *bytes = NULL;
+        size_t size = 0;
+        if (ws_recv(mux->ws, &bytes, &size) != WS_BINARY || size == 0 ||
+            bytes[0] >= MOVEMUX_STREAMS) {
+            break;
+        }
+        mux->heard_us = clock_mono_us();
+        if (bytes[0] == 0) {
+            take_message(mux, bytes + 1, size - 1);
+        } else {
+            take_stream(mux, &mux->streams[bytes[0]], bytes + 1, size - 1);
+        }
+    }
+    hang_up(mux);
+    mux->fibers--;
+    fiber_signal_all(&mux->happened);
+}
+
+/* U2 */
+static void
+beat(void *data)
+{
+    MoveMux *mux = data;
+    static const char text[] = "{\"beat\":1}";
+    while (fiber_sleep_ms(BEAT_MS, mux->end, NULL)) {
+        bool silent = clock_mono_us() - mux->heard_us > MOVEMUX_SILENCE_MS * G_GINT64_CONSTANT(1000);
+        if ((silent && !mux->writing) || !send_bytes(mux, 0, text, sizeof(text) - 1)) {
+            hang_up(mux);
+        }
+    }
+    mux->fibers--;
+    fiber_signal_all(&mux->happened);
+}
+
+/* ---- messages ---- */
+
+bool
+movemux_send(MoveMux *mux, json_t *message, GError **error)
+{
+    char *text = json_dumps(message, JSON_COMPACT);
+    bool ok = text != NULL && send_bytes(mux, 0, text, strlen(text));
+    json_decref(message);
+    free(text);
+    return ok || haw_fail(error, HAW_UNAVAILABLE, "The other server disconnected");
+}
+
+static json_t *
+look(MoveMux *mux, const char *what, GError **error)
+{
+    json_t *message;
+    while ((message = g_queue_pop_head(&mux->messages)) != NULL) {
+        const char *failed = json_string_value(json_object_get(message, "failed"));
+        if (json_object_get(message, what) != NULL) {
+            return message;
+        }
+        if (failed != NULL) {
+            haw_fail(error, HAW_FAILED, "%s", failed);
+            json_decref(message);
+            return NULL;
+        }
+        json_decref(message);
+    }
+    return NULL;
+}
+
+json_t *
+movemux_recv(MoveMux *mux, const char *what, gint64 wait_ms, GCancellable *cancel, GError **error)
+{
+    gint64 until = clock_mono_us() + wait_ms * 1000;
+    for (;;) {
+        GError *why = NULL;
+        json_t *message = look(mux, what, &why);
+        if (message != NULL || why != NULL) {
+            if (why != NULL) {
+                g_propagate_error(error, why);
+            }
+            return message;
+        }
+        if (mux->gone) {
+            haw_fail(error, HAW_UNAVAILABLE, "The other server disconnected");
+            return NULL;
+        }
+        gint64 left_ms = (until - clock_mono_us()) / 1000;
+        if (left_ms <= 0) {
+            haw_fail(error, HAW_TIMEOUT, "The other server does not say \"%s\"", what);
+            return NULL;
+        }
+        fiber_signal_wait(&mux->happened, left_ms, cancel, NULL);
+        if (cancel != NULL && g_cancellable_is_cancelled(cancel) && mux->messages.length == 0) {
+            haw_fail(error, HAW_CANCELLED, "The migration was cancelled");
+            return NULL;
+        }
+    }
+}
+
+bool
+movemux_alive(const MoveMux *mux)
+{
+    return !mux->gone;
+}
+
+/* ---- life ---- */
+
+MoveMux *
+movemux_new(Ws **ws)
+{
+    MoveMux *mux = g_new0(MoveMux, 1);
+    mux->ws = g_steal_pointer(ws);
+    mux->sending = (FiberLock) FIBER_LOCK_INIT;
+    mux->happened = (FiberSignal) FIBER_SIGNAL_INIT;
+    mux->end = g_cancellable_new();
+    mux->heard_us = clock_mono_us();
+    g_queue_init(&mux->messages);
+    ws_set_max(mux->ws, MESSAGE_MAX);
+    for (guint i = 0; i < MOVEMUX_STREAMS; i++) {
+        mux->streams[i] = (Stream){.mux = mux, .number = i, .near = -1, .far = -1};
+    }
+    mux->fibers = 2;
+    fiber_start("mux-in", inward, mux);
+    fiber_start("mux-beat", beat, mux);
+    return mux;
+}
+
+void
+movemux_free(MoveMux *mux)
+{
+    if (mux == NULL) {
+        return;
+    }
+    hang_up(mux);
+    while (mux->fibers > 0) {
+        fiber_signal_wait(&mux->happened, -1, NULL, NULL);
+    }
+    for (guint i = 0; i < MOVEMUX_STREAMS; i++) {
+        fd_close(&mux->streams[i].near);
+        fd_close(&mux->streams[i].far);
+    }
+    json_t *message;
+    while ((message = g_queue_pop_head(&mux->messages)) != NULL) {
+        json_decref(message);
+    }
+    ws_free(mux->ws);
+    g_object_unref(mux->end);
+    g_free(mux);
+}

@@ -1,0 +1,32 @@
+/* movemux.h: the state socket of a live move: messages between the two agents, and streams of bytes beside
+ * them (disks' NBD, devices' state, pages where the hosts can't reach each other).
+ * Threads: main loop, inside fibers. */
+#pragma once
+#include "agent/api/ws.h"
+#include <jansson.h>
+
+typedef struct MoveMux MoveMux;
+enum {
+    MOVEMUX_DISK = 1,    /* and on: one a disk */
+    MOVEMUX_DEVICES = 16,
+    MOVEMUX_PAGES = 17,  /* and on: one a channel */
+    MOVEMUX_STREAMS = 81,
+};
+
+/* Takes the socket. */
+MoveMux *movemux_new(Ws **ws);
+/* Ends all streams: their descriptors see the end. Yields. */
+void movemux_free(MoveMux *mux);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(MoveMux, movemux_free)
+
+/* 'message' is stolen. UNAVAILABLE once the other side has gone. Yields. */
+bool movemux_send(MoveMux *mux, json_t *message, GError **error);
+/* The next message that has the member 'what'; others before it are dropped, but one with "failed" (a text)
+ * is the other side's error. A new reference. TIMEOUT, UNAVAILABLE, CANCELLED. Yields. */
+json_t *movemux_recv(MoveMux *mux, const char *what, gint64 wait_ms, GCancellable *cancel,
+                     GError **error);
+/* A connected socket for stream 'number', the caller's: what is written to it comes out at the other side's
+ * of the same number. Once a number. */
+int movemux_open(MoveMux *mux, guint number, GError **error);
+/* False once the other side has gone, or was silent for MOVEMUX_SILENCE_MS. */
+bool movemux_alive(const MoveMux *mux);

@@ -1,0 +1,24 @@
+/* streamer.h: a hawser-pages at work for us, from its first order to its last report.
+ * Threads: main loop, inside fibers. */
+#pragma once
+#include "agent/agent.h"
+#include "proto/pages.pb-c.h"
+#include <gio/gio.h>
+
+typedef struct {
+    /* What it asks; the answer goes out when this returns. Yields. May be NULL (a sink asks nothing). */
+    bool (*ask)(Pages__Wish wish, void *data, GError **error);
+    /* The answer to 'wish' has gone out; may be NULL. Yields. */
+    bool (*answered)(Pages__Wish wish, void *data, GError **error);
+    /* May be NULL. Must not yield. */
+    void (*progress)(const Pages__Progress *progress, void *data);
+    void *data;
+} StreamerHooks;
+
+/* Whether this host can track and take a guest's memory; UNSUPPORTED with the reason. Yields. */
+bool streamer_works(Agent *agent, GError **error);
+/* Runs one with its order and descriptors (borrowed: the memory file, then the channels) to its end, which
+ * it is when this returns. *ret_done (may be NULL) is what it reported last. Yields. */
+bool streamer_run(Agent *agent, Pages__Start *start, const int *fds, guint n_fds,
+                  const StreamerHooks *hooks, GCancellable *cancel, Pages__Progress *ret_done,
+                  GError **error);
