@@ -28,6 +28,7 @@
 #include "agent/inst/instmeta.h"
 #include "agent/inst/logs.h"
 #include "agent/metrics/metrics.h"
+#include "agent/move/livedecide.h"
 #include "agent/net/network.h"
 #include "agent/net/zone.h"
 #include "agent/net/zone_server.h"
@@ -135,7 +136,7 @@ start_socket(Agent *agent, GError **error)
         metrics_routes,     netacl_routes,   network_routes,     operation_routes,
         ovn_routes,         pool_routes,     profile_routes,     project_routes,
         resource_routes,    volume_routes,   warning_routes,     balancer_routes,
-        peer_routes,        zone_routes,     zone_record_routes,
+        peer_routes,        zone_routes,     zone_record_routes, livedecide_routes,
     };
     for (size_t i = 0; i < G_N_ELEMENTS(tables); i++) {
         server_add_routes(agent->server, tables[i]);

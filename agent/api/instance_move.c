@@ -5,6 +5,7 @@
 #include "agent/api/instances.h"
 #include "agent/auth/project.h"
 #include "agent/inst/relocate.h"
+#include "agent/move/live.h"
 #include "agent/move/moveinst.h"
 
 #include <string.h>
@@ -27,7 +28,7 @@ is_true(json_t *object, const char *key)
 struct sending {
     Inst *inst; /* shares */
     char *snap;
-    bool instance_only, inconsistent;
+    bool instance_only, inconsistent, live;
     json_t *peer;
 };
 
@@ -49,6 +50,7 @@ send_op(Operation *op, void *data, GError **error)
                          .snap = job->snap,
                          .instance_only = job->instance_only,
                          .inconsistent = job->inconsistent,
+                         .live = job->live,
                          .peer = job->peer};
     return moveinst_send(op, &out, error);
 }
@@ -59,12 +61,11 @@ start_sending(Request *req, Inst *inst, const char *snap, GError **error)
     json_t *body = req_json(req), *peer = json_object_get(body, "target");
     json_t *live = json_object_get(body, "live");
     bool push = json_is_object(peer);
-    if (snap == NULL && inst_pid(inst) != 0 && (live == NULL || json_is_true(live))) {
-        return haw_fail(error, HAW_INVALID,
-                        "Unable to perform container live migration: stop the instance, or copy it "
-                        "without its state (--stateless)");
+    bool runs = snap == NULL && inst_pid(inst) != 0 && (live == NULL || json_is_true(live));
+    if (runs && !liveout_may(inst, error)) {
+        return false;
     }
-    if (push && !moveconn_check_peer(peer, error)) {
+    if (push && !moveconn_check_peer(peer, runs, error)) {
         return false;
     }
     struct sending *job = g_new0(struct sending, 1);
@@ -73,11 +74,14 @@ start_sending(Request *req, Inst *inst, const char *snap, GError **error)
                             .instance_only =
                                 is_true(body, "instance_only") || is_true(body, "container_only"),
                             .inconsistent = is_true(body, "allow_inconsistent"),
+                            .live = runs,
                             .peer = push ? json_incref(peer) : NULL};
-    json_auto_t *secrets = push ? NULL : moveconn_secrets();
+    json_auto_t *secrets = push ? NULL : moveconn_secrets(runs);
     return op_reply(
         req, (OpSpec){.class = push ? OP_TASK : OP_WEBSOCKET,
-                      .description = snap != NULL ? "Transferring snapshot" : "Migrating instance",
+                      .description = snap != NULL ? "Transferring snapshot"
+                                     : runs       ? "Live-migrating instance"
+                                                  : "Migrating instance",
                       .project = inst_project(inst),
                       .resources = instances_resources(inst),
                       .metadata = secrets != NULL ? json_copy(secrets) : NULL,

@@ -28,6 +28,7 @@ struct post {
     char *from_snap;
     bool instance_only, refresh, start;
     bool pull; /* migration: we dial the source */
+    bool live; /* migration: it goes on running */
 };
 
 static void
@@ -209,6 +210,7 @@ migration_op(Operation *op, void *data, GError **error)
     struct post *post = data;
     MoveIn in = {.instance_only = post->instance_only,
                  .refresh = post->refresh,
+                 .live = post->live,
                  .peer = post->pull ? post->source : NULL};
     g_autoptr(Inst) existing =
         inst_find(op_agent(op)->instances, post->row->project, post->row->name, NULL);
@@ -427,7 +429,9 @@ parse_migration(Request *req, struct post *post, GError **error)
     if (!post->pull && strcmp(mode, "push") != 0) {
         return haw_fail(error, HAW_UNSUPPORTED, "Mode '%s' not implemented", mode);
     }
-    if (post->pull && !moveconn_check_peer(post->source, error)) {
+    post->live = json_is_true(json_object_get(post->source, "live")) && !post->refresh &&
+                 strcmp(post->row->type, "virtual-machine") == 0;
+    if (post->pull && !moveconn_check_peer(post->source, post->live, error)) {
         return false;
     }
     find_root_pool(req_agent(req), post->row);
@@ -487,7 +491,7 @@ instance_post(Request *req, GError **error)
         return false;
     }
     bool awaits = sources[at].run == migration_op && !post->pull;
-    json_auto_t *secrets = awaits ? moveconn_secrets() : NULL;
+    json_auto_t *secrets = awaits ? moveconn_secrets(post->live) : NULL;
     g_autofree char *url = g_strdup_printf("/1.0/instances/%s", post->row->name);
     bool vm = strcmp(post->row->type, "virtual-machine") == 0;
     const char *kind = vm ? "virtual-machines" : "containers";

@@ -14,6 +14,7 @@
 #include "agent/inst/lifecycle.h"
 #include "agent/inst/plug.h"
 #include "agent/inst/start.h"
+#include "agent/move/livedecide.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "proto/grammar.h"
@@ -93,8 +94,11 @@ lifecycle_adopt_all(InstTable *table)
     for (guint i = 0; i < all->len; i++) {
         Inst *inst = all->pdata[i];
         adopt_one(inst);
-        if (inst_get(inst, CREATE_UNFINISHED) != NULL) { /* A3 */
+        if (inst_get(inst, CREATE_UNFINISHED) != NULL && !livedecide_holds(inst)) { /* A3 */
             g_autoptr(GError) error = NULL;
+            if (inst->pid != 0) { /* a QEMU that waits for another's state */
+                lifecycle_kill(inst, NULL);
+            }
             if (!discard_instance(inst, &error)) {
                 haw_warn("inst.unfinished", KS("inst", inst->name), KS("why", error->message));
             }

@@ -23,6 +23,7 @@
 #include "agent/inst/lifecycle.h"
 #include "agent/inst/record.h"
 #include "agent/inst/snapshot.h"
+#include "agent/move/livedecide.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "proto/grammar.h"
@@ -109,11 +110,15 @@ inst_table_start(InstTable *table, GError **error)
     if (!record_load_all(table, error)) {
         return haw_push(error, "Load instances");
     }
+    if (!livedecide_load(table->agent, error)) {
+        return haw_push(error, "Load moves");
+    }
     lifecycle_adopt_all(table);
     journal_repair(table);
     discard_unfinished(table);
     snapshot_clear_unfinished(table);
     table->minute = g_timeout_add_seconds(60, snapshot_minute, table);
+    livedecide_start(table);
     lifecycle_autostart(table);
     return true;
 }

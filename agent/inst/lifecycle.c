@@ -180,6 +180,11 @@ lifecycle_run(Inst *inst, GError **error)
     if (inst->state != INST_STOPPED) {
         return haw_fail(error, HAW_CONFLICT, "The instance is already running");
     }
+    if (inst->given_away || inst_get(inst, "volatile.hawser.moved") != NULL) {
+        return haw_fail(error, HAW_CONFLICT,
+                        "The virtual machine has moved to another server and runs there: delete this "
+                        "one, or unset volatile.hawser.moved to start it all the same");
+    }
     gint64 from = clock_mono_us();
     if (!start_run(inst, error)) {
         return false;

@@ -28,6 +28,7 @@ struct Inst {
     bool deleted;
     bool delete_asked; /* an operation deletes it: later ones find it gone */
     bool restarting;   /* a restart stops it: an ephemeral one is kept */
+    bool given_away;   /* a live move gave the guest to another server, and has not heard from it */
     bool unfinished;   /* being created: shown, but nothing may be done to it */
 
     /* While it runs. */

@@ -24,7 +24,7 @@ enum { CONNECT_WAIT_MS = 10 * 1000, VERDICT_WAIT_MS = 3600 * 1000 };
 
 struct MoveConn {
     Operation *op; /* borrowed: it outlives its own work */
-    Ws *control, *fs;
+    Ws *control, *fs, *state;
     GCancellable *cancel;
     gulong op_cancelled, hung_up;
     bool watching, told;
@@ -35,10 +35,11 @@ struct MoveConn {
 };
 
 json_t *
-moveconn_secrets(void)
+moveconn_secrets(bool live)
 {
-    static const char *const keys[] = {"control", "fs", NULL};
-    json_auto_t *nested = op_fds(keys);
+    static const char *const keys[] = {"control", "fs", "criu", NULL};
+    static const char *const two[] = {"control", "fs", NULL};
+    json_auto_t *nested = op_fds(live ? keys : two);
     return json_incref(json_object_get(nested, "fds"));
 }
 
@@ -56,12 +57,13 @@ hang_up(GCancellable *cancel, gpointer data)
 }
 
 static MoveConn *
-conn_new(Operation *op, Ws **control, Ws **fs)
+conn_new(Operation *op, Ws **control, Ws **fs, Ws **state)
 {
     MoveConn *conn = g_new0(MoveConn, 1);
     conn->op = op;
     conn->control = g_steal_pointer(control);
     conn->fs = g_steal_pointer(fs);
+    conn->state = g_steal_pointer(state);
     conn->cancel = g_cancellable_new();
     conn->changed = (FiberSignal) FIBER_SIGNAL_INIT;
     ws_set_max(conn->control, MESSAGE_MAX);
@@ -73,11 +75,12 @@ conn_new(Operation *op, Ws **control, Ws **fs)
 }
 
 MoveConn *
-moveconn_wait(Operation *op, GError **error)
+moveconn_wait(Operation *op, bool live, GError **error)
 {
     g_autoptr(Ws) control = op_ws(op, "control", CONNECT_WAIT_MS, error);
     g_autoptr(Ws) fs = control != NULL ? op_ws(op, "fs", CONNECT_WAIT_MS, error) : NULL;
-    return fs != NULL ? conn_new(op, &control, &fs) : NULL;
+    g_autoptr(Ws) state = live && fs != NULL ? op_ws(op, "criu", CONNECT_WAIT_MS, error) : NULL;
+    return fs != NULL && (!live || state != NULL) ? conn_new(op, &control, &fs, &state) : NULL;
 }
 
 static const char *
@@ -88,7 +91,7 @@ text_of(json_t *object, const char *key)
 }
 
 bool
-moveconn_check_peer(json_t *peer, GError **error)
+moveconn_check_peer(json_t *peer, bool live, GError **error)
 {
     json_t *secrets = json_object_get(peer, "secrets");
     if (json_object_get(peer, "secrets") == NULL) {
@@ -97,24 +100,39 @@ moveconn_check_peer(json_t *peer, GError **error)
     if (*text_of(peer, "operation") == '\0') {
         return haw_fail(error, HAW_INVALID, "No operation of the other server was given");
     }
-    return (*text_of(secrets, "control") != '\0' && *text_of(secrets, "fs") != '\0') ||
-           haw_fail(error, HAW_INVALID, "The secrets \"control\" and \"fs\" are needed");
+    if (*text_of(secrets, "control") == '\0' || *text_of(secrets, "fs") == '\0') {
+        return haw_fail(error, HAW_INVALID, "The secrets \"control\" and \"fs\" are needed");
+    }
+    return !live || *text_of(secrets, "criu") != '\0' ||
+           haw_fail(error, HAW_INVALID, "The secret \"criu\" is needed for a live move");
 }
 
 MoveConn *
-moveconn_dial(Operation *op, json_t *peer, GError **error)
+moveconn_dial(Operation *op, json_t *peer, bool live, GError **error)
 {
+    static const char *const names[] = {"control", "fs", "criu"};
     const char *url = text_of(peer, "operation"), *pem = text_of(peer, "certificate");
     json_t *secrets = json_object_get(peer, "secrets");
+    Ws *sockets[G_N_ELEMENTS(names)] = {NULL};
+    bool ok = true;
     if (secrets == NULL) {
         secrets = json_object_get(peer, "websockets");
     }
-    g_autoptr(Ws) control =
-        dial_websocket(url, text_of(secrets, "control"), pem, op_cancel(op), error);
-    g_autoptr(Ws) fs = control != NULL
-                           ? dial_websocket(url, text_of(secrets, "fs"), pem, op_cancel(op), error)
-                           : NULL;
-    return fs != NULL ? conn_new(op, &control, &fs) : NULL;
+    for (int i = 0; ok && i < (live ? 3 : 2); i++) {
+        sockets[i] = dial_websocket(url, text_of(secrets, names[i]), pem, op_cancel(op), error);
+        ok = sockets[i] != NULL;
+    }
+    MoveConn *conn = ok ? conn_new(op, &sockets[0], &sockets[1], &sockets[2]) : NULL;
+    for (size_t i = 0; i < G_N_ELEMENTS(sockets); i++) {
+        ws_free(sockets[i]);
+    }
+    return conn;
+}
+
+Ws **
+moveconn_state(MoveConn *conn)
+{
+    return conn->state != NULL ? &conn->state : NULL;
 }
 
 void
@@ -131,6 +149,7 @@ moveconn_free(MoveConn *conn)
     }
     ws_free(conn->control);
     ws_free(conn->fs);
+    ws_free(conn->state);
     g_object_unref(conn->cancel);
     g_free(conn->why);
     g_free(conn);

@@ -9,15 +9,18 @@
 typedef struct MoveConn MoveConn;
 
 /* The keys of an operation that waits for the sockets; flat, as LXD has them. A new reference. */
-json_t *moveconn_secrets(void);
+json_t *moveconn_secrets(bool live);
 /* Of our own operation: waits for the peer (or a relaying client) to connect; TIMEOUT. Yields. */
-MoveConn *moveconn_wait(Operation *op, GError **error);
+MoveConn *moveconn_wait(Operation *op, bool live, GError **error);
 /* To the peer's operation: {"operation","certificate","secrets":{"control","fs"}}. Yields. */
-MoveConn *moveconn_dial(Operation *op, json_t *peer, GError **error);
+MoveConn *moveconn_dial(Operation *op, json_t *peer, bool live, GError **error);
 /* Whether 'peer' has what moveconn_dial() needs; INVALID. */
-bool moveconn_check_peer(json_t *peer, GError **error);
+bool moveconn_check_peer(json_t *peer, bool live, GError **error);
 void moveconn_free(MoveConn *conn);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(MoveConn, moveconn_free)
+
+/* The third socket, of live moves (LXD's "criu"); taken from there, once. NULL: there is none. */
+Ws **moveconn_state(MoveConn *conn);
 
 Operation *moveconn_op(MoveConn *conn);
 /* Cancelled with the operation, and when the peer gives up or disappears. */

@@ -75,7 +75,8 @@ static MoveConn *
 connect_peer(Operation *op, const Custom *job, GError **error)
 {
     MoveConn *conn =
-        job->peer != NULL ? moveconn_dial(op, job->peer, error) : moveconn_wait(op, error);
+        job->peer != NULL ? moveconn_dial(op, job->peer, false, error)
+                          : moveconn_wait(op, false, error);
     if (conn == NULL) {
         haw_push(error, "Connect to the other server");
     }
@@ -221,7 +222,7 @@ send_op(Operation *op, void *data, GError **error)
 static bool
 start(Request *req, Custom *job, const char *description, OpFn fn)
 {
-    json_auto_t *secrets = job->peer != NULL ? NULL : moveconn_secrets();
+    json_auto_t *secrets = job->peer != NULL ? NULL : moveconn_secrets(false);
     return op_reply(req, (OpSpec){.class = job->peer != NULL ? OP_TASK : OP_WEBSOCKET,
                                   .description = description,
                                   .project = req_project(req),
@@ -237,7 +238,7 @@ bool
 movecustom_send(Request *req, const Vol *vol, GError **error)
 {
     json_t *body = req_json(req), *peer = json_object_get(body, "target");
-    if (json_is_object(peer) && !moveconn_check_peer(peer, error)) {
+    if (json_is_object(peer) && !moveconn_check_peer(peer, false, error)) {
         return false;
     }
     Custom *job = custom_new(req, vol);
@@ -419,7 +420,7 @@ movecustom_receive(Request *req, const Vol *to, json_t *source, json_t *config,
     if (!pull && strcmp(mode, "push") != 0) {
         return haw_fail(error, HAW_UNSUPPORTED, "Mode '%s' not implemented", mode);
     }
-    if (pull && !moveconn_check_peer(source, error)) {
+    if (pull && !moveconn_check_peer(source, false, error)) {
         return false;
     }
     Custom *job = custom_new(req, to);

@@ -127,6 +127,22 @@ movemux_open(MoveMux *mux, guint number, GError **error)
     return fd_steal(&stream->near);
 }
 
+bool
+movemux_attach(MoveMux *mux, guint number, int *fd, GError **error)
+{
+    Stream *stream = &mux->streams[number];
+    g_assert(number > 0 && number < MOVEMUX_STREAMS && !stream->opened);
+    if (mux->gone || stream->far >= 0) {
+        return haw_fail(error, HAW_UNAVAILABLE, "The other server disconnected");
+    }
+    stream->far = fd_steal(fd);
+    stream->opened = true;
+    fcntl(stream->far, F_SETFL, fcntl(stream->far, F_GETFL) | O_NONBLOCK);
+    mux->fibers++;
+    fiber_start("mux-out", outward, stream);
+    return true;
+}
+
 /* ---- what comes ---- */
 
 static void
@@ -191,7 +207,8 @@ beat(void *data)
     MoveMux *mux = data;
     static const char text[] = "{\"beat\":1}";
     while (fiber_sleep_ms(BEAT_MS, mux->end, NULL)) {
-        bool silent = clock_mono_us() - mux->heard_us > MOVEMUX_SILENCE_MS * G_GINT64_CONSTANT(1000);
+        bool silent =
+            clock_mono_us() - mux->heard_us > MOVEMUX_SILENCE_MS * G_GINT64_CONSTANT(1000);
         if ((silent && !mux->writing) || !send_bytes(mux, 0, text, sizeof(text) - 1)) {
             hang_up(mux);
         }

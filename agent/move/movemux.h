@@ -7,9 +7,9 @@
 
 typedef struct MoveMux MoveMux;
 enum {
-    MOVEMUX_DISK = 1,    /* and on: one a disk */
+    MOVEMUX_DISK = 1, /* and on: one a disk */
     MOVEMUX_DEVICES = 16,
-    MOVEMUX_PAGES = 17,  /* and on: one a channel */
+    MOVEMUX_PAGES = 17, /* and on: one a channel */
     MOVEMUX_STREAMS = 81,
 };
 
@@ -28,5 +28,7 @@ json_t *movemux_recv(MoveMux *mux, const char *what, gint64 wait_ms, GCancellabl
 /* A connected socket for stream 'number', the caller's: what is written to it comes out at the other side's
  * of the same number. Once a number. */
 int movemux_open(MoveMux *mux, guint number, GError **error);
+/* The same with the descriptor *fd (taken) as the other end: for what is a socket already. */
+bool movemux_attach(MoveMux *mux, guint number, int *fd, GError **error);
 /* False once the other side has gone, or was silent for MOVEMUX_SILENCE_MS. */
 bool movemux_alive(const MoveMux *mux);

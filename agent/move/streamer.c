@@ -89,8 +89,7 @@ take_report(int fd, GCancellable *cancel, GError **error)
         }
         size = recv(fd, bytes, sizeof(bytes), MSG_DONTWAIT);
     } while (size < 0 && (errno == EAGAIN || errno == EINTR));
-    Pages__Report *report =
-        size > 0 ? pages__report__unpack(NULL, (size_t) size, bytes) : NULL;
+    Pages__Report *report = size > 0 ? pages__report__unpack(NULL, (size_t) size, bytes) : NULL;
     if (report == NULL) {
         haw_fail(error, HAW_FAILED, "hawser-pages has ended");
     }

@@ -1,0 +1,578 @@
+/* The target of a live move.
+ * H1  Until the source has given the guest away, nothing of it runs here: QEMU waits, and all of it goes
+ *     when the move fails. After "prepared" was said only the source knows (livedecide.h).
+ * H2  What the source says is checked before it is used: sizes, numbers, names of disks. Pages are written by
+ *     hawser-pages into the guest's own memory file, disks by QEMU into the guest's own disk.
+ * H3  Devices' state is kept back until the memory is whole: loading a device reads its rings.
+ * Called by moveinst.c. */
+#include "agent/move/live.h"
+
+#include "agent/inst/create.h"
+#include "agent/inst/limits.h"
+#include "agent/move/lanes.h"
+#include "agent/move/livedecide.h"
+#include "agent/move/liveqemu.h"
+#include "agent/move/streamer.h"
+#include "agent/vm/vmhost.h"
+#include "agent/vm/vmlayout.h"
+#include "base/clock.h"
+#include "base/crash.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "proto/keys.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum {
+    HELLO_MS = 60000,
+    LANES_MS = 30000,
+    IDLE_MS = 30000,
+    LOAD_MS = 60000,
+    DATA_MS = 24 * 3600 * 1000, /* disks */
+    GO_MS = 20000,
+    HELD_MAX = 64 << 20,
+    CHUNK = 256 * 1024,
+};
+#define SIZE_MAX_BYTES (G_GINT64_CONSTANT(1) << 46)
+
+struct LiveIn {
+    Inst *inst;     /* shares */
+    MoveConn *conn; /* borrowed */
+    MoveMux *mux;   /* owns */
+    json_t *hello;
+    char *uuid, *secret;
+    guint8 key[32], token[LANES_TOKEN];
+    bool sealed, native, same;
+    gint64 memory, disk_bytes;
+    guint channels;
+    int listener, memory_fd;
+    /* H3 */
+    int state_from, state_to;
+    GByteArray *held;
+    bool released, carrying, carried;
+    FiberSignal happened;
+    GCancellable *ended;
+};
+
+static const char *
+text_of(json_t *object, const char *key)
+{
+    const char *text = json_string_value(json_object_get(object, key));
+    return text != NULL ? text : "";
+}
+
+static Qmp *
+qmp_of(LiveIn *live)
+{
+    VmSession *vm = vm_session(live->inst);
+    return vm != NULL ? vm_qmp(vm) : NULL;
+}
+
+static bool
+alive(LiveIn *live, GError **error)
+{
+    return qmp_of(live) != NULL || haw_fail(error, HAW_FAILED, "QEMU ended at the target");
+}
+
+static GCancellable *
+cancel_of(LiveIn *live)
+{
+    return moveconn_cancel(live->conn);
+}
+
+/* ---- preflight ---- */
+
+static bool
+take_bytes(const char *text, guint8 *bytes, size_t size)
+{
+    gsize got = 0;
+    g_autofree guchar *raw = g_base64_decode(text, &got);
+    if (got == size) {
+        memcpy(bytes, raw, size);
+    }
+    explicit_bzero(raw, got);
+    return got == size;
+}
+
+/* H2 */
+static bool
+read_hello(LiveIn *live, GError **error)
+{
+    json_t *hello = live->hello;
+    gint64 channels = json_integer_value(json_object_get(hello, "channels"));
+    if (json_integer_value(json_object_get(hello, "version")) != LIVE_VERSION) {
+        return haw_fail(error, HAW_UNSUPPORTED,
+                        "The source moves virtual machines by version %d, this server by %d",
+                        (int) json_integer_value(json_object_get(hello, "version")), LIVE_VERSION);
+    }
+    live->uuid = g_strdup(text_of(hello, "uuid"));
+    live->secret = g_strdup(text_of(hello, "secret"));
+    live->memory = json_integer_value(json_object_get(hello, "memory"));
+    live->disk_bytes = json_integer_value(json_object_get(hello, "disk_bytes"));
+    live->native = json_is_true(json_object_get(hello, "native"));
+    live->sealed = *text_of(hello, "key") != '\0';
+    live->channels = (guint) channels;
+    bool good = g_uuid_string_is_valid(live->uuid) && strlen(live->secret) >= 32 &&
+                strlen(live->secret) <= 128 && channels > 0 && channels <= LANES_MAX &&
+                live->memory > 0 && live->memory < SIZE_MAX_BYTES && live->memory % 4096 == 0 &&
+                live->disk_bytes >= 0 && live->disk_bytes < SIZE_MAX_BYTES &&
+                take_bytes(text_of(hello, "token"), live->token, sizeof live->token) &&
+                (!live->sealed || take_bytes(text_of(hello, "key"), live->key, sizeof live->key)) &&
+                json_array_size(json_object_get(hello, "disks")) < MOVEMUX_DEVICES - MOVEMUX_DISK;
+    return (good || haw_fail(error, HAW_INVALID, "The source's description of the move can't be "
+                                                 "used")) &&
+           vmlayout_check(json_object_get(hello, "layout"), error) &&
+           (json_integer_value(json_object_get(json_object_get(hello, "layout"), "memory")) ==
+                live->memory ||
+            haw_fail(error, HAW_INVALID, "The source's memory is not of its layout's size"));
+}
+
+static void
+block(json_t *blockers, const char *format, ...) G_GNUC_PRINTF(2, 3);
+static void
+block(json_t *blockers, const char *format, ...)
+{
+    va_list list;
+    va_start(list, format);
+    g_autofree char *text = g_strdup_vprintf(format, list);
+    va_end(list);
+    json_array_append_new(blockers, json_string(text));
+}
+
+static gint64
+available_bytes(void)
+{
+    g_autofree char *text = fd_read_file("/proc/meminfo", 65536, NULL, NULL);
+    const char *at = text != NULL ? strstr(text, "MemAvailable:") : NULL;
+    return at != NULL ? g_ascii_strtoll(at + 13, NULL, 10) * 1024 : G_MAXINT64;
+}
+
+static json_t *
+find_blockers(LiveIn *live)
+{
+    json_t *blockers = json_array(), *layout = json_object_get(live->hello, "layout");
+    g_autoptr(GError) error = NULL;
+    g_autofree char *why = NULL;
+    const char *accel = vmhost_accel(NULL, &why, &error);
+    const char *theirs = text_of(layout, "accel");
+    gint64 available = available_bytes();
+    if (vmhost_qemu(live->inst->architecture, &error) == NULL) {
+        block(blockers, "at the target: %s", error->message);
+        g_clear_error(&error);
+    }
+    if (accel != NULL && strcmp(theirs, accel) != 0 && strcmp(theirs, "kvm") == 0) {
+        block(blockers, "the target has no KVM (%s)", why != NULL ? why : accel);
+    }
+    if (live->memory > available) {
+        block(blockers,
+              "the target has %" G_GINT64_FORMAT " MiB of memory left, and %" G_GINT64_FORMAT
+              " MiB are needed",
+              available >> 20, live->memory >> 20);
+    }
+    if (!live->native && !streamer_works(live->inst->agent, &error)) {
+        block(blockers, "the target can't take pages: %s", error->message);
+    }
+    return blockers;
+}
+
+static bool
+is_same(LiveIn *live)
+{
+    const char *uuid = inst_get(live->inst, "volatile.uuid");
+    return g_strcmp0(uuid, text_of(json_object_get(live->hello, "identity"), "volatile.uuid")) == 0;
+}
+
+/* The very same machine: its generation, too. */
+static bool
+take_identity(LiveIn *live, GError **error)
+{
+    static const char *const keys[] = {"volatile.uuid.generation", "volatile.cloud-init.instance-id",
+                                       NULL};
+    json_t *changes = json_object();
+    for (const char *const *key = keys; live->same && *key != NULL; key++) {
+        const char *value = text_of(json_object_get(live->hello, "identity"), *key);
+        if (g_uuid_string_is_valid(value)) {
+            json_object_set_new(changes, *key, json_string(value));
+        }
+    }
+    json_object_set_new(changes, "volatile.hawser.moved", json_null());
+    return inst_set_config(live->inst, changes, error);
+}
+
+LiveIn *
+livein_greet(Inst *inst, MoveConn *conn, Ws **state, GError **error)
+{
+    g_autoptr(LiveIn) live = g_new0(LiveIn, 1);
+    live->inst = inst_ref(inst);
+    live->conn = conn;
+    live->mux = movemux_new(state);
+    live->listener = live->memory_fd = live->state_from = live->state_to = -1;
+    live->held = g_byte_array_new();
+    live->happened = (FiberSignal) FIBER_SIGNAL_INIT;
+    live->ended = g_cancellable_new();
+    json_auto_t *hello = movemux_recv(live->mux, "hello", HELLO_MS, cancel_of(live), error);
+    live->hello = json_incref(json_object_get(hello, "hello"));
+    if (hello == NULL || !read_hello(live, error)) {
+        return NULL;
+    }
+    live->same = is_same(live);
+    json_t *blockers = find_blockers(live);
+    bool good = json_array_size(blockers) == 0 &&
+                json_array_size(json_object_get(live->hello, "blockers")) == 0;
+    if (!movemux_send(live->mux,
+                      json_pack("{s:{s:o,s:b}}", "preflight", "blockers", blockers, "same",
+                                live->same),
+                      error)) {
+        return NULL;
+    }
+    if (!good) {
+        haw_fail(error, HAW_UNSUPPORTED, "The virtual machine can't move while it runs");
+        return NULL;
+    }
+    return take_identity(live, error) ? g_steal_pointer(&live) : NULL;
+}
+
+gint64
+livein_disk_bytes(LiveIn *live)
+{
+    return live->disk_bytes;
+}
+
+void
+livein_free(LiveIn *live)
+{
+    if (live == NULL) {
+        return;
+    }
+    g_cancellable_cancel(live->ended);
+    while (live->carrying) {
+        fiber_signal_wait(&live->happened, -1, NULL, NULL);
+    }
+    movemux_free(live->mux);
+    fd_close(&live->listener);
+    fd_close(&live->memory_fd);
+    fd_close(&live->state_from);
+    fd_close(&live->state_to);
+    explicit_bzero(live->key, sizeof live->key);
+    g_byte_array_unref(live->held);
+    g_object_unref(live->ended);
+    json_decref(live->hello);
+    g_free(live->uuid);
+    g_free(live->secret);
+    inst_unref(live->inst);
+    g_free(live);
+}
+
+/* ---- devices' state: H3 ---- */
+
+static bool
+pass_held(LiveIn *live)
+{
+    bool ok = live->held->len == 0 ||
+              fiber_write(live->state_to, live->held->data, live->held->len, live->ended, NULL);
+    g_byte_array_set_size(live->held, 0);
+    return ok;
+}
+
+static void
+carry_state(void *data)
+{
+    LiveIn *live = data;
+    g_autofree guint8 *chunk = g_malloc(CHUNK);
+    bool more = true;
+    while (more) {
+        ssize_t n = recv(live->state_from, chunk, CHUNK, MSG_DONTWAIT);
+        if (n < 0 && errno == EAGAIN) {
+            more = fiber_wait_fd(live->state_from, G_IO_IN, -1, live->ended, NULL);
+            continue;
+        }
+        more = n > 0 && live->held->len + (size_t) n <= HELD_MAX;
+        if (more) {
+            g_byte_array_append(live->held, chunk, (guint) n);
+        }
+        if (live->released && more) {
+            more = pass_held(live);
+        }
+    }
+    while (!live->released && !g_cancellable_is_cancelled(live->ended)) {
+        fiber_signal_wait(&live->happened, -1, live->ended, NULL);
+    }
+    pass_held(live);
+    fd_close(&live->state_to);
+    live->carrying = false;
+    fiber_signal_all(&live->happened);
+}
+
+static bool
+await_state(LiveIn *live, GError **error)
+{
+    int pair[2];
+    live->state_from = movemux_open(live->mux, MOVEMUX_DEVICES, error);
+    if (live->state_from < 0) {
+        return false;
+    }
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) {
+        return haw_fail_errno(error, errno, "make a socket pair");
+    }
+    haw_autofd int theirs = pair[0];
+    live->state_to = pair[1];
+    fcntl(live->state_to, F_SETFL, fcntl(live->state_to, F_GETFL) | O_NONBLOCK);
+    live->released = live->native; /* there the stream is all there is */
+    live->carrying = true;
+    fiber_start("live-state", carry_state, live);
+    return liveqemu_prepare(qmp_of(live), false, live->native, live->channels, error) &&
+           liveqemu_migrate(qmp_of(live), "migrate-incoming", theirs, error);
+}
+
+/* ---- getting ready ---- */
+
+static bool
+serve_disks(LiveIn *live, GError **error)
+{
+    size_t i;
+    json_t *each;
+    int fds[MOVEMUX_DEVICES] = {0};
+    g_autoptr(GPtrArray) nodes = g_ptr_array_new();
+    json_array_foreach (json_object_get(live->hello, "disks"), i, each) {
+        if (!json_is_string(each)) {
+            return haw_fail(error, HAW_INVALID, "The source's disks have no names");
+        }
+        g_ptr_array_add(nodes, (char *) json_string_value(each));
+    }
+    guint n = nodes->len;
+    g_ptr_array_add(nodes, NULL);
+    if (!liveqemu_serve(qmp_of(live), (const char *const *) nodes->pdata, fds, error)) {
+        return false;
+    }
+    bool ok = true;
+    for (guint k = 0; k < n; k++) {
+        ok = ok && movemux_attach(live->mux, MOVEMUX_DISK + k, &fds[k], error);
+        fd_close(&fds[k]);
+    }
+    return ok;
+}
+
+/* Where the source may reach us. */
+static json_t *
+our_hosts(Agent *agent)
+{
+    size_t i;
+    json_t *each, *hosts = json_array();
+    json_auto_t *bound = server_addresses(agent->server);
+    json_auto_t *any = json_array_size(bound) == 0 ? listen_addresses("", "1") : json_incref(bound);
+    json_array_foreach (any, i, each) {
+        g_autofree char *host = NULL, *port = NULL;
+        listen_split(json_string_value(each), "1", &host, &port);
+        json_array_append_new(hosts, json_string(host));
+    }
+    return hosts;
+}
+
+static bool
+get_ready(LiveIn *live, GError **error)
+{
+    g_autofree char *path = NULL;
+    json_t *layout = json_object_get(live->hello, "layout");
+    gint64 page = json_integer_value(json_object_get(layout, "page_bytes"));
+    guint16 port = 0;
+    crash_point("live_target");
+    if (!vm_memory_make(live->inst, live->memory, page, &path, error) ||
+        !vm_incoming_begin(live->inst, layout, error)) {
+        vm_memory_drop(live->inst, NULL);
+        return haw_push(error, "Start QEMU at the target");
+    }
+    crash_point("live_target");
+    live->memory_fd = open(path, O_RDWR | O_CLOEXEC);
+    if (live->memory_fd < 0) {
+        return haw_fail_errno(error, errno, "Open '%s'", path);
+    }
+    json_auto_t *peer = json_pack("{s:O,s:O}", "urls", json_object_get(live->hello, "urls"),
+                                  "certificate", json_object_get(live->hello, "certificate"));
+    if (peer == NULL) {
+        return haw_fail(error, HAW_INVALID, "The source does not say where it is");
+    }
+    if (!livedecide_prepare(live->inst, live->uuid, live->secret, peer, error)) {
+        return false;
+    }
+    crash_point("live_target");
+    live->listener = live->native ? -1 : lanes_listen(NULL, &port, error);
+    if ((live->listener < 0 && !live->native) || !alive(live, error) ||
+        !serve_disks(live, error) || !await_state(live, error)) {
+        return false;
+    }
+    return movemux_send(live->mux,
+                        json_pack("{s:{s:i,s:o}}", "ready", "port", (int) port, "hosts",
+                                  our_hosts(live->inst->agent)),
+                        error);
+}
+
+/* ---- memory ---- */
+
+/* The source says whether it reaches us directly; until then its connections wait in the listener. */
+static bool
+open_lanes(LiveIn *live, int *fds, GError **error)
+{
+    json_auto_t *said = movemux_recv(live->mux, "direct", DATA_MS, cancel_of(live), error);
+    if (said == NULL) {
+        return false;
+    }
+    if (json_is_true(json_object_get(said, "direct"))) {
+        return lanes_accept(live->listener, live->token, live->channels, LANES_MS, fds,
+                            cancel_of(live), error);
+    }
+    for (guint i = 0; i < live->channels; i++) {
+        fds[i] = movemux_open(live->mux, MOVEMUX_PAGES + i, error);
+        if (fds[i] < 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void
+tell_memory(const Pages__Progress *at, void *data)
+{
+    LiveIn *live = data;
+    g_autofree char *text =
+        g_strdup_printf("memory: %" G_GUINT64_FORMAT " MB received", at->sent_bytes / 1000000);
+    op_update(moveconn_op(live->conn), json_pack("{s:s}", "live_progress", text));
+}
+
+static bool
+receive_memory(LiveIn *live, GError **error)
+{
+    int fds[1 + LANES_MAX];
+    const StreamerHooks hooks = {.progress = tell_memory, .data = live};
+    Pages__Start start = PAGES__START__INIT;
+    for (size_t i = 0; i < G_N_ELEMENTS(fds); i++) {
+        fds[i] = -1;
+    }
+    start.sink = true;
+    start.memory_bytes = (guint64) live->memory;
+    start.token = (ProtobufCBinaryData){sizeof live->token, live->token};
+    if (live->sealed) {
+        start.key = (ProtobufCBinaryData){sizeof live->key, live->key};
+    }
+    start.idle_ms = IDLE_MS;
+    fds[0] = fd_steal(&live->memory_fd);
+    bool ok = open_lanes(live, fds + 1, error);
+    fd_close(&live->listener);
+    crash_point("live_target");
+    ok = ok && streamer_run(live->inst->agent, &start, fds, 1 + live->channels, &hooks,
+                            cancel_of(live), NULL, error);
+    for (size_t i = 0; i < G_N_ELEMENTS(fds); i++) {
+        fd_close(&fds[i]);
+    }
+    return ok;
+}
+
+/* ---- the switch ---- */
+
+static bool
+take_all(LiveIn *live, GError **error)
+{
+    if (!live->native && !receive_memory(live, error)) {
+        return false;
+    }
+    crash_point("live_target");
+    live->released = true;
+    fiber_signal_all(&live->happened);
+    if (!alive(live, error) ||
+        !liveqemu_await(qmp_of(live), "completed", live->native ? DATA_MS : LOAD_MS,
+                        cancel_of(live), error)) {
+        return false;
+    }
+    return alive(live, error) && liveqemu_serve_end(qmp_of(live), error);
+}
+
+/* "go", or, when it can't be heard, the source's word: true when the guest is ours. */
+static bool
+is_ours(LiveIn *live)
+{
+    g_autoptr(GError) error = NULL;
+    bool sent = movemux_send(live->mux, json_pack("{s:b}", "prepared", 1), &error);
+    crash_point("live_target");
+    json_auto_t *go = sent ? movemux_recv(live->mux, "go", GO_MS, NULL, &error) : NULL;
+    if (go != NULL) {
+        return true;
+    }
+    haw_info("live.asks", KS("inst", live->inst->name), KS("why", error->message));
+    return livedecide_ask(live->inst, live->uuid);
+}
+
+static bool
+run_it(LiveIn *live, GError **error)
+{
+    crash_point("live_target");
+    if (!alive(live, error) || !qmp_do(qmp_of(live), "cont", NULL, error)) {
+        return false;
+    }
+    crash_point("live_target");
+    if (qmp_of(live) != NULL) { /* switches and controllers learn where it is now */
+        qmp_do(qmp_of(live), "announce-self",
+               json_pack("{s:i,s:i,s:i,s:i}", "initial", 20, "max", 200, "rounds", 5, "step", 50),
+               NULL);
+    }
+    return true;
+}
+
+static void
+undo(LiveIn *live)
+{
+    vm_incoming_abort(live->inst);
+    vm_memory_drop(live->inst, NULL);
+}
+
+/* Both know, or the source is told until it does. */
+static void
+settle(LiveIn *live)
+{
+    json_auto_t *settled = movemux_recv(live->mux, "settled", GO_MS, NULL, NULL);
+    if (settled != NULL) {
+        livedecide_forget(live->inst, live->uuid);
+    } else {
+        livedecide_tell(live->inst->agent, live->uuid, true);
+    }
+}
+
+static bool
+refuse(LiveIn *live, GError *why, GError **error)
+{
+    undo(live);
+    json_t *outcome = json_pack("{s:s,s:s}", "outcome", "refused", "why", why->message);
+    if (movemux_send(live->mux, outcome, NULL)) {
+        settle(live);
+    } else {
+        livedecide_tell(live->inst->agent, live->uuid, false);
+    }
+    g_propagate_error(error, why);
+    return false;
+}
+
+bool
+livein_move(LiveIn *live, GError **error)
+{
+    GError *why = NULL;
+    if (!get_ready(live, error) || !take_all(live, error)) {
+        undo(live);
+        livedecide_forget(live->inst, live->uuid); /* the source can't have given it away */
+        return false;
+    }
+    if (!is_ours(live)) {
+        undo(live);
+        livedecide_forget(live->inst, live->uuid);
+        return haw_fail(error, HAW_FAILED, "The source kept the virtual machine");
+    }
+    if (!run_it(live, &why)) {
+        return refuse(live, why, error);
+    }
+    movemux_send(live->mux, json_pack("{s:s}", "outcome", "running"), NULL);
+    bool ok = vm_incoming_finish(live->inst, error);
+    crash_point("live_target");
+    settle(live);
+    return ok;
+}

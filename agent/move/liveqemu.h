@@ -1,0 +1,31 @@
+/* liveqemu.h: what a live move asks of the two QEMUs, in QMP.
+ * Threads: main loop, inside fibers; all Yield. */
+#pragma once
+#include "agent/vm/vm.h"
+
+/* ---- both ---- */
+/* Capabilities and limits of a migration whose memory travels beside it; 'source' also stops before the
+ * switch. 'native': by QEMU's own multifd over 'channels', memory included. */
+bool liveqemu_prepare(Qmp *qmp, bool source, bool native, guint channels, GError **error);
+/* Until query-migrate says 'status'; FAILED with QEMU's words when it fails or is cancelled. */
+bool liveqemu_await(Qmp *qmp, const char *status, gint64 wait_ms, GCancellable *cancel,
+                    GError **error);
+/* Hands 'fd' (borrowed) over and migrates to it, or from it. */
+bool liveqemu_migrate(Qmp *qmp, const char *command, int fd, GError **error);
+
+/* ---- source ---- */
+/* Starts to mirror the disk of block node 'node' to the NBD server at the other end of 'fd' (borrowed). */
+bool liveqemu_mirror(Qmp *qmp, const char *node, int fd, gint64 bandwidth, GError **error);
+/* Until every mirror has all; 'tell' gets bytes done and in all, and must not yield. */
+typedef void (*LiveqemuTell)(gint64 done, gint64 total, void *data);
+bool liveqemu_mirrors_ready(Qmp *qmp, LiveqemuTell tell, void *data, GCancellable *cancel,
+                            GError **error);
+/* The guest stands still: the mirrors end, with all in the target. */
+bool liveqemu_mirrors_end(Qmp *qmp, GError **error);
+/* As if nothing had been: migration and mirrors cancelled, the guest runs. Repeats safely. */
+bool liveqemu_undo(Qmp *qmp, GError **error);
+
+/* ---- target ---- */
+/* Serves block node 'node' for writing; *ret_fd is connected to it, the caller's. */
+bool liveqemu_serve(Qmp *qmp, const char *const *nodes, int *ret_fds, GError **error);
+bool liveqemu_serve_end(Qmp *qmp, GError **error);
