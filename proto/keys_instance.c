@@ -6,6 +6,14 @@
 #include <string.h>
 
 static bool
+stall_kind(const char *v, GError **error)
+{
+    static const char *const known[] = {"pause", "abort", NULL};
+    return g_strv_contains(known, v) ||
+           haw_fail(error, HAW_INVALID, "Invalid value \"%s\" (not one of [pause abort])", v);
+}
+
+static bool
 evacuate_mode(const char *v, GError **error)
 {
     static const char *const known[] = {"auto", "migrate", "live-migrate", "stop", NULL};
@@ -254,6 +262,12 @@ const Key keys_instance[] = {
     V("agent.nic_config", "bool", grammar_bool, "false", 0, "The guest agent names its NICs."),
     V("limits.memory.hugepages", "bool", grammar_bool, "false", 0, "Memory of huge pages."),
     V("migration.stateful", "bool", grammar_bool, "false", 0, "Stateful stop and live migration."),
+    V("migration.vm.downtime", "milliseconds", grammar_uint32, "50", KEY_LIVE,
+      "The pause that a live move may cost the guest."),
+    V("migration.vm.stall", "pause|abort", stall_kind, "pause", KEY_LIVE,
+      "What a live move does when the guest writes faster than its pages can be sent: pauses it "
+      "for "
+      "longer, or gives up."),
     V("raw.qemu", "blob", NULL, NULL, 0, "Further arguments for QEMU."),
     V("raw.qemu.conf", "blob", NULL, NULL, 0, "Changes to QEMU's configuration."),
     V("security.agent.metrics", "bool", grammar_bool, "true", KEY_LIVE,

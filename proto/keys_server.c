@@ -29,6 +29,15 @@ ovn_remotes(const char *v, GError **error)
 }
 
 static bool
+stream_kind(const char *v, GError **error)
+{
+    static const char *const known[] = {"encrypted", "zerocopy", "qemu", NULL};
+    return g_strv_contains(known, v) ||
+           haw_fail(error, HAW_INVALID,
+                    "Invalid value \"%s\" (not one of [encrypted zerocopy qemu])", v);
+}
+
+static bool
 accelerator(const char *v, GError **error)
 {
     static const char *const known[] = {"auto", "kvm", "tcg", NULL};
@@ -86,6 +95,13 @@ const Key keys_server[] = {
       "Days after which an unused cached image goes."),
     S("instances.nic.host_name", "random|mac", one_name_kind, NULL,
       "How host interfaces of instances are named."),
+    S("migration.bandwidth", "size", grammar_size, NULL,
+      "Bytes a second that the disk and the memory of a virtual machine that moves while it runs "
+      "may "
+      "take, each; unset: no limit."),
+    S("migration.stream", "encrypted|zerocopy|qemu", stream_kind, "encrypted",
+      "How memory of virtual machines moves: zerocopy sends it in the clear, for a network that is "
+      "trusted; qemu leaves it to QEMU."),
     S("network.ovn.ca_cert", "pem", pem, NULL, "CA of an OVN that is reached by TLS."),
     S("network.ovn.client_cert", "pem", pem, NULL, "Our certificate for that OVN."),
     {"network.ovn.client_key", "pem", pem, NULL, KEY_LIVE | KEY_HIDDEN,

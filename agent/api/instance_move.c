@@ -77,19 +77,18 @@ start_sending(Request *req, Inst *inst, const char *snap, GError **error)
                             .live = runs,
                             .peer = push ? json_incref(peer) : NULL};
     json_auto_t *secrets = push ? NULL : moveconn_secrets(runs);
-    return op_reply(
-        req, (OpSpec){.class = push ? OP_TASK : OP_WEBSOCKET,
-                      .description = snap != NULL ? "Transferring snapshot"
-                                     : runs       ? "Live-migrating instance"
-                                                  : "Migrating instance",
-                      .project = inst_project(inst),
-                      .resources = instances_resources(inst),
-                      .metadata = secrets != NULL ? json_copy(secrets) : NULL,
-                      .fds = json_incref(secrets),
-                      .cancellable = true,
-                      .fn = send_op,
-                      .data = job,
-                      .free_data = sending_free});
+    return op_reply(req, (OpSpec){.class = push ? OP_TASK : OP_WEBSOCKET,
+                                  .description = snap != NULL ? "Transferring snapshot"
+                                                 : runs       ? "Live-migrating instance"
+                                                              : "Migrating instance",
+                                  .project = inst_project(inst),
+                                  .resources = instances_resources(inst),
+                                  .metadata = secrets != NULL ? json_copy(secrets) : NULL,
+                                  .fds = json_incref(secrets),
+                                  .cancellable = true,
+                                  .fn = send_op,
+                                  .data = job,
+                                  .free_data = sending_free});
 }
 
 /* ---- within the server ---- */

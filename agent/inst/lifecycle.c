@@ -181,9 +181,10 @@ lifecycle_run(Inst *inst, GError **error)
         return haw_fail(error, HAW_CONFLICT, "The instance is already running");
     }
     if (inst->given_away || inst_get(inst, "volatile.hawser.moved") != NULL) {
-        return haw_fail(error, HAW_CONFLICT,
-                        "The virtual machine has moved to another server and runs there: delete this "
-                        "one, or unset volatile.hawser.moved to start it all the same");
+        return haw_fail(
+            error, HAW_CONFLICT,
+            "The virtual machine has moved to another server and runs there: delete this "
+            "one, or unset volatile.hawser.moved to start it all the same");
     }
     gint64 from = clock_mono_us();
     if (!start_run(inst, error)) {

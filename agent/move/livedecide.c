@@ -24,7 +24,7 @@ enum { ASK_AGAIN_MS = 1000, LOOK_MS = 500 };
 #define MOVED "volatile.hawser.moved"
 
 /* Moves of this process, and instances of moves that are not settled. */
-static GHashTable *active;   /* uuid → itself */
+static GHashTable *active;    /* uuid → itself */
 static GHashTable *unsettled; /* instance id → uuid */
 static FiberSignal changed = FIBER_SIGNAL_INIT;
 
@@ -102,9 +102,10 @@ livedecide_await(Inst *inst, const char *uuid, gint64 wait_ms, bool *ret_owned, 
         }
         fiber_signal_wait(&changed, LOOK_MS, NULL, NULL);
     }
-    return haw_fail(error, HAW_TIMEOUT,
-                    "The target does not say whether it has taken the virtual machine over: it stands "
-                    "still here until it does");
+    return haw_fail(
+        error, HAW_TIMEOUT,
+        "The target does not say whether it has taken the virtual machine over: it stands "
+        "still here until it does");
 }
 
 void
@@ -217,7 +218,7 @@ hear(const Asked *asked, const char *said)
         return "denied";
     }
     if (strcmp(move->phase, LIVE_GIVEN) != 0) {
-        return strcmp(move->phase, LIVE_MOVING) != 0                 ? "given"
+        return strcmp(move->phase, LIVE_MOVING) != 0        ? "given"
                : g_hash_table_contains(active, asked->uuid) ? "wait" /* Y5 */
                                                             : "kept";
     }

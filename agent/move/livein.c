@@ -7,8 +7,7 @@
  * Called by moveinst.c. */
 #include "agent/move/live.h"
 
-#include "agent/inst/create.h"
-#include "agent/inst/limits.h"
+#include "agent/api/listen.h"
 #include "agent/move/lanes.h"
 #include "agent/move/livedecide.h"
 #include "agent/move/liveqemu.h"
@@ -123,16 +122,16 @@ read_hello(LiveIn *live, GError **error)
                 take_bytes(text_of(hello, "token"), live->token, sizeof live->token) &&
                 (!live->sealed || take_bytes(text_of(hello, "key"), live->key, sizeof live->key)) &&
                 json_array_size(json_object_get(hello, "disks")) < MOVEMUX_DEVICES - MOVEMUX_DISK;
-    return (good || haw_fail(error, HAW_INVALID, "The source's description of the move can't be "
-                                                 "used")) &&
+    return (good || haw_fail(error, HAW_INVALID,
+                             "The source's description of the move can't be "
+                             "used")) &&
            vmlayout_check(json_object_get(hello, "layout"), error) &&
            (json_integer_value(json_object_get(json_object_get(hello, "layout"), "memory")) ==
                 live->memory ||
             haw_fail(error, HAW_INVALID, "The source's memory is not of its layout's size"));
 }
 
-static void
-block(json_t *blockers, const char *format, ...) G_GNUC_PRINTF(2, 3);
+static void block(json_t *blockers, const char *format, ...) G_GNUC_PRINTF(2, 3);
 static void
 block(json_t *blockers, const char *format, ...)
 {
@@ -190,8 +189,8 @@ is_same(LiveIn *live)
 static bool
 take_identity(LiveIn *live, GError **error)
 {
-    static const char *const keys[] = {"volatile.uuid.generation", "volatile.cloud-init.instance-id",
-                                       NULL};
+    static const char *const keys[] = {"volatile.uuid.generation",
+                                       "volatile.cloud-init.instance-id", NULL};
     json_t *changes = json_object();
     for (const char *const *key = keys; live->same && *key != NULL; key++) {
         const char *value = text_of(json_object_get(live->hello, "identity"), *key);
@@ -223,10 +222,10 @@ livein_greet(Inst *inst, MoveConn *conn, Ws **state, GError **error)
     json_t *blockers = find_blockers(live);
     bool good = json_array_size(blockers) == 0 &&
                 json_array_size(json_object_get(live->hello, "blockers")) == 0;
-    if (!movemux_send(live->mux,
-                      json_pack("{s:{s:o,s:b}}", "preflight", "blockers", blockers, "same",
-                                live->same),
-                      error)) {
+    if (!movemux_send(
+            live->mux,
+            json_pack("{s:{s:o,s:b}}", "preflight", "blockers", blockers, "same", live->same),
+            error)) {
         return NULL;
     }
     if (!good) {
@@ -400,8 +399,8 @@ get_ready(LiveIn *live, GError **error)
     }
     crash_point("live_target");
     live->listener = live->native ? -1 : lanes_listen(NULL, &port, error);
-    if ((live->listener < 0 && !live->native) || !alive(live, error) ||
-        !serve_disks(live, error) || !await_state(live, error)) {
+    if ((live->listener < 0 && !live->native) || !alive(live, error) || !serve_disks(live, error) ||
+        !await_state(live, error)) {
         return false;
     }
     return movemux_send(live->mux,

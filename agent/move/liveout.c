@@ -51,7 +51,7 @@ struct LiveOut {
     char *uuid, *secret;
     guint8 key[32], token[LANES_TOKEN];
     json_t *hello, *ready;
-    GPtrArray *disks; /* char *: block nodes */
+    GPtrArray *disks;          /* char *: block nodes */
     bool native, sealed, copy; /* copy: the guest stays here, too */
     bool begun, running_there;
     int devices;       /* the socket for devices' state */
@@ -97,8 +97,7 @@ liveout_may(Inst *inst, GError **error)
            haw_fail(error, HAW_CONFLICT, "The virtual machine is not running");
 }
 
-static void
-block(json_t *blockers, const char *format, ...) G_GNUC_PRINTF(2, 3);
+static void block(json_t *blockers, const char *format, ...) G_GNUC_PRINTF(2, 3);
 static void
 block(json_t *blockers, const char *format, ...)
 {
@@ -112,7 +111,7 @@ block(json_t *blockers, const char *format, ...)
 static void
 look_at_device(LiveOut *live, const char *name, json_t *device, json_t *blockers)
 {
-    static const char *const fixed[] = {"gpu",       "usb",        "pci",        "infiniband",
+    static const char *const fixed[] = {"gpu",       "usb",        "pci",          "infiniband",
                                         "unix-char", "unix-block", "unix-hotplug", NULL};
     const char *type = keys_get(device, "type"), *nictype = keys_get(device, "nictype");
     const char *path = keys_get(device, "path"), *source = keys_get(device, "source");
@@ -122,15 +121,15 @@ look_at_device(LiveOut *live, const char *name, json_t *device, json_t *blockers
     }
     if (g_strv_contains(fixed, type)) {
         block(blockers, "device \"%s\" (%s) is this host's", name, type);
-    } else if (strcmp(type, "nic") == 0 &&
-               ((nictype != NULL &&
-                 (strcmp(nictype, "physical") == 0 || strcmp(nictype, "sriov") == 0)) ||
-                (faster != NULL && strcmp(faster, "none") != 0))) {
+    } else if (strcmp(type, "nic") == 0 && ((nictype != NULL && (strcmp(nictype, "physical") == 0 ||
+                                                                 strcmp(nictype, "sriov") == 0)) ||
+                                            (faster != NULL && strcmp(faster, "none") != 0))) {
         block(blockers, "NIC \"%s\" is a function of this host's hardware", name);
     } else if (strcmp(type, "disk") == 0 && g_strcmp0(path, "/") == 0) {
         g_ptr_array_add(live->disks, vmitem_node(name));
     } else if (strcmp(type, "disk") == 0 && source != NULL && strstr(source, ":config") == NULL) {
-        block(blockers, "disk \"%s\": only the root disk moves with a running virtual machine", name);
+        block(blockers, "disk \"%s\": only the root disk moves with a running virtual machine",
+              name);
     }
 }
 
@@ -226,12 +225,12 @@ make_hello(LiveOut *live, json_t *blockers)
         json_array_append_new(disks, json_string(live->disks->pdata[i]));
     }
     json_t *hello = json_pack(
-        "{s:i,s:s,s:s,s:o,s:I,s:o,s:I,s:i,s:b,s:o,s:o,s:s,s:o,s:O}", "version", LIVE_VERSION, "uuid",
-        live->uuid, "secret", live->secret, "layout", vm_layout(vm), "memory",
-        (json_int_t) vm_memory_bytes(vm), "disks", disks, "disk_bytes", (json_int_t) root_bytes(live),
-        "channels", CHANNELS, "native", live->native, "token", hex(live->token, sizeof live->token),
-        "urls", our_urls(agent), "certificate", trust_server_cert_pem(agent->trust), "identity",
-        identity(live), "blockers", blockers);
+        "{s:i,s:s,s:s,s:o,s:I,s:o,s:I,s:i,s:b,s:o,s:o,s:s,s:o,s:O}", "version", LIVE_VERSION,
+        "uuid", live->uuid, "secret", live->secret, "layout", vm_layout(vm), "memory",
+        (json_int_t) vm_memory_bytes(vm), "disks", disks, "disk_bytes",
+        (json_int_t) root_bytes(live), "channels", CHANNELS, "native", live->native, "token",
+        hex(live->token, sizeof live->token), "urls", our_urls(agent), "certificate",
+        trust_server_cert_pem(agent->trust), "identity", identity(live), "blockers", blockers);
     json_object_set_new(hello, "key",
                         live->sealed ? hex(live->key, sizeof live->key) : json_string(""));
     return hello;
@@ -249,9 +248,8 @@ blocked(json_t *ours, json_t *theirs, GError **error)
             g_string_append_printf(all, "%s%s", all->len > 0 ? "; " : "", json_string_value(each));
         }
     }
-    return all->len == 0 ||
-           haw_fail(error, HAW_UNSUPPORTED, "The virtual machine can't move while it runs: %s",
-                    all->str);
+    return all->len == 0 || haw_fail(error, HAW_UNSUPPORTED,
+                                     "The virtual machine can't move while it runs: %s", all->str);
 }
 
 static void
@@ -274,8 +272,8 @@ choose_stream(LiveOut *live)
 static void
 show(LiveOut *live, const char *progress)
 {
-    op_update(moveconn_op(live->conn), json_pack("{s:s,s:o}", "live_progress", progress, "migration",
-                                                 json_deep_copy(live->figures)));
+    op_update(moveconn_op(live->conn), json_pack("{s:s,s:o}", "live_progress", progress,
+                                                 "migration", json_deep_copy(live->figures)));
 }
 
 LiveOut *
@@ -335,8 +333,9 @@ tell_disks(gint64 done, gint64 total, void *data)
 {
     LiveOut *live = data;
     if (clock_mono_us() - live->said_us > 500000) {
-        g_autofree char *text = g_strdup_printf(
-            "disk: %" G_GINT64_FORMAT " of %" G_GINT64_FORMAT " MB", done / 1000000, total / 1000000);
+        g_autofree char *text =
+            g_strdup_printf("disk: %" G_GINT64_FORMAT " of %" G_GINT64_FORMAT " MB", done / 1000000,
+                            total / 1000000);
         live->said_us = clock_mono_us();
         show(live, text);
     }
@@ -417,10 +416,10 @@ static void
 on_progress(const Pages__Progress *at, void *data)
 {
     LiveOut *live = data;
-    g_autofree char *text = g_strdup_printf(
-        "memory: round %u, %" G_GUINT64_FORMAT " MB at %.0f MB/s, written %.0f MB/s, pause %.0f ms",
-        at->round, at->sent_bytes / 1000000, at->rate / 1e6, at->dirty_rate / 1e6,
-        (double) at->pause_us / 1e3);
+    g_autofree char *text = g_strdup_printf("memory: round %u, %" G_GUINT64_FORMAT
+                                            " MB at %.0f MB/s, written %.0f MB/s, pause %.0f ms",
+                                            at->round, at->sent_bytes / 1000000, at->rate / 1e6,
+                                            at->dirty_rate / 1e6, (double) at->pause_us / 1e3);
     json_t *now = json_pack("{s:i,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "round", (int) at->round, "sent",
                             (json_int_t) at->sent_bytes, "zeroes", (json_int_t) at->punched_bytes,
                             "dirty", (json_int_t) at->dirty_bytes, "rate", (json_int_t) at->rate,
@@ -486,8 +485,7 @@ fill_start(LiveOut *live, Pages__Start *start)
     start->downtime_us = (guint64) downtime_us(live);
     start->fixed_us = FIXED_US;
     start->rounds_max = ROUNDS_MAX;
-    start->stall =
-        g_strcmp0(stall, "abort") == 0 ? PAGES__STALL__ABORT : PAGES__STALL__PAUSE;
+    start->stall = g_strcmp0(stall, "abort") == 0 ? PAGES__STALL__ABORT : PAGES__STALL__PAUSE;
 }
 
 static bool
@@ -527,8 +525,7 @@ hand_over(LiveOut *live, GError **error)
         return false;
     }
     crash_point("live_source");
-    json_auto_t *prepared =
-        movemux_recv(live->mux, "prepared", SWITCH_MS, cancel_of(live), error);
+    json_auto_t *prepared = movemux_recv(live->mux, "prepared", SWITCH_MS, cancel_of(live), error);
     crash_point("live_source");
     return prepared != NULL;
 }

@@ -74,9 +74,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Migrate__Header, header_free)
 static MoveConn *
 connect_peer(Operation *op, const Custom *job, GError **error)
 {
-    MoveConn *conn =
-        job->peer != NULL ? moveconn_dial(op, job->peer, false, error)
-                          : moveconn_wait(op, false, error);
+    MoveConn *conn = job->peer != NULL ? moveconn_dial(op, job->peer, false, error)
+                                       : moveconn_wait(op, false, error);
     if (conn == NULL) {
         haw_push(error, "Connect to the other server");
     }

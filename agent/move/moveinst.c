@@ -14,6 +14,7 @@
 #include "agent/inst/show.h"
 #include "agent/inst/snaprow.h"
 #include "agent/inst/still.h"
+#include "agent/move/live.h"
 #include "agent/move/movevol.h"
 #include "agent/store/volview.h"
 #include "agent/store/wire.h"
@@ -23,9 +24,9 @@
 #include <string.h>
 
 static MoveConn *
-connect_peer(Operation *op, json_t *peer, GError **error)
+connect_peer(Operation *op, json_t *peer, bool live, GError **error)
 {
-    return peer != NULL ? moveconn_dial(op, peer, error) : moveconn_wait(op, error);
+    return peer != NULL ? moveconn_dial(op, peer, live, error) : moveconn_wait(op, live, error);
 }
 
 static Migrate__Header *
@@ -132,12 +133,23 @@ offer(const MoveOut *out, MoveVol *job, const Vol *vol, const OfferOurs *ours, b
         header->has_criu = true;
         header->criu = MIGRATE__CRIU__NONE;
     }
+    if (out->live) {
+        header->has_criu = header->has_live_version = true;
+        header->criu = MIGRATE__CRIU__VM_QEMU;
+        header->live_version = LIVE_VERSION;
+    }
     if (!moveconn_send(job->conn, &header->base, error)) {
         return false;
     }
     g_autoptr(Migrate__Header) answer = receive_header(job->conn, error);
     if (answer == NULL || !offer_match(answer, ours, &job->how, error)) {
         return false;
+    }
+    if (out->live && !answer->has_live_version) {
+        return haw_fail(
+            error, HAW_UNSUPPORTED,
+            "The other server can't take a virtual machine that runs: copy it without its "
+            "state (--stateless)");
     }
     if (answer->refresh) {
         keep_wanted(job->snaps, answer);
@@ -162,6 +174,18 @@ send_content(const MoveOut *out, MoveVol *job, const Vol *vol, bool twice, GErro
     return ok && moveconn_verdict(job->conn, error); /* I1 */
 }
 
+/* A virtual machine that runs: what lies beside its disk, then the rest while it does. */
+static bool
+send_live(const MoveOut *out, MoveVol *job, const Vol *vol, json_t *config, GError **error)
+{
+    job->live = true;
+    if (!movevol_send_index(job, config, error)) {
+        return false;
+    }
+    g_autoptr(LiveOut) live = liveout_greet(out->inst, job->conn, moveconn_state(job->conn), error);
+    return live != NULL && movevol_send(job, vol, error) && liveout_move(live, error);
+}
+
 static bool
 send_on(const MoveOut *out, MoveVol *job, GError **error)
 {
@@ -179,7 +203,8 @@ send_on(const MoveOut *out, MoveVol *job, GError **error)
     if (job->snaps == NULL || !movevol_ours(job->pools, &vol, false, &ours, error)) {
         return false;
     }
-    bool runs = out->inst->pid != 0 && volview_moves(job->pools, &vol);
+    ours.btrfs = ours.btrfs && !out->live; /* the disk is mirrored */
+    bool runs = !out->live && out->inst->pid != 0 && volview_moves(job->pools, &vol);
     crash_point("migrate");
     if (!offer(out, job, &vol, &ours, runs, &twice, error)) {
         return false;
@@ -187,6 +212,9 @@ send_on(const MoveOut *out, MoveVol *job, GError **error)
     moveconn_watch(job->conn);
     json_t *config = describe(out, &vol, job->snaps, error);
     crash_point("migrate");
+    if (out->live && config != NULL) {
+        return send_live(out, job, &vol, config, error);
+    }
     return config != NULL && movevol_send_index(job, config, error) &&
            send_content(out, job, &vol, twice, error);
 }
@@ -205,7 +233,7 @@ end(MoveConn *conn, bool ok, GError **error)
 bool
 moveinst_send(Operation *op, const MoveOut *out, GError **error)
 {
-    g_autoptr(MoveConn) conn = connect_peer(op, out->peer, error);
+    g_autoptr(MoveConn) conn = connect_peer(op, out->peer, out->live, error);
     if (conn == NULL) {
         return haw_push(error, "Connect to the target");
     }
@@ -234,7 +262,11 @@ answer(Taking *take, const Migrate__Header *theirs, GError **error)
         offer_add_snapshot(made, take->job.snaps->pdata[i]);
     }
     Migrate__Header *header = offer_header(made);
-    if (theirs->has_criu && theirs->criu == MIGRATE__CRIU__NONE) {
+    if (take->in->live && theirs->has_live_version) {
+        header->has_criu = header->has_live_version = true;
+        header->criu = MIGRATE__CRIU__VM_QEMU;
+        header->live_version = LIVE_VERSION;
+    } else if (theirs->has_criu && theirs->criu == MIGRATE__CRIU__NONE) {
         header->has_criu = true;
         header->criu = MIGRATE__CRIU__NONE;
         take->again = take->job.how.fs == MIGRATE__FS_TYPE__RSYNC;
@@ -344,6 +376,22 @@ complete(Taking *take, GError **error)
     return true;
 }
 
+/* The mark of an unfinished creation stays until it runs here for sure. */
+static bool
+receive_live(Taking *take, GError **error)
+{
+    Inst *inst = take->in->inst;
+    g_autoptr(LiveIn) live =
+        livein_greet(inst, take->job.conn, moveconn_state(take->job.conn), error);
+    if (live == NULL) {
+        return false;
+    }
+    take->job.live = true;
+    take->job.disk_bytes = livein_disk_bytes(live);
+    return take_content(take, error) && livein_move(live, error) && complete(take, error) &&
+           inst_set_config(inst, json_pack("{s:n}", "volatile.apply_template"), error);
+}
+
 static bool
 receive_on(Taking *take, GError **error)
 {
@@ -360,13 +408,17 @@ receive_on(Taking *take, GError **error)
     }
     moveconn_watch(take->job.conn);
     json_auto_t *index = movevol_receive_index(&take->job, take->in->refresh, error);
-    return index != NULL && take_content(take, error) && complete(take, error);
+    if (index == NULL) {
+        return false;
+    }
+    return take->in->live ? receive_live(take, error)
+                          : take_content(take, error) && complete(take, error);
 }
 
 bool
 moveinst_receive(Operation *op, const MoveIn *in, GError **error)
 {
-    g_autoptr(MoveConn) conn = connect_peer(op, in->peer, error);
+    g_autoptr(MoveConn) conn = connect_peer(op, in->peer, in->live, error);
     if (conn == NULL) {
         return haw_push(error, "Connect to the source");
     }

@@ -18,9 +18,13 @@
 #include "agent/store/work.h"
 #include "base/clock.h"
 #include "base/crash.h"
+#include "base/fd.h"
 #include "proto/keys.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <string.h>
+#include <unistd.h>
 
 static VolumeRow *
 row_of(PoolTable *pools, const Vol *vol, GError **error)
@@ -83,8 +87,9 @@ send_view(MoveVol *job, const Vol *vol, GError **error)
     }
     g_autofree char *file = g_build_filename(view.path, DRIVER_BLOCK_FILE, NULL);
     how.exclude = DRIVER_BLOCK_FILE;
+    bool disk = !job->live || vol->snap != NULL;
     return (vol->type != VOL_VM || pour_rsync_send(job->conn, view.path, &how, error)) && /* M4 */
-           pour_file_send(job->conn, file, error);
+           (!disk || pour_file_send(job->conn, file, error));
 }
 
 bool
@@ -147,10 +152,20 @@ typedef struct {
     bool again, block;
 } Receiving;
 
+/* What QEMU's mirror fills: holes, as long as the source's; whatever a snapshot left there goes. */
 static bool
-receive_once(const Receiving *state, const char *path, GError **error)
+make_disk(const char *file, gint64 bytes, GError **error)
+{
+    haw_autofd int fd = open(file, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+    return (fd >= 0 && ftruncate(fd, bytes) == 0) ||
+           haw_fail_errno(error, errno, "Make '%s'", file);
+}
+
+static bool
+receive_once(const Receiving *state, const char *path, bool snapshot, GError **error)
 {
     MoveVol *job = state->job;
+    bool disk = snapshot || !job->live;
     if (job->how.fs != MIGRATE__FS_TYPE__BLOCK_AND_RSYNC) {
         return pour_rsync_receive(job->conn, path, &job->how.rsync, error);
     }
@@ -159,7 +174,9 @@ receive_once(const Receiving *state, const char *path, GError **error)
         !pour_rsync_receive(job->conn, path, &job->how.rsync, error)) {
         return false;
     }
-    return pour_file_receive(job->conn, file, error) && vmdir_check(path, error); /* M5 */
+    return (disk ? pour_file_receive(job->conn, file, error)
+                 : make_disk(file, job->disk_bytes, error)) &&
+           vmdir_check(path, error); /* M5 */
 }
 
 /* The volume's row of a snapshot; borrows. */
@@ -191,7 +208,7 @@ fill_by_rsync(const char *path, void *data, GError **error)
     const Receiving *state = data;
     MoveVol *job = state->job;
     for (guint i = 0; i < job->snaps->len; i++) {
-        if (!receive_once(state, path, error)) {
+        if (!receive_once(state, path, true, error)) {
             return false;
         }
         crash_point("migrate");
@@ -200,7 +217,8 @@ fill_by_rsync(const char *path, void *data, GError **error)
         }
         crash_point("migrate");
     }
-    return receive_once(state, path, error) && (!state->again || receive_once(state, path, error));
+    return receive_once(state, path, false, error) &&
+           (!state->again || receive_once(state, path, false, error));
 }
 
 /* The same by streams: each snapshot arrives as a subvolume of its own. */

@@ -9,7 +9,9 @@ typedef struct {
     MoveConn *conn;
     PoolTable *pools;
     OfferAgreed how;
-    GPtrArray *snaps; /* SnapRow: those that travel, oldest first; may be empty */
+    GPtrArray *snaps;  /* SnapRow: those that travel, oldest first; may be empty */
+    bool live;         /* the volume's own disk travels by itself, while its virtual machine runs */
+    gint64 disk_bytes; /* of a target then: how long it is */
 } MoveVol;
 
 /* What this server can do for a volume; 'foreign' is false for streams that root may take as they are

@@ -2,15 +2,18 @@
  * It fills memory with pages that it can check, goes on writing some of them at a given rate, and beats: the
  * longest gap between two beats is what a pause costs whoever runs in here.
  *   kernel command line (in a guest of tests/guest/image, stamp's own): guest.fill=MiB guest.hot=MiB guest.rate=MB/s
- *                        guest.direct=MiB
+ *                        guest.direct=MiB guest.ip=10.0.0.9/24 guest.gateway=10.0.0.1
  *   serial console, a line each way: "check" → "checked bad=N pages=N writes=N reads=N"
  *                                    "gap"   → "gap us=N" since the last "gap"; "off" powers off
  * A page holds its number, a version, and 510 words made of both; versions are counted in an array beside, so a
  * page that lost a write, or got one back, is seen.
  * With guest.direct, some threads read blocks of /dev/vda past the page cache into pages of that much more memory,
  * again and again: what lands there by DMA has to be the block that was asked for last. */
+#include <arpa/inet.h>
 #include <dirent.h>
 #include <fcntl.h>
+#include <net/if.h>
+#include <net/route.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdbool.h>
@@ -19,9 +22,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
@@ -278,6 +283,50 @@ option(const char *words, const char *name)
     return at != NULL ? atol(at + strlen(name)) : 0;
 }
 
+/* ---- the network ---- */
+
+static void
+set_address(struct sockaddr *at, const char *text)
+{
+    struct sockaddr_in *in = (struct sockaddr_in *) at;
+    memset(in, 0, sizeof(*in));
+    in->sin_family = AF_INET;
+    inet_pton(AF_INET, text, &in->sin_addr);
+}
+
+/* guest.ip goes on the first NIC; the kernel answers pings by itself. */
+static void
+set_network(const char *words)
+{
+    char address[64] = "", gateway[64] = "", mask[32];
+    int bits = 24, control = socket(AF_INET, SOCK_DGRAM, 0);
+    struct ifreq request = {.ifr_name = "eth0"};
+    struct rtentry route = {.rt_flags = RTF_UP | RTF_GATEWAY};
+    const char *at = strstr(words, "guest.ip="), *via = strstr(words, "guest.gateway=");
+    if (at == NULL || sscanf(at, "guest.ip=%63[0-9.]/%d", address, &bits) < 1) {
+        return;
+    }
+    for (int tries = 0; tries < 1000 && ioctl(control, SIOCGIFINDEX, &request) != 0; tries++) {
+        usleep(10000);
+    }
+    set_address(&request.ifr_addr, address);
+    ioctl(control, SIOCSIFADDR, &request);
+    uint32_t net = bits > 0 ? ~0u << (32 - bits) : 0;
+    snprintf(mask, sizeof(mask), "%u.%u.%u.%u", net >> 24, net >> 16 & 255, net >> 8 & 255,
+             net & 255);
+    set_address(&request.ifr_netmask, mask);
+    ioctl(control, SIOCSIFNETMASK, &request);
+    request.ifr_flags = IFF_UP | IFF_RUNNING;
+    ioctl(control, SIOCSIFFLAGS, &request);
+    if (via != NULL && sscanf(via, "guest.gateway=%63[0-9.]", gateway) == 1) {
+        set_address(&route.rt_gateway, gateway);
+        set_address(&route.rt_dst, "0.0.0.0");
+        set_address(&route.rt_genmask, "0.0.0.0");
+        ioctl(control, SIOCADDRT, &route);
+    }
+    close(control);
+}
+
 static void
 serve(struct guest *guest)
 {
@@ -345,6 +394,9 @@ main(int argc, char **argv)
     }
     for (long page = 0; page < guest.pages; page++) {
         write_page(&guest, page);
+    }
+    if (getpid() == 1) {
+        set_network(words);
     }
     guest.direct = option(words, "guest.direct=") * (1 << 20) / PAGE / READERS;
     if (!start_readers(&guest)) {
