@@ -206,6 +206,7 @@ bool cmd_remote_alias_rename(Ctl *ctl, GError **error);
 bool cmd_server_monitor(Ctl *ctl, GError **error);
 bool cmd_server_query(Ctl *ctl, GError **error);
 bool cmd_server_version(Ctl *ctl, GError **error);
+bool cmd_bench_run(Ctl *ctl, GError **error);
 bool cmd_server_waitready(Ctl *ctl, GError **error);
 bool cmd_server_shutdown(Ctl *ctl, GError **error);
 bool cmd_server_operation_list(Ctl *ctl, GError **error);

@@ -49,6 +49,7 @@ static const struct {
     {"compression", "gzip xz zstd bzip2 lzma none"},
     {"method", "GET POST PUT PATCH DELETE"},
     {"console", "console vga"},
+    {"bench-command", "network migration compare report list run ab"},
     {"eswitch-mode", "switchdev legacy"},
     {"flow-protocol", "tcp udp icmp icmp6"},
     {"flow-state", "half fast probing expired stale"},

@@ -872,6 +872,12 @@ const Command command_table[] = {
      .run = cmd_server_query, .options = OPTIONS(OPT_REQUEST, OPT_DATA, OPT_RAW, OPT_WAIT),
      .examples = "hawser query /1.0/instances\n"
      "hawser query -X PATCH -d '{\"description\":\"web\"}' /1.0/profiles/web"},
+    {.path = "bench", .args = "<bench-command>...", .summary = "Measure an agent, a network or live moves",
+     .run = cmd_bench_run, .verbatim = true,
+     .details = "Runs hawser-bench: 'network serve' on one host and 'network to ADDRESS' on the other measure what is between them, 'migration' moves an instance there and back, 'compare' holds two results against each other. hawser-bench(1) tells more.",
+     .examples = "hawser bench network to 10.0.0.2\n"
+     "hawser bench migration vm1 local: other: --ping 10.0.3.5\n"
+     "hawser bench compare before.json after.json"},
     {.path = "version", .args = "[<remote>:]", .summary = "Show versions of client and server",
      .run = cmd_server_version},
     {.path = "waitready", .summary = "Wait until hawserd is ready", .run = cmd_server_waitready,

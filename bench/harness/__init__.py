@@ -1,0 +1,1 @@
+"""harness: the parts of hawser-bench; command.py is where it begins."""
