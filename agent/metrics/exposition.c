@@ -7,7 +7,6 @@
  * Called by instprobe.c and daemonprobe.c (add) and metrics_api.c (render). */
 #include "agent/metrics/exposition.h"
 
-#include <math.h>
 #include <string.h>
 
 const MetricFamily metric_families[METRIC_ID_COUNT] = {
@@ -46,7 +45,8 @@ static void
 put_number(GString *text, double value)
 {
     char digits[G_ASCII_DTOSTR_BUF_SIZE];
-    if (fabs(value) < 9007199254740992.0 && value == floor(value)) {
+    bool exact = value > -9007199254740992.0 && value < 9007199254740992.0; /* 2^53 */
+    if (exact && (double) (gint64) value == value) {
         g_string_append_printf(text, "%" G_GINT64_FORMAT, (gint64) value);
     } else {
         g_string_append(text, g_ascii_dtostr(digits, sizeof digits, value));

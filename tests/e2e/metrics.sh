@@ -159,7 +159,9 @@ same 'but nothing else to that certificate' 403 as m /1.0/instances
 URL=https://127.0.0.1:$port
 
 # ---- a real Prometheus ----
+cp "$E2E_LIB/../../docs/monitoring/alerts.yml" "$E2E_DIR/alerts.yml"
 cat >"$E2E_DIR/prometheus.yml" <<END
+rule_files: [alerts.yml]
 global: {scrape_interval: 1s, scrape_timeout: 1s}
 scrape_configs:
   - job_name: hawser
@@ -168,6 +170,9 @@ scrape_configs:
     static_configs: [{targets: ['127.0.0.1:$port', '127.0.0.1:$((port + 1))']}]
     tls_config: {cert_file: m.crt, key_file: m.key, insecure_skip_verify: true}
 END
+monitoring=$E2E_LIB/../../docs/monitoring
+claim 'promtool takes the alert rules' promtool check rules "$monitoring/alerts.yml"
+claim 'the dashboard is JSON' jq -e '.panels | length > 10' "$monitoring/grafana-dashboard.json"
 claim 'its configuration' promtool check config "$E2E_DIR/prometheus.yml"
 prometheus --config.file="$E2E_DIR/prometheus.yml" --storage.tsdb.path="$E2E_DIR/tsdb" \
     --web.listen-address=127.0.0.1:19190 >"$E2E_DIR/prometheus.log" 2>&1 &
