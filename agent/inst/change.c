@@ -2,6 +2,7 @@
  * G1  Rows first, then the running container; a failure there puts rows and container back.
  * G2  The ids of the container are ours: a request may neither change nor drop their keys.
  * G3  cloud-init sees a new instance-id whenever what it is fed with changes.
+ * G4  Another firmware needs its variables made anew at the next start.
  * Called by api/instances.c, and by profiles through inst_profile_changed(). Main loop. */
 #include "agent/inst/change.h"
 #include "agent/auth/project.h"
@@ -14,6 +15,7 @@
 #include "agent/inst/journal.h"
 #include "agent/inst/limits.h"
 #include "agent/inst/plug.h"
+#include "agent/inst/rootsize.h"
 #include "base/crash.h"
 #include "base/fd.h"
 #include "base/ids.h"
@@ -123,22 +125,6 @@ check_root_pool(json_t *from, json_t *to, GError **error)
     return true;
 }
 
-static bool
-apply_quota(Inst *inst, json_t *from, json_t *to, GError **error)
-{
-    const char *name;
-    Vol vol;
-    json_t *old = plug_root(from, &name, NULL), *new = plug_root(to, &name, NULL);
-    const char *before = old != NULL ? keys_get(old, "size") : NULL;
-    const char *after = new != NULL ? keys_get(new, "size") : NULL;
-    gint64 bytes = 0;
-    if (g_strcmp0(before, after) == 0 || !inst_volume(inst, &vol, NULL)) {
-        return true;
-    }
-    return (after == NULL || grammar_parse_size(after, &bytes, error)) &&
-           vol_set_quota(inst->agent->pools, &vol, bytes, error);
-}
-
 /* security.devlxd: the socket's directory comes and goes. */
 static bool
 apply_devlxd(Inst *inst, json_t *from, json_t *to, GError **error)
@@ -163,7 +149,7 @@ apply(Inst *inst, json_t *config, json_t *devices, GError **error)
     json_t *to_config = json_incref(inst->expanded_config);
     json_t *to_devices = json_incref(inst->expanded_devices), *changes = json_object();
     bool ok = plug_change(inst, devices, to_devices, changes, error) &&
-              apply_quota(inst, devices, to_devices, error) &&
+              rootsize_change(inst, devices, to_devices, changes, error) &&
               apply_devlxd(inst, config, to_config, error) &&
               (inst_pid(inst) == 0 || inst->driver->change(inst, config, to_config, error));
     if (ok && inst->cgroup != NULL &&
@@ -195,6 +181,14 @@ apply_or_revert(Inst *inst, const InstRow *old, json_t *config, json_t *devices,
 }
 
 static bool
+firmware_changed(json_t *from, json_t *to)
+{
+    return keys_get_bool(from, "security.secureboot", true) !=
+               keys_get_bool(to, "security.secureboot", true) ||
+           keys_get_bool(from, "security.csm", false) != keys_get_bool(to, "security.csm", false);
+}
+
+static bool
 update_held(Inst *inst, const InstRow *wanted, GError **error)
 {
     json_t *x_config, *x_devices;
@@ -214,6 +208,9 @@ update_held(Inst *inst, const InstRow *wanted, GError **error)
                                  x_devices)) { /* G3 */
         g_autofree char *uuid = ids_uuid();
         json_object_set_new(wanted->config, "volatile.cloud-init.instance-id", json_string(uuid));
+    }
+    if (ok && firmware_changed(inst->expanded_config, x_config)) { /* G4 */
+        json_object_set_new(wanted->config, "volatile.apply_nvram", json_string("true"));
     }
     create_add_hwaddrs(wanted->config, x_devices);
     json_decref(x_config);

@@ -51,14 +51,14 @@ check_config(const char *type, json_t *config, json_t *expanded, GError **error)
 
 static bool
 check_expanded(Agent *agent, const char *project, const char *name, const char *type, Inst *inst,
-               json_t *config, json_t *x_config, json_t *x_devices, GError **error)
+               json_t *config, json_t *devices, json_t *x_config, json_t *x_devices, GError **error)
 {
     const char *root;
     if (!check_config(type, config, x_config, error)) {
         haw_recode(error, HAW_FAILED);
         return haw_push(error, "Invalid config");
     }
-    if (!plug_validate(agent, project, name, type, inst, config, x_devices, error) ||
+    if (!plug_validate(agent, project, name, type, inst, config, x_devices, devices, error) ||
         plug_root(x_devices, &root, error) == NULL) {
         return haw_push(error, "Invalid devices");
     }
@@ -78,7 +78,8 @@ create_check(Agent *agent, const char *project, const char *name, const char *ty
     if (!record_expand(agent, project, profiles, config, devices, &x_config, &x_devices, error)) {
         return false;
     }
-    bool ok = check_expanded(agent, project, name, type, inst, config, x_config, x_devices, error);
+    bool ok = check_expanded(agent, project, name, type, inst, config, devices, x_config, x_devices,
+                             error);
     json_decref(x_config);
     json_decref(x_devices);
     return ok;
@@ -154,8 +155,8 @@ complete_row(Agent *agent, InstRow *row, GError **error)
                        &x_devices, error)) {
         return false;
     }
-    bool ok = check_expanded(agent, row->project, row->name, row->type, NULL, row->config, x_config,
-                             x_devices, error);
+    bool ok = check_expanded(agent, row->project, row->name, row->type, NULL, row->config,
+                             row->devices, x_config, x_devices, error);
     if (ok) {
         add_volatile(row->config, row->type);
         create_add_hwaddrs(row->config, x_devices);

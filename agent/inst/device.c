@@ -46,12 +46,29 @@ tpm_start_vm(Agent *agent, const Device *device, json_t *item, GError **error)
     return true;
 }
 
+/* A container has the TPM as files; a virtual machine has it on its bus. */
+static bool
+tpm_validate(Agent *agent, const char *project, const Device *device, GError **error)
+{
+    static const char *const names[] = {"path", "pathrm"};
+
+    for (size_t i = 0; i < G_N_ELEMENTS(names); i++) {
+        if (g_strcmp0(device->inst_type, "container") == 0 &&
+            devtype_get(device, names[i]) == NULL) {
+            return haw_fail(error, HAW_INVALID,
+                            "Invalid value for device option \"%s\": Required value", names[i]);
+        }
+    }
+    return true;
+}
+
 static const Devtype none_devtype = {.type = "none", .hotplug = true, .options = none_options};
 static const Devtype infiniband_devtype = {
     .type = "infiniband", .hotplug = true, .options = infiniband_options, .start = unserved_start};
 static const Devtype tpm_devtype = {.type = "tpm",
                                     .hotplug = true,
                                     .options = tpm_options,
+                                    .validate = tpm_validate,
                                     .start = unserved_start,
                                     .start_vm = tpm_start_vm};
 static const Devtype pci_devtype = {
@@ -62,6 +79,27 @@ static const Devtype *const devtypes[] = {
     &hotplug_unix_devtype, &hotplug_usb_devtype, &hotplug_gpu_devtype,  &none_devtype,
     &infiniband_devtype,   &tpm_devtype,         &pci_devtype,
 };
+
+/* Types that one kind of instance has only; LXD's. */
+static const struct {
+    const char *type, *inst_type;
+} exclusive[] = {
+    {"unix-char", "container"},  {"unix-block", "container"}, {"unix-hotplug", "container"},
+    {"infiniband", "container"}, {"pci", "virtual-machine"},
+};
+
+bool
+device_fits(const Device *device, const char *inst_type)
+{
+    const char *type = devtype_get(device, "type");
+
+    for (size_t i = 0; i < G_N_ELEMENTS(exclusive); i++) {
+        if (g_strcmp0(type, exclusive[i].type) == 0) {
+            return strcmp(exclusive[i].inst_type, inst_type) == 0;
+        }
+    }
+    return true;
+}
 
 static const Devtype *
 devtype_find(const Device *device)
@@ -242,6 +280,9 @@ device_validate(Agent *agent, const char *project, const Device *device, GError 
 
     if (devtype == NULL || !check_options(devtype, device->config, error)) {
         return false;
+    }
+    if (device->inst_type != NULL && !device_fits(device, device->inst_type)) {
+        return haw_fail(error, HAW_INVALID, "Unsupported device type");
     }
     return devtype->validate == NULL || devtype->validate(agent, project, device, error);
 }

@@ -7,6 +7,9 @@ typedef struct {
     Inst *inst;       /* borrowed */
     const char *name; /* of the device */
     json_t *config;   /* expanded device */
+    const char
+        *inst_type; /* for device_validate(): of the instance, also of one that is not there yet;
+                            * NULL: a profile */
 } Device;
 
 /* Keys and values of any device type but nic (that is net/network.h). On a profile ('inst' NULL in
@@ -31,5 +34,7 @@ bool device_can_hotplug(const Device *device);
 /* Changes that need no unplug (limits.*, size): true when it was done in place. */
 bool device_update(Agent *agent, const Device *device, json_t *old_config, bool *ret_done,
                    GError **error);
+/* Whether instances of the type ("container", "virtual-machine") can have devices of this one's. */
+bool device_fits(const Device *device, const char *inst_type);
 /* Whether this device is the root disk: type disk, path "/". */
 bool device_is_root(const Device *device);

@@ -60,6 +60,12 @@ static const DevtypeOption options[] = {{"path", NULL, false},
 /* ---- validation ---- */
 
 static bool
+is_vm(const Device *device)
+{
+    return g_strcmp0(device->inst_type, "virtual-machine") == 0;
+}
+
+static bool
 validate_words(const Device *device, GError **error)
 {
     const char *path = devtype_get(device, "path"), *source = devtype_get(device, "source");
@@ -125,9 +131,9 @@ validate_bind(const Device *device, GError **error)
     }
     if (g_str_has_prefix(source, "ceph:") || g_str_has_prefix(source, "cephfs:") ||
         g_str_equal(source, "cloud-init:config")) {
-        return device->inst == NULL ||
-               haw_fail(error, HAW_UNSUPPORTED, "Source \"%s\" is not supported on containers",
-                        source);
+        bool seed = g_str_equal(source, "cloud-init:config") && is_vm(device);
+        return device->inst_type == NULL || seed ||
+               haw_fail(error, HAW_UNSUPPORTED, "Source \"%s\" is not supported here", source);
     }
     if (source[0] != '/') {
         return haw_fail(error, HAW_INVALID, "Disk source \"%s\" must be an absolute path", source);
@@ -137,6 +143,25 @@ validate_bind(const Device *device, GError **error)
                         device->name);
     }
     return true;
+}
+
+static bool
+validate_volume(Agent *agent, const char *project, const Device *device, GError **error)
+{
+    bool block = false, path = devtype_get(device, "path") != NULL;
+    Vol vol = disksource_volume(agent, project, device);
+
+    if (!vol_is_block(agent->pools, &vol, &block, error)) {
+        return haw_push(error, "Failed loading custom volume");
+    }
+    if (block && !is_vm(device)) {
+        return haw_fail(error, HAW_INVALID, "Custom block volumes cannot be used on containers");
+    }
+    if (block && path) {
+        return haw_fail(error, HAW_INVALID, "Custom block volumes cannot have a path defined");
+    }
+    return block || path ||
+           haw_fail(error, HAW_INVALID, "Custom filesystem volumes require a path to be defined");
 }
 
 static bool
@@ -159,13 +184,22 @@ validate_pool(Agent *agent, const char *project, const Device *device, GError **
         return haw_fail(error, HAW_NOT_FOUND,
                         "Failed to get storage pool \"%s\": Storage pool not found", pool);
     }
-    if (source != NULL && device->inst != NULL) {
-        Vol vol = disksource_volume(agent, project, device);
-        json_t *config = vol_config(agent->pools, &vol, error);
-        json_decref(config);
-        return config != NULL || haw_push(error, "Failed loading custom volume");
+    return source == NULL || device->inst_type == NULL ||
+           validate_volume(agent, project, device, error);
+}
+
+/* Disks of a virtual machine appear on its bus; only a directory is mounted somewhere. */
+static bool
+validate_pathless(const Device *device, GError **error)
+{
+    const char *source = devtype_get(device, "source");
+
+    if (!is_vm(device)) {
+        return haw_fail(error, HAW_INVALID, "Disk entry is missing the required \"path\" property");
     }
-    return true;
+    return devtype_get(device, "pool") != NULL || source == NULL ||
+           !g_file_test(source, G_FILE_TEST_IS_DIR) ||
+           haw_fail(error, HAW_INVALID, "Missing mount \"path\" setting");
 }
 
 static bool
@@ -178,14 +212,15 @@ validate(Agent *agent, const char *project, const Device *device, GError **error
         !validate_pool(agent, project, device, error)) {
         return false;
     }
+    if (device->inst_type != NULL && path == NULL && !validate_pathless(device, error)) {
+        return false;
+    }
     if (device->inst == NULL) {
         return true;
     }
-    if (path == NULL) {
-        return haw_fail(error, HAW_INVALID, "Disk entry is missing the required \"path\" property");
-    }
     json_object_foreach (inst_devices(device->inst), name, other) {
-        if (!g_str_equal(name, device->name) && g_strcmp0(keys_get(other, "type"), "disk") == 0 &&
+        if (path != NULL && !g_str_equal(name, device->name) &&
+            g_strcmp0(keys_get(other, "type"), "disk") == 0 &&
             g_strcmp0(keys_get(other, "path"), path) == 0) {
             return haw_fail(error, HAW_INVALID,
                             "More than one disk device uses the same path \"%s\"", path);

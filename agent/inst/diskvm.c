@@ -38,16 +38,19 @@ from_volume(Agent *agent, const Device *device, const Vol *vol, const char *moun
             GError **error)
 {
     g_autofree char *image = g_strdup_printf("%s/root.img", mount);
-    bool btrfs = g_strcmp0(pool_driver(agent->pools, vol->pool), "btrfs") == 0;
-    if (access(image, F_OK) == 0) {
+    bool btrfs = g_strcmp0(pool_driver(agent->pools, vol->pool), "btrfs") == 0, block = false;
+    if (!vol_is_block(agent->pools, vol, &block, error)) {
+        return false;
+    }
+    if (block && access(image, F_OK) < 0) {
+        return haw_fail(error, HAW_NOT_FOUND, "Volume \"%s\" has no image: '%s' is missing",
+                        vol->name, image);
+    }
+    if (block) {
         set_text(item, "kind", "file");
         set_common(device, item, image);
         json_object_set_new(item, "direct", json_boolean(!btrfs)); /* K2 */
         return true;
-    }
-    if (device_is_root(device)) {
-        return haw_fail(error, HAW_NOT_FOUND, "The root volume has no image: '%s' is missing",
-                        image);
     }
     set_text(item, "kind", "share");
     set_text(item, "path", mount);

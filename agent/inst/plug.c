@@ -118,6 +118,14 @@ in_order(json_t *devices)
     return list;
 }
 
+/* Of a profile that is for both kinds of instances. */
+static bool
+misfit(const struct entry *entry, const char *inst_type)
+{
+    Device device = {NULL, entry->name, entry->config};
+    return inst_type != NULL && !device_fits(&device, inst_type);
+}
+
 /* ---- one device ---- */
 
 static Nic
@@ -236,6 +244,9 @@ start_one(Inst *inst, const struct entry *entry, json_t *changes, json_t *items,
           GError **error)
 {
     bool ok;
+    if (misfit(entry, inst->type)) {
+        return true;
+    }
     if (inst->driver->plug != NULL) {
         ok = is_type(entry->config, "none") || start_vm_device(inst, entry, changes, items, error);
         return ok || haw_push(error, "Failed to start device \"%s\"", entry->name);
@@ -318,7 +329,7 @@ validate_one(Agent *agent, const char *project, const char *name, const char *in
         ok = nic_validate(agent->networks, &nic, error);
         json_decref(volatiles);
     } else {
-        Device device = {inst, entry->name, entry->config};
+        Device device = {inst, entry->name, entry->config, inst_type};
         ok = device_validate(agent, project, &device, error);
     }
     return ok || haw_push(error, "Device validation failed for \"%s\"", entry->name);
@@ -326,12 +337,16 @@ validate_one(Agent *agent, const char *project, const char *name, const char *in
 
 bool
 plug_validate(Agent *agent, const char *project, const char *name, const char *inst_type,
-              Inst *inst, json_t *config, json_t *devices, GError **error)
+              Inst *inst, json_t *config, json_t *devices, json_t *local, GError **error)
 {
     g_autoptr(GArray) list = in_order(devices);
     for (guint i = 0; i < list->len; i++) {
-        if (!validate_one(agent, project, name, inst_type, inst, config,
-                          &g_array_index(list, struct entry, i), error)) {
+        const struct entry *entry = &g_array_index(list, struct entry, i);
+        bool own = local == NULL || json_object_get(local, entry->name) != NULL;
+        if (!own && misfit(entry, inst_type)) {
+            continue;
+        }
+        if (!validate_one(agent, project, name, inst_type, inst, config, entry, error)) {
             return false;
         }
     }
@@ -494,7 +509,8 @@ hot_add(Inst *inst, const struct entry *entry, json_t *changes, GError **error)
     if (is_type(entry->config, "nic") && inst_pid(inst) == 0) {
         return settle_nic(inst, entry, changes, error);
     }
-    if (is_type(entry->config, "none") || inst_pid(inst) == 0 || plug_is_root(entry->config)) {
+    if (is_type(entry->config, "none") || inst_pid(inst) == 0 || plug_is_root(entry->config) ||
+        misfit(entry, inst->type)) {
         return true;
     }
     if (inst->driver->plug != NULL) {

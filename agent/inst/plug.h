@@ -4,9 +4,10 @@
 #include "agent/inst/record.h"
 
 /* What is right for the maps of an instance (or, with 'inst_type' NULL, a profile). 'inst' may be NULL
- * for one that is not there yet. */
+ * for one that is not there yet. 'local' (may be NULL): the instance's own devices; those of a profile
+ * that its type can't have are passed over, as at its start. */
 bool plug_validate(Agent *agent, const char *project, const char *name, const char *inst_type,
-                   Inst *inst, json_t *config, json_t *devices, GError **error);
+                   Inst *inst, json_t *config, json_t *devices, json_t *local, GError **error);
 /* Prepares every device. *ret_lxc: [[key, value], …] for the container's configuration. 'changes'
  * gains the volatile keys to store. On failure what was started is stopped again. */
 bool plug_start_all(Inst *inst, json_t *changes, json_t **ret_lxc, GError **error);

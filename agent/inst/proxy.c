@@ -113,6 +113,10 @@ validate(Agent *agent, const char *project, const Device *device, GError **error
         return false;
     }
     bool nat = devtype_get_bool(device, "nat", false);
+    if (!nat && g_strcmp0(device->inst_type, "virtual-machine") == 0) {
+        return haw_fail(error, HAW_INVALID,
+                        "Only NAT mode is supported for proxies on VM instances");
+    }
     if (devtype_get_bool(device, "proxy_protocol", false) &&
         (target->kind != PROXYADDR_TCP || nat)) {
         return haw_fail(error, HAW_INVALID,

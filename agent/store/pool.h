@@ -86,6 +86,8 @@ bool vol_idmap_mountable(PoolTable *table, const Vol *vol);
 bool vol_maps_ids(PoolTable *table, const Vol *vol);
 /* The config of a custom volume, a new reference; NOT_FOUND. */
 json_t *vol_config(PoolTable *table, const Vol *vol, GError **error);
+/* Whether its content is a disk rather than a tree of files. */
+bool vol_is_block(PoolTable *table, const Vol *vol, bool *ret_block, GError **error);
 bool vol_set_config_key(PoolTable *table, const Vol *vol, const char *key, const char *value,
                         GError **error);
 

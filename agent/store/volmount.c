@@ -236,6 +236,17 @@ vol_config(PoolTable *table, const Vol *vol, GError **error)
 }
 
 bool
+vol_is_block(PoolTable *table, const Vol *vol, bool *ret_block, GError **error)
+{
+    g_autoptr(VolumeRow) row = row_of(table, vol, error);
+    if (row == NULL) {
+        return false;
+    }
+    *ret_block = strcmp(row->content_type, "block") == 0;
+    return true;
+}
+
+bool
 vol_set_config_key(PoolTable *table, const Vol *vol, const char *key, const char *value,
                    GError **error)
 {

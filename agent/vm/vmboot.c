@@ -23,6 +23,7 @@
 #include "agent/inst/lifecycle.h"
 #include "agent/inst/limits.h"
 #include "agent/inst/plug.h"
+#include "agent/inst/rootsize.h"
 #include "agent/vm/firmware.h"
 #include "agent/vm/vmmachine.h"
 #include "agent/vm/vmhost.h"
@@ -183,7 +184,7 @@ static bool
 prepare_volume(struct boot *b, GError **error)
 {
     Vol vol;
-    return inst_volume(b->inst, &vol, error) &&
+    return inst_volume(b->inst, &vol, error) && rootsize_settle(b->inst, b->changes, error) &&
            vol_mount(b->inst->agent->pools, &vol, &b->mount, error);
 }
 
