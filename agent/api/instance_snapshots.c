@@ -13,6 +13,7 @@ struct job {
     Inst *inst;
     char *name, *new_name; /* name NULL: from the pattern */
     gint64 expires_at;
+    bool stateful;
 };
 
 static void
@@ -107,7 +108,8 @@ static bool
 take_op(Operation *op, void *data, GError **error)
 {
     struct job *job = data;
-    return snapshot_take(job->inst, job->name, job->expires_at, op_caller(op), NULL, error);
+    return snapshot_take(job->inst, job->name, job->expires_at, job->stateful, op_caller(op), NULL,
+                         error);
 }
 
 bool
@@ -127,12 +129,9 @@ instance_snapshots_post(Request *req, GError **error)
     if (name != NULL && *name != '\0' && strpbrk(name, " /") != NULL) {
         return haw_fail(error, HAW_INVALID, "Invalid snapshot name: \"%s\"", name);
     }
-    if (json_is_true(json_object_get(body, "stateful"))) {
-        return haw_fail(error, HAW_CONFLICT,
-                        "Unable to create a stateful snapshot: CRIU is not used");
-    }
     struct job *job = job_new(inst, name != NULL && *name != '\0' ? name : NULL);
     job->expires_at = expires_at;
+    job->stateful = json_is_true(json_object_get(body, "stateful"));
     return reply(req, inst, "Snapshotting instance", take_op, job);
 }
 

@@ -5,6 +5,7 @@
 #include "agent/api/operation.h"
 #include "agent/inst/change.h"
 #include "agent/inst/discard.h"
+#include "agent/inst/instdriver.h"
 #include "agent/inst/lifecycle.h"
 #include "agent/inst/show.h"
 #include "agent/inst/snapshot.h"
@@ -110,6 +111,7 @@ struct update {
     Inst *inst;
     InstRow *row;
     char *restore;
+    bool stateful; /* of a restore */
 };
 
 static void
@@ -129,7 +131,7 @@ update_op(Operation *op, void *data, GError **error)
     if (update->restore != NULL) {
         const char *name = strrchr(update->restore, '/');
         return snapshot_restore(update->inst, name != NULL ? name + 1 : update->restore,
-                                op_caller(op), error);
+                                update->stateful, op_caller(op), error);
     }
     return change_update(update->inst, update->row, op_caller(op), error);
 }
@@ -271,6 +273,7 @@ put_one(Request *req, GError **error)
     update->inst = inst_ref(inst);
     update->row = g_steal_pointer(&row);
     update->restore = restoring ? g_strdup(restore) : NULL;
+    update->stateful = restoring && json_is_true(json_object_get(body, "stateful"));
     return op_reply(req,
                     (OpSpec){.class = OP_TASK,
                              .description = restoring ? "Restoring snapshot" : "Updating instance",
@@ -418,7 +421,7 @@ struct state {
     GPtrArray *list; /* of instances, owned references */
     enum action action;
     gint64 timeout_s;
-    bool force, bulk;
+    bool force, bulk, stateful;
 };
 
 static void
@@ -436,11 +439,7 @@ parse_state(json_t *body, struct state *ret_state, GError **error)
     json_t *timeout = json_object_get(body, "timeout");
     ret_state->timeout_s = json_is_integer(timeout) ? json_integer_value(timeout) : -1;
     ret_state->force = json_is_true(json_object_get(body, "force"));
-    if (json_is_true(json_object_get(body, "stateful"))) {
-        return haw_fail(error, HAW_CONFLICT,
-                        "Stateful operations are not supported: they need CRIU, which this server "
-                        "does not use");
-    }
+    ret_state->stateful = json_is_true(json_object_get(body, "stateful"));
     for (int i = 0; i < ACTION_COUNT; i++) {
         if (g_strcmp0(name, actions[i].name) == 0) {
             ret_state->action = i;
@@ -454,10 +453,20 @@ static bool
 act(Operation *op, Inst *inst, const struct state *state, GError **error)
 {
     const Caller *caller = op_caller(op);
+    bool saves = driver_of_type(inst->type)->save != NULL;
+    if (state->stateful && !saves) {
+        return haw_fail(error, HAW_CONFLICT,
+                        "Stateful operations are not supported: they need CRIU, which this server "
+                        "does not use");
+    }
     switch (state->action) {
     case START:
-        return lifecycle_start(inst, caller, error);
+        return (state->stateful || lifecycle_forget_state(inst, error)) &&
+               lifecycle_start(inst, caller, error);
     case STOP:
+        if (state->stateful) {
+            return lifecycle_stop_stateful(inst, caller, error);
+        }
         return lifecycle_stop(inst, state->force, state->timeout_s, op_cancel(op), caller, error);
     case RESTART:
         return lifecycle_restart(inst, state->force, state->timeout_s, op_cancel(op), caller,

@@ -1,5 +1,6 @@
 /* console: the container's console terminal on a WebSocket, and the log of what it showed.
  * V1  The session ends with the first of: socket "0", the control socket, the container.
+ * V3  A display is not one stream: see vga_run(). It ends with the control socket, or the instance.
  * V2  The log is liblxc's ring; it can be read and cleared while the container runs, and read after
  *     its end for as long as the driver keeps it.
  * Fibers: the operation's own; control.c's. */
@@ -14,9 +15,11 @@
 #include "agent/api/ws.h"
 #include "agent/inst/control.h"
 #include "agent/inst/inst.h"
+#include "agent/inst/instdriver.h"
 #include "base/fd.h"
 
 #define CONSOLE_CONNECT_MS 10000
+#define VGA_STEP_MS        1000
 
 typedef struct {
     Inst *inst; /* shares */
@@ -61,6 +64,64 @@ console_run(Operation *op, void *data, GError **error)
     return true;
 }
 
+/* ---- the display ---- */
+
+struct view {
+    Ws *ws;               /* owned */
+    int fd;               /* owned */
+    GCancellable *closed; /* shares */
+};
+
+static void
+view_body(void *data)
+{
+    struct view *view = data;
+    gulong handler = g_cancellable_connect(view->closed, G_CALLBACK(on_closed), view->ws, NULL);
+    int other = fcntl(view->fd, F_DUPFD_CLOEXEC, 3);
+
+    ws_mirror(view->ws, &other, &view->fd);
+    g_cancellable_disconnect(view->closed, handler);
+    ws_free(view->ws);
+    g_object_unref(view->closed);
+    g_free(view);
+}
+
+/* V3: a client makes several connections (SPICE has one a channel), each with the same secret. */
+static bool
+vga_run(Operation *op, void *data, GError **error)
+{
+    Session *session = data;
+    const Driver *driver = driver_of_type(inst_type(session->inst));
+    g_autoptr(GCancellable) closed = g_cancellable_new();
+    g_autoptr(Control) control = control_start(op, -1, -1, closed);
+    bool ok = true;
+
+    while (ok && !g_cancellable_is_cancelled(closed) && inst_pid(session->inst) != 0) {
+        g_autoptr(GError) local = NULL;
+        Ws *ws = op_ws(op, "0", VGA_STEP_MS, &local);
+        if (ws == NULL && haw_code(local) == HAW_CANCELLED) {
+            break;
+        }
+        if (ws == NULL) {
+            continue;
+        }
+        struct view *view = g_new0(struct view, 1);
+        view->ws = ws;
+        view->closed = g_object_ref(closed);
+        view->fd = driver->display(session->inst, error);
+        if (view->fd < 0) {
+            ws_free(view->ws);
+            g_object_unref(view->closed);
+            g_free(view);
+            ok = false;
+        } else {
+            fiber_start("vga", view_body, view);
+        }
+    }
+    g_cancellable_cancel(closed);
+    return ok;
+}
+
 static bool
 handle_open(Request *req, GError **error)
 {
@@ -74,10 +135,11 @@ handle_open(Request *req, GError **error)
     if (inst == NULL) {
         return false;
     }
-    if (type != NULL && g_str_equal(type, "vga")) {
+    bool vga = type != NULL && g_str_equal(type, "vga");
+    if (vga && driver_of_type(inst_type(inst))->display == NULL) {
         return haw_fail(error, HAW_INVALID, "VGA console is only supported by virtual machines");
     }
-    if (type != NULL && type[0] != '\0' && !g_str_equal(type, "console")) {
+    if (!vga && type != NULL && type[0] != '\0' && !g_str_equal(type, "console")) {
         return haw_fail(error, HAW_INVALID, "Unknown console type \"%s\"", type);
     }
     if (inst_state(inst) == INST_FROZEN) {
@@ -92,14 +154,15 @@ handle_open(Request *req, GError **error)
     session->height = (int) json_integer_value(json_object_get(body, "height"));
     g_autofree char *url = g_strdup_printf("/1.0/instances/%s", inst_name(inst));
     event_lifecycle(agent, inst_project(inst), req_caller(req),
-                    json_pack("{s:s}", "type", "console"), "instance-console", "%s", url);
+                    json_pack("{s:s}", "type", vga ? "vga" : "console"), "instance-console", "%s",
+                    url);
     return op_reply(req, (OpSpec){.class = OP_WEBSOCKET,
                                   .description = "Showing console",
                                   .project = req_project(req),
                                   .resources = json_pack("{s:[s]}", "instances", url),
                                   .metadata = op_fds(keys),
                                   .cancellable = true,
-                                  .fn = console_run,
+                                  .fn = vga ? vga_run : console_run,
                                   .data = session,
                                   .free_data = session_free});
 }

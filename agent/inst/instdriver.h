@@ -54,6 +54,8 @@ typedef struct Driver {
      * Yields. */
     bool (*save)(Inst *inst, GError **error);
     bool (*resume)(Inst *inst, GError **error);
+    /* Forgets a saved state, the volume mounted or not; none is fine. Yields. NULL. */
+    void (*drop_state)(Inst *inst);
 } Driver;
 
 /* A command inside; each driver's own begins with this. */

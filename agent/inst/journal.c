@@ -123,7 +123,7 @@ repair_one(InstTable *table, json_t *note)
     } else if (inst != NULL && strcmp(kind, "instance-snapshot-rename") == 0) {
         ok = redo_snapshot_rename(inst, from, to, &error);
     } else if (inst != NULL && strcmp(kind, "instance-restore") == 0) {
-        ok = snapshot_restore(inst, from, NULL, &error);
+        ok = snapshot_restore(inst, from, false, NULL, &error);
     } else if (inst != NULL && strcmp(kind, "instance-move") == 0) {
         ok = relocate_repair(inst, json_object_get(undo, "from"), json_object_get(undo, "to"),
                              &error);

@@ -309,6 +309,51 @@ lifecycle_stop(Inst *inst, bool force, gint64 wait_s, GCancellable *cancel, cons
 }
 
 bool
+lifecycle_set_stateful(Inst *inst, bool stateful, GError **error)
+{
+    g_autoptr(InstRow) row = record_row(inst);
+    if (!stateful && inst->driver != NULL && inst->driver->drop_state != NULL) {
+        inst->driver->drop_state(inst);
+    }
+    row->stateful = stateful;
+    return record_update(inst, row, error);
+}
+
+bool
+lifecycle_forget_state(Inst *inst, GError **error)
+{
+    g_auto(FiberHold) hold = inst_hold(inst, "start", error);
+    return hold != NULL &&
+           (!inst->stateful || inst->pid != 0 || lifecycle_set_stateful(inst, false, error));
+}
+
+bool
+lifecycle_stop_stateful(Inst *inst, const Caller *caller, GError **error)
+{
+    g_auto(FiberHold) hold = inst_hold(inst, "stop", error);
+    if (hold == NULL) {
+        return false;
+    }
+    if (inst->pid == 0) {
+        return haw_fail(error, HAW_CONFLICT, "The instance is already stopped");
+    }
+    if (!inst->driver->save(inst, error)) {
+        return false;
+    }
+    crash_point("stop");
+    if (!lifecycle_set_stateful(inst, true, error)) {
+        inst->driver->resume(inst, NULL);
+        return false;
+    }
+    crash_point("stop");
+    if (!lifecycle_kill(inst, error)) {
+        return false;
+    }
+    inst_lifecycle(inst, caller, "instance-stopped");
+    return true;
+}
+
+bool
 lifecycle_restart(Inst *inst, bool force, gint64 wait_s, GCancellable *cancel, const Caller *caller,
                   GError **error)
 {

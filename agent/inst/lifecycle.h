@@ -7,6 +7,12 @@
 bool lifecycle_start(Inst *inst, const Caller *caller, GError **error);
 bool lifecycle_stop(Inst *inst, bool force, gint64 wait_s, GCancellable *cancel,
                     const Caller *caller, GError **error);
+/* Saves the running state first: the next start resumes from it. */
+bool lifecycle_stop_stateful(Inst *inst, const Caller *caller, GError **error);
+/* With the queue held: whether a saved state belongs to the instance ("stateful"); false removes it. */
+bool lifecycle_set_stateful(Inst *inst, bool stateful, GError **error);
+/* Before a start that is to be a fresh one. */
+bool lifecycle_forget_state(Inst *inst, GError **error);
 bool lifecycle_restart(Inst *inst, bool force, gint64 wait_s, GCancellable *cancel,
                        const Caller *caller, GError **error);
 bool lifecycle_freeze(Inst *inst, bool frozen, const Caller *caller, GError **error);

@@ -154,7 +154,7 @@ check_name(const char *name, GPtrArray *rows, GError **error)
 /* ---- taking ---- */
 
 static SnapRow *
-row_of(Inst *inst, const char *name)
+row_of(Inst *inst, const char *name, bool stateful)
 {
     SnapRow *row = g_new0(SnapRow, 1);
     row->instance_id = inst->id;
@@ -162,6 +162,7 @@ row_of(Inst *inst, const char *name)
     row->description = g_strdup("");
     row->architecture = g_strdup(inst->architecture);
     row->ephemeral = inst->ephemeral;
+    row->stateful = stateful;
     row->created_at = clock_real_us();
     row->expires_at = EXPIRED;
     row->config = json_incref(inst->config);
@@ -190,11 +191,24 @@ snapshot_volume(Inst *inst, const Vol *vol, gint64 expires_at, GError **error)
     return ok;
 }
 
+/* The state is written into the volume, and leaves it again once the snapshot has it. */
 static bool
-take_held(Inst *inst, const char *name, gint64 expires_at, GError **error)
+snapshot_with_state(Inst *inst, const Vol *vol, gint64 expires_at, GError **error)
+{
+    if (!inst->driver->save(inst, error)) {
+        return false;
+    }
+    crash_point("snapshot");
+    bool ok = vol_snapshot(inst->agent->pools, vol, expires_at, error);
+    inst->driver->drop_state(inst);
+    return inst->driver->resume(inst, ok ? error : NULL) && ok;
+}
+
+static bool
+take_held(Inst *inst, const char *name, gint64 expires_at, bool stateful, GError **error)
 {
     Vol vol;
-    g_autoptr(SnapRow) row = row_of(inst, name);
+    g_autoptr(SnapRow) row = row_of(inst, name, stateful);
     struct change change = {.row = row};
     if (!inst_volume(inst, &vol, error) || !db_write(inst->agent->db, insert_tx, &change, error)) {
         return false;
@@ -202,7 +216,8 @@ take_held(Inst *inst, const char *name, gint64 expires_at, GError **error)
     change.id = row->id;
     vol.snap = name;
     crash_point("snapshot");
-    if (!snapshot_volume(inst, &vol, expires_at, error)) {
+    if (!(stateful ? snapshot_with_state(inst, &vol, expires_at, error)
+                   : snapshot_volume(inst, &vol, expires_at, error))) {
         db_write(inst->agent->db, delete_tx, &change, NULL);
         return haw_push(error, "Create instance snapshot");
     }
@@ -216,8 +231,8 @@ take_held(Inst *inst, const char *name, gint64 expires_at, GError **error)
 
 /* With the queue held. */
 static bool
-take(Inst *inst, const char *name, gint64 expires_at, const Caller *caller, char **ret_name,
-     GError **error)
+take(Inst *inst, const char *name, gint64 expires_at, bool stateful, const Caller *caller,
+     char **ret_name, GError **error)
 {
     g_autoptr(GPtrArray) rows = record_snapshots(inst, error);
     if (rows == NULL) {
@@ -231,7 +246,14 @@ take(Inst *inst, const char *name, gint64 expires_at, const Caller *caller, char
     if (expires_at < 0) {
         expires_at = expiry != NULL ? grammar_expiry_after(expiry, clock_real_us()) : 0;
     }
-    if (!take_held(inst, chosen, expires_at, error)) {
+    if (stateful && (inst->state != INST_RUNNING || inst->driver->save == NULL)) {
+        return inst->driver->save == NULL
+                   ? haw_fail(error, HAW_CONFLICT,
+                              "Unable to create a stateful snapshot: CRIU is not used")
+                   : haw_fail(error, HAW_CONFLICT,
+                              "Unable to create a stateful snapshot. The instance isn't running");
+    }
+    if (!take_held(inst, chosen, expires_at, stateful, error)) {
         return false;
     }
     backupfile_store(inst);
@@ -243,11 +265,11 @@ take(Inst *inst, const char *name, gint64 expires_at, const Caller *caller, char
 }
 
 bool
-snapshot_take(Inst *inst, const char *name, gint64 expires_at, const Caller *caller,
+snapshot_take(Inst *inst, const char *name, gint64 expires_at, bool stateful, const Caller *caller,
               char **ret_name, GError **error)
 {
     g_auto(FiberHold) hold = inst_hold(inst, "snapshot", error);
-    return hold != NULL && take(inst, name, expires_at, caller, ret_name, error);
+    return hold != NULL && take(inst, name, expires_at, stateful, caller, ret_name, error);
 }
 
 bool
@@ -257,7 +279,7 @@ snapshot_at_start(Inst *inst, GError **error)
     g_autofree char *lower = g_ascii_strdown(schedule != NULL ? schedule : "", -1);
     g_auto(GStrv) triggers = g_strsplit(lower, ", ", -1);
     return !g_strv_contains((const char *const *) triggers, "@startup") ||
-           take(inst, NULL, -1, NULL, NULL, error);
+           take(inst, NULL, -1, false, NULL, NULL, error);
 }
 
 /* ---- restoring ---- */
@@ -351,7 +373,7 @@ restore_held(Inst *inst, const char *name, GError **error)
 }
 
 bool
-snapshot_restore(Inst *inst, const char *name, const Caller *caller, GError **error)
+snapshot_restore(Inst *inst, const char *name, bool stateful, const Caller *caller, GError **error)
 {
     g_auto(FiberHold) hold = inst_hold(inst, "restore", error);
     if (hold == NULL) {
@@ -361,11 +383,20 @@ snapshot_restore(Inst *inst, const char *name, const Caller *caller, GError **er
     if (snap == NULL) {
         return false;
     }
+    if (stateful && !snap->stateful) {
+        return haw_fail(error, HAW_CONFLICT,
+                        "Stateful snapshot restore requested but snapshot is "
+                        "stateless");
+    }
     bool running = inst->pid != 0;
     if (running && !lifecycle_kill(inst, error)) {
         return false;
     }
     bool ok = restore_held(inst, name, error);
+    if (ok && (snap->stateful || inst->stateful)) { /* what the volume brought is wanted, or goes */
+        ok = lifecycle_set_stateful(inst, stateful, error);
+        running = running || stateful;
+    }
     if (ok) {
         backupfile_store(inst);
         inst_lifecycle(inst, caller, "instance-restored");
@@ -534,7 +565,7 @@ take_scheduled(InstTable *table, gint64 now)
             (inst->pid == 0 && !inst_get_bool(inst, "snapshots.schedule.stopped", false))) {
             continue;
         }
-        if (!snapshot_take(inst, NULL, -1, NULL, NULL, &error)) {
+        if (!snapshot_take(inst, NULL, -1, false, NULL, NULL, &error)) {
             haw_warn("inst.snapshot_schedule", KS("inst", inst->name), KS("why", error->message));
         }
     }

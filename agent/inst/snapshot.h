@@ -4,12 +4,15 @@
 #include "agent/api/operation.h"
 #include "agent/inst/record.h"
 
-/* 'name' NULL: from snapshots.pattern; expires_at -1: from snapshots.expiry. *ret_name: caller frees. */
-bool snapshot_take(Inst *inst, const char *name, gint64 expires_at, const Caller *caller,
-                   char **ret_name, GError **error);
+/* 'name' NULL: from snapshots.pattern; expires_at -1: from snapshots.expiry. 'stateful': with what runs
+ * (CONFLICT when nothing does). *ret_name: caller frees. */
+bool snapshot_take(Inst *inst, const char *name, gint64 expires_at, bool stateful,
+                   const Caller *caller, char **ret_name, GError **error);
 /* With the queue held: the one that "@startup" in snapshots.schedule asks for. */
 bool snapshot_at_start(Inst *inst, GError **error);
-bool snapshot_restore(Inst *inst, const char *name, const Caller *caller, GError **error);
+/* 'stateful': the guest goes on where it was when the snapshot was taken. */
+bool snapshot_restore(Inst *inst, const char *name, bool stateful, const Caller *caller,
+                      GError **error);
 bool snapshot_delete(Inst *inst, const char *name, const Caller *caller, GError **error);
 bool snapshot_rename(Inst *inst, const char *name, const char *new_name, const Caller *caller,
                      GError **error);

@@ -52,22 +52,11 @@ look_for_state(Inst *inst, char **ret_dir, json_t **ret_layout, GError **error)
 }
 
 static bool
-set_stateful(Inst *inst, bool stateful, GError **error)
-{
-    g_autoptr(InstRow) row = record_row(inst);
-    row->stateful = stateful;
-    return record_update(inst, row, error);
-}
-
-static bool
 resume(Inst *inst, const char *dir, json_t *layout, GError **error)
 {
     g_autofree char *state = g_strdup_printf("%s/state", dir);
     VmBoot how = {.layout = layout, .state_path = state, .state_dir = dir};
-    if (!vmboot_run(inst, &how, error)) {
-        return false;
-    }
-    return true;
+    return vmboot_run(inst, &how, error);
 }
 
 static bool
@@ -84,7 +73,7 @@ driver_start(Inst *inst, GError **error)
     }
     bool ok = layout != NULL ? resume(inst, dir, layout, error) : vmboot_run(inst, &fresh, error);
     json_decref(layout);
-    return ok && set_stateful(inst, false, error); /* D3 */
+    return ok && lifecycle_set_stateful(inst, false, error); /* D3 */
 }
 
 /* ---- stop ---- */
@@ -168,6 +157,10 @@ driver_adopt(Inst *inst, GError **error)
         return haw_fail(error, HAW_CORRUPT, "'%s/layout.json' is missing or broken", run_dir);
     }
     if (!vmsession_open(inst, inst->pid, layout, ADOPT_MS, error) || !check_runs(inst, error)) {
+        return false;
+    }
+    /* D3: an agent that ended between saving and stopping: the guest may run on from here. */
+    if (inst->stateful && !lifecycle_set_stateful(inst, false, error)) {
         return false;
     }
     vmconsole_adopt(inst->vm);
@@ -331,6 +324,20 @@ driver_save(Inst *inst, GError **error)
     return save_into(inst, mount, error);
 }
 
+static void
+driver_drop_state(Inst *inst)
+{
+    Vol vol;
+    g_autofree char *mount = NULL;
+    g_autoptr(GError) error = NULL;
+    if (!inst_volume(inst, &vol, &error) || !vol_mount(inst->agent->pools, &vol, &mount, &error)) {
+        haw_warn("vm.state", KS("inst", inst->name), KS("why", error->message));
+        return;
+    }
+    vmstate_drop(mount);
+    vol_unmount(inst->agent->pools, &vol, NULL);
+}
+
 static bool
 driver_resume(Inst *inst, GError **error)
 {
@@ -363,4 +370,5 @@ const Driver driver_qemu = {
     .sftp = driver_sftp,
     .save = driver_save,
     .resume = driver_resume,
+    .drop_state = driver_drop_state,
 };
