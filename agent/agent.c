@@ -34,6 +34,7 @@
 #include "agent/net/zone_server.h"
 #include "agent/ovn/ovn.h"
 #include "agent/state/db.h"
+#include "agent/store/ownvol.h"
 #include "agent/store/pool.h"
 #include "base/clock.h"
 #include "base/fd.h"
@@ -149,7 +150,7 @@ start_socket(Agent *agent, GError **error)
 static bool
 start_pools(Agent *agent, GError **error)
 {
-    return pool_table_start(agent->pools, error);
+    return pool_table_start(agent->pools, error) && ownvol_start(agent, error);
 }
 
 static bool

@@ -111,6 +111,10 @@ const Key keys_server[] = {
     S("network.ovn.northbound_connection", "remotes", ovn_remotes, NULL,
       "OVN's northbound database (unix:, tcp:, ssl:, by commas); unset: the embedded OVN, or the "
       "host's."),
+    {"storage.backups_volume", "string", NULL, NULL, KEY_LIVE | KEY_LOCAL,
+     "POOL/VOLUME of project default that backups are kept on; unset: the state directory."},
+    {"storage.images_volume", "string", NULL, NULL, KEY_LIVE | KEY_LOCAL,
+     "POOL/VOLUME of project default that images are kept on; unset: the state directory."},
     {"user.", "any", NULL, NULL, KEY_LIVE | KEY_PREFIX, "Free form."},
     S("qemu.accel", "auto|kvm|tcg", accelerator, "auto",
       "How virtual machines run: auto takes KVM where the CPU and /dev/kvm have it, else "

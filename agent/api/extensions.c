@@ -170,6 +170,7 @@ const char *const info_extensions[] = {
     "custom_volume_backup",
     "backup_override_name",
     "storage_pool_source_wipe",
+    "daemon_storage",
 
     /* Networks. */
     "network_sriov",

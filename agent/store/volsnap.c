@@ -5,6 +5,7 @@
  *     at any moment the name holds either the old or the new content, whole.
  * N3  The volume's quota goes over to what is restored; config and description are the snapshot's.
  * Main loop, inside fibers. */
+#include "agent/store/ownvol.h"
 #include "agent/store/shelf.h"
 
 #include "agent/store/work.h"
@@ -94,6 +95,9 @@ vol_snapshot(PoolTable *table, const Vol *vol, gint64 expires_at, GError **error
     g_autoptr(VolumeRow) row = row_of(table, vol, error);
     if (row == NULL) {
         return false;
+    }
+    if (ownvol_is(table->agent, vol)) {
+        return haw_fail(error, HAW_INVALID, "Volumes used by LXD itself cannot have snapshots");
     }
     g_autoptr(VolumeSnapRow) snap = g_new0(VolumeSnapRow, 1);
     if (!insert_snap(table, vol, row, expires_at, snap, error)) {

@@ -1,6 +1,7 @@
 /* /1.0/storage-pools/{pool}/volumes: lists, creation, copies, moves, renames, changes, state.
  * Only custom volumes are made, renamed and deleted here: the others belong to instances and images.
  * Snapshots are in snap_api.c, backups in backup_api.c. Each handler runs in a fiber of its own. */
+#include "agent/store/ownvol.h"
 #include "agent/store/wire.h"
 
 #include "agent/api/event.h"
@@ -438,7 +439,7 @@ delete_volume(Request *req, GError **error)
                         row->type);
     }
     json_auto_t *used_by = wire_used_by(table, row);
-    if (vol.type == VOL_CUSTOM && json_array_size(used_by) > 0) {
+    if (ownvol_is(table->agent, &vol) || (vol.type == VOL_CUSTOM && json_array_size(used_by) > 0)) {
         return haw_fail(error, HAW_CONFLICT, "The storage volume is still in use");
     }
     if (!backup_remove_all(table, &vol, error) || !vol_delete(table, &vol, error)) {
@@ -538,6 +539,9 @@ post_volume(Request *req, GError **error)
     }
     if (*project != '\0' && !caller_may_project(req_caller(req), project)) {
         return haw_fail(error, HAW_DENIED, "not authorized");
+    }
+    if (ownvol_is(agent, &vol)) {
+        return haw_fail(error, HAW_INVALID, "Volumes used by LXD itself cannot be renamed");
     }
     Vol to = vol;
     to.name = name;
