@@ -2,7 +2,10 @@
  * connections that end, TLS, clusters. Skipped where there is no ovsdb-server. */
 #include "proto/ovsdb.h"
 
+#include <glib-unix.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 
 #include "proto/x509.h"
 #include "tests/fakes/ovsdb_server.h"
@@ -319,43 +322,65 @@ free_port(void)
     return (guint16) (20000 + (getpid() * 7 + g_random_int_range(0, 5000)) % 20000);
 }
 
+/* Certificates of a server and of a client, each the other's authority. */
+struct papers {
+    char *dir, *own, *private, *ca; /* the server's directory and arguments */
+    char *cert, *key, *client_cert, *client_key;
+};
+
+static void
+papers_make(struct papers *papers)
+{
+    g_autoptr(GError) error = NULL;
+    g_assert_true(x509_make("root@db", "127.0.0.1", true, &papers->cert, &papers->key, &error));
+    g_assert_true(x509_make("root@us", "127.0.0.1", false, &papers->client_cert,
+                            &papers->client_key, &error));
+    papers->dir = g_dir_make_tmp("ovsdb-XXXXXX", NULL);
+    write_text(papers->dir, "cert", papers->cert);
+    write_text(papers->dir, "key", papers->key);
+    write_text(papers->dir, "ca", papers->client_cert);
+    papers->own = g_strdup_printf("--certificate=%s/cert", papers->dir);
+    papers->private = g_strdup_printf("--private-key=%s/key", papers->dir);
+    papers->ca = g_strdup_printf("--ca-cert=%s/ca", papers->dir);
+}
+
+static void
+papers_done(struct papers *papers)
+{
+    fd_remove_tree(papers->dir, NULL);
+    char *texts[] = {papers->dir,  papers->own, papers->private,     papers->ca,
+                     papers->cert, papers->key, papers->client_cert, papers->client_key};
+    for (size_t i = 0; i < G_N_ELEMENTS(texts); i++) {
+        g_free(texts[i]);
+    }
+}
+
 static void
 tls_trusts_its_ca_only(void *unused)
 {
     struct ovsdb_server server;
+    struct papers papers;
     g_autoptr(GError) error = NULL;
-    g_autofree char *cert = NULL;
-    g_autofree char *key = NULL;
-    g_autofree char *client_cert = NULL;
-    g_autofree char *client_key = NULL;
-    g_assert_true(x509_make("root@db", "127.0.0.1", true, &cert, &key, &error));
-    g_assert_true(x509_make("root@us", "127.0.0.1", false, &client_cert, &client_key, &error));
-    g_autofree char *dir = g_dir_make_tmp("ovsdb-XXXXXX", NULL);
-    write_text(dir, "cert", cert);
-    write_text(dir, "key", key);
-    write_text(dir, "ca", client_cert);
+    papers_make(&papers);
     g_autofree char *remote = g_strdup_printf("ssl:127.0.0.1:%u", free_port());
     g_autofree char *listen =
         g_strdup_printf("--remote=pssl:%s:127.0.0.1", strrchr(remote, ':') + 1);
-    g_autofree char *own = g_strdup_printf("--certificate=%s/cert", dir);
-    g_autofree char *private = g_strdup_printf("--private-key=%s/key", dir);
-    g_autofree char *ca = g_strdup_printf("--ca-cert=%s/ca", dir);
-    server_start(&server, (const char *[]){listen, own, private, ca, NULL});
+    server_start(&server, (const char *[]){listen, papers.own, papers.private, papers.ca, NULL});
 
     OvsdbOptions options = {.name = "test database",
                             .remotes = remote,
                             .database = "Test",
                             .tables = tables,
-                            .ca_pem = cert,
-                            .cert_pem = client_cert,
-                            .key_pem = client_key};
+                            .ca_pem = papers.cert,
+                            .cert_pem = papers.client_cert,
+                            .key_pem = papers.client_key};
     Ovsdb *db = ovsdb_open(&options);
     ovsdb_wait_ready(db, 10000, &error);
     g_assert_no_error(error);
     insert_parent(db, "one");
     ovsdb_close(db);
 
-    options.ca_pem = client_cert;
+    options.ca_pem = papers.client_cert;
     db = ovsdb_open(&options);
     g_assert_false(ovsdb_wait_ready(db, 1000, &error));
     g_assert_nonnull(strstr(error->message, "CA"));
@@ -368,17 +393,133 @@ tls_trusts_its_ca_only(void *unused)
     g_assert_nonnull(strstr(error->message, "network.ovn.ca_cert"));
     ovsdb_close(db);
     ovsdb_server_end(&server);
-    fd_remove_tree(dir, NULL);
+    papers_done(&papers);
+}
+
+/* ---- an old server ---- */
+
+/* One that does not know monitor_cond: a real one behind a relay that misspells the word. */
+struct old_server {
+    char *real, *sock; /* owned */
+    int listener;
+    guint source;
+    int ends[2]; /* the client's, the real server's */
+    guint sources[2];
+    guint misspelt;
+};
+
+static gboolean
+pass(gint fd, GIOCondition condition, gpointer data)
+{
+    struct old_server *old = data;
+    char bytes[65536];
+    bool from_client = fd == old->ends[0];
+    ssize_t got = read(fd, bytes, sizeof bytes);
+    if (got <= 0) {
+        shutdown(old->ends[from_client], SHUT_RDWR);
+        old->sources[!from_client] = 0;
+        return G_SOURCE_REMOVE;
+    }
+    char *word = from_client ? memmem(bytes, (size_t) got, "\"monitor_cond\"", 14) : NULL;
+    if (word != NULL) {
+        memcpy(word, "\"monitor_what\"", 14);
+        old->misspelt++;
+    }
+    g_assert_cmpint(write(old->ends[from_client], bytes, (size_t) got), ==, got);
+    return G_SOURCE_CONTINUE;
+}
+
+static int
+unix_socket(const char *path, bool listens)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    g_strlcpy(address.sun_path, path, sizeof address.sun_path);
+    g_assert_cmpint(listens ? bind(fd, (struct sockaddr *) &address, sizeof address)
+                            : connect(fd, (struct sockaddr *) &address, sizeof address),
+                    ==, 0);
+    g_assert_true(!listens || listen(fd, 1) == 0);
+    return fd;
+}
+
+static gboolean
+on_client(gint fd, GIOCondition condition, gpointer data)
+{
+    struct old_server *old = data;
+    old->ends[0] = accept(fd, NULL, NULL);
+    old->ends[1] = unix_socket(old->real, false);
+    for (int i = 0; i < 2; i++) {
+        old->sources[i] = g_unix_fd_add(old->ends[i], G_IO_IN | G_IO_HUP, pass, old);
+    }
+    old->source = 0;
+    return G_SOURCE_REMOVE;
+}
+
+static void
+an_old_server_is_monitored_plainly(void *unused)
+{
+    struct ovsdb_server server;
+    struct old_server old = {.ends = {-1, -1}};
+    g_autoptr(GError) error = NULL;
+    server_start(&server, NULL);
+    g_autoptr(Ovsdb) other = open_ready(&server);
+    insert_parent(other, "before");
+    old.real = g_strdup(server.sock);
+    old.sock = g_strdup_printf("%s.old", server.sock);
+    old.listener = unix_socket(old.sock, true);
+    old.source = g_unix_fd_add(old.listener, G_IO_IN, on_client, &old);
+    g_autofree char *remote = g_strdup_printf("unix:%s", old.sock);
+    g_autoptr(Ovsdb) db = open_remote(remote, false);
+    ovsdb_wait_ready(db, 10000, &error);
+    g_assert_no_error(error);
+    g_assert_cmpuint(old.misspelt, >=, 1);
+    g_assert_nonnull(ovsdb_find(db, "Parent", "name", "before"));
+
+    insert_parent(db, "mine");
+    g_assert_nonnull(ovsdb_find(db, "Parent", "name", "mine"));
+    insert_parent(other, "theirs");
+    const OvsdbRow *theirs;
+    while ((theirs = ovsdb_find(db, "Parent", "external_ids:key", "theirs")) == NULL) {
+        g_assert_true(fiber_signal_wait(ovsdb_changed(db), 5000, NULL, NULL));
+    }
+    g_autofree char *uuid = g_strdup(theirs->uuid);
+    g_autoptr(OvsdbTxn) txn = ovsdb_txn_new(other);
+    ovsdb_txn_update(txn, "Parent", uuid, json_pack("{s:i}", "number", 7));
+    ovsdb_txn_commit(txn, &error);
+    g_assert_no_error(error);
+    while (ovsdb_int(ovsdb_get(db, "Parent", uuid), "number") != 7) {
+        g_assert_true(fiber_signal_wait(ovsdb_changed(db), 5000, NULL, NULL));
+    }
+    g_assert_cmpstr(ovsdb_text(ovsdb_get(db, "Parent", uuid), "name"), ==, "theirs");
+    g_autoptr(OvsdbTxn) end = ovsdb_txn_new(other);
+    ovsdb_txn_delete(end, "Parent", uuid);
+    ovsdb_txn_commit(end, &error);
+    g_assert_no_error(error);
+    while (ovsdb_get(db, "Parent", uuid) != NULL) {
+        g_assert_true(fiber_signal_wait(ovsdb_changed(db), 5000, NULL, NULL));
+    }
+    for (int i = 0; i < 2; i++) {
+        if (old.sources[i] != 0) {
+            g_source_remove(old.sources[i]);
+        }
+        close(old.ends[i]);
+    }
+    close(old.listener);
+    g_free(old.real);
+    g_free(old.sock);
+    ovsdb_server_end(&server);
 }
 
 /* ---- clusters ---- */
 
 static void
-the_leader_is_followed(void *unused)
+follow_leader(bool tls)
 {
     struct ovsdb_server members[3] = {0};
+    struct papers papers;
     guint16 port = free_port();
     g_autoptr(GError) error = NULL;
+    papers_make(&papers);
     g_autoptr(GString) remotes = g_string_new(NULL);
     g_autofree char *first = g_strdup_printf("tcp:127.0.0.1:%u", port);
     for (int i = 0; i < 3; i++) {
@@ -396,18 +537,30 @@ the_leader_is_followed(void *unused)
             ovsdb_server_tool((const char *[]){"ovsdb-tool", "join-cluster", server->file, "Test",
                                                local, first, NULL});
         }
-        ovsdb_server_spawn(server, NULL);
-        g_string_append_printf(remotes, "%sunix:%s", i > 0 ? "," : "", server->sock);
+        g_autofree char *listen = g_strdup_printf("--remote=pssl:%u:127.0.0.1", port + 10 + i);
+        ovsdb_server_spawn(server,
+                           (const char *[]){listen, papers.own, papers.private, papers.ca, NULL});
+        g_autofree char *remote = tls ? g_strdup_printf("ssl:127.0.0.1:%u", port + 10 + i)
+                                      : g_strdup_printf("unix:%s", server->sock);
+        g_string_append_printf(remotes, "%s%s", i > 0 ? "," : "", remote);
     }
-    g_autoptr(Ovsdb) db = open_remote(remotes->str, true);
+    g_auto(GStrv) each = g_strsplit(remotes->str, ",", -1);
+    OvsdbOptions options = {.name = "test database",
+                            .remotes = remotes->str,
+                            .database = "Test",
+                            .tables = tables,
+                            .leader_only = true,
+                            .ca_pem = papers.cert,
+                            .cert_pem = papers.client_cert,
+                            .key_pem = papers.client_key};
+    g_autoptr(Ovsdb) db = ovsdb_open(&options);
     ovsdb_wait_ready(db, 20000, &error);
     g_assert_no_error(error);
     insert_parent(db, "one");
     /* Whoever leads goes; the rest elects another one, where the row is. */
     guint64 epoch = ovsdb_epoch(db);
     for (int i = 0; i < 3; i++) {
-        g_autofree char *remote = g_strdup_printf("unix:%s", members[i].sock);
-        if (g_strcmp0(remote, ovsdb_remote(db)) == 0) {
+        if (g_strcmp0(each[i], ovsdb_remote(db)) == 0) {
             fiber_sleep_ms(1000, NULL, NULL); /* the joined ones have the log */
             ovsdb_server_kill(&members[i]);
         }
@@ -423,6 +576,19 @@ the_leader_is_followed(void *unused)
     for (int i = 0; i < 3; i++) {
         ovsdb_server_end(&members[i]);
     }
+    papers_done(&papers);
+}
+
+static void
+the_leader_is_followed(void *unused)
+{
+    follow_leader(false);
+}
+
+static void
+the_leader_is_followed_over_tls(void *unused)
+{
+    follow_leader(true);
 }
 
 /* ---- frame ---- */
@@ -453,7 +619,9 @@ main(int argc, char **argv)
         {"/ovsdb/silence-ends-a-connection", silence_ends_a_connection},
         {"/ovsdb/a-closed-session-ends-waits", a_closed_session_ends_waits},
         {"/ovsdb/tls-trusts-its-ca-only", tls_trusts_its_ca_only},
+        {"/ovsdb/an-old-server-is-monitored-plainly", an_old_server_is_monitored_plainly},
         {"/ovsdb/the-leader-of-a-cluster-is-followed", the_leader_is_followed},
+        {"/ovsdb/the-leader-of-a-cluster-is-followed-over-tls", the_leader_is_followed_over_tls},
     };
     g_test_init(&argc, &argv, NULL);
     g_autofree char *program = g_find_program_in_path("ovsdb-server");
