@@ -3,7 +3,9 @@
  *     written before OVN hears of the NIC, and taken back when the start fails. A crash in between is
  *     repaired by the reconciler, or by nic_stop() of an instance that turns out not to run.
  * V2  A stop always ends: what OVN could not be told now, it is told once it can be reached.
- * V3  The instance gets its end when its port is bound and, where OVN allots addresses, they are there.
+ * V3  The instance gets its end when its port is bound, its flows are installed and, where OVN allots
+ *     addresses, they are there: a guest's first question (a router solicitation, say) is asked again
+ *     only seconds later.
  * V4  A nested NIC has no host side: its frames come tagged through its parent's.
  * Called through nic.c. */
 #include <string.h>
@@ -23,7 +25,7 @@
 #include "base/log.h"
 #include "proto/keys.h"
 
-enum { ADDRESS_MS = 5000 };
+enum { ADDRESS_MS = 5000, FLOWS_MS = 3000 };
 
 static Db *
 db_of(const NicUse *use)
@@ -187,6 +189,34 @@ finish_dynamic(NicUse *use, const char *lsp, GError **error)
     return fixed || (await_addresses(use, lsp, error) && ovn_net_apply(use->net, error));
 }
 
+/* While a port is handed over between chassis, its flows are the other one's business. */
+static bool
+awaits_flows(Agent *agent, const char *lsp)
+{
+    Ovsdb *nb = ovn_nb(agent), *local = ovn_local(agent);
+    const OvsdbRow *port = nb != NULL ? ovsdb_find(nb, "Logical_Switch_Port", "name", lsp) : NULL;
+    const OvsdbRow *row =
+        local != NULL ? ovsdb_find(local, "Interface", "external_ids:iface-id", lsp) : NULL;
+    return port != NULL && ovsdb_map_text(port, "options", "requested-chassis") == NULL &&
+           row != NULL &&
+           g_strcmp0(ovsdb_map_text(row, "external_ids", "ovn-installed"), "true") != 0;
+}
+
+/* V3. A controller that is late makes the start slow, not impossible. */
+static void
+await_flows(NicUse *use, const char *lsp)
+{
+    Agent *agent = netobj_agent(use->table);
+    gint64 until = clock_mono_us() / 1000 + FLOWS_MS;
+    while (awaits_flows(agent, lsp)) {
+        gint64 left = until - clock_mono_us() / 1000;
+        if (left <= 0 || !fiber_signal_wait(ovsdb_changed(ovn_local(agent)), left, NULL, NULL)) {
+            haw_info("ovn.flows_late", KS("port", lsp));
+            return;
+        }
+    }
+}
+
 static void
 take_back(NicUse *use, const OvnPort *port)
 {
@@ -219,6 +249,9 @@ ovn_start_nic(NicUse *use, char **ret_link, GError **error)
         !finish_dynamic(use, port->lsp, error)) {
         take_back(use, port);
         return false;
+    }
+    if (!nested) {
+        await_flows(use, port->lsp);
     }
     crash_point("ovn_nic");
     *ret_link = g_steal_pointer(&link);
