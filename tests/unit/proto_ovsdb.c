@@ -512,19 +512,17 @@ an_old_server_is_monitored_plainly(void *unused)
 
 /* ---- clusters ---- */
 
-static void
-follow_leader(bool tls)
+/* Three members; their remotes, by commas. Caller frees. */
+static char *
+cluster_start(struct ovsdb_server members[3], const struct papers *papers, bool tls)
 {
-    struct ovsdb_server members[3] = {0};
-    struct papers papers;
     guint16 port = free_port();
-    g_autoptr(GError) error = NULL;
-    papers_make(&papers);
     g_autoptr(GString) remotes = g_string_new(NULL);
     g_autofree char *first = g_strdup_printf("tcp:127.0.0.1:%u", port);
     for (int i = 0; i < 3; i++) {
         struct ovsdb_server *server = &members[i];
         g_autofree char *local = g_strdup_printf("tcp:127.0.0.1:%u", port + i);
+        g_autofree char *listen = g_strdup_printf("--remote=pssl:%u:127.0.0.1", port + 10 + i);
         server->dir = g_dir_make_tmp("ovsdb-XXXXXX", NULL);
         server->file = g_build_filename(server->dir, "test.db", NULL);
         server->sock = g_build_filename(server->dir, "sock", NULL);
@@ -537,16 +535,26 @@ follow_leader(bool tls)
             ovsdb_server_tool((const char *[]){"ovsdb-tool", "join-cluster", server->file, "Test",
                                                local, first, NULL});
         }
-        g_autofree char *listen = g_strdup_printf("--remote=pssl:%u:127.0.0.1", port + 10 + i);
-        ovsdb_server_spawn(server,
-                           (const char *[]){listen, papers.own, papers.private, papers.ca, NULL});
+        ovsdb_server_spawn(
+            server, (const char *[]){listen, papers->own, papers->private, papers->ca, NULL});
         g_autofree char *remote = tls ? g_strdup_printf("ssl:127.0.0.1:%u", port + 10 + i)
                                       : g_strdup_printf("unix:%s", server->sock);
         g_string_append_printf(remotes, "%s%s", i > 0 ? "," : "", remote);
     }
-    g_auto(GStrv) each = g_strsplit(remotes->str, ",", -1);
+    return g_string_free(g_steal_pointer(&remotes), FALSE);
+}
+
+static void
+follow_leader(bool tls)
+{
+    struct ovsdb_server members[3] = {0};
+    struct papers papers;
+    g_autoptr(GError) error = NULL;
+    papers_make(&papers);
+    g_autofree char *remotes = cluster_start(members, &papers, tls);
+    g_auto(GStrv) each = g_strsplit(remotes, ",", -1);
     OvsdbOptions options = {.name = "test database",
-                            .remotes = remotes->str,
+                            .remotes = remotes,
                             .database = "Test",
                             .tables = tables,
                             .leader_only = true,
