@@ -146,6 +146,10 @@ learn(guint32 flows)
     }
 }
 
+struct key {
+    guint64 addresses, tail;
+};
+
 static void
 fill_hash(guint32 flows)
 {
@@ -162,16 +166,16 @@ fill_hash(guint32 flows)
     for (guint32 slot = 0; slot < engine.table.buckets * FLOWTABLE_WAYS; slot++) {
         if (engine.table.signs[slot] != 0) {
             struct flowtable_permit *permit = &engine.table.permits[slot];
-            rte_hash_add_key_data(hash, permit, permit);
+            struct key key = {permit->src | (guint64) permit->dst << 32,
+                              permit->sport | (guint64) permit->dport << 16 |
+                                  (guint64) permit->proto << 32 | (guint64) 4 << 40 |
+                                  (guint64) permit->own << 48};
+            rte_hash_add_key_data(hash, &key, permit);
         }
     }
 }
 
 /* ---- forwarding ---- */
-
-struct key {
-    guint64 addresses, tail;
-};
 
 static inline void
 rewrite(guint8 *at, const guint8 *to_mac, guint8 delta)
@@ -229,6 +233,7 @@ round_hash(void)
         const void *wanted[POLLCORE_BURST];
         void *found[POLLCORE_BURST];
         guint64 hits = 0;
+        guint32 now = FLOWTABLE_TICK(pollcore_ns(&core, rte_rdtsc()));
         guint32 count = receive(port, packets);
         for (guint32 i = 0; i < count; i++) {
             const guint8 *at = rte_pktmbuf_mtod(packets[i], const guint8 *);
@@ -245,7 +250,7 @@ round_hash(void)
         for (guint32 i = 0; i < count; i++) {
             struct flowtable_permit *permit = found[i];
             guint8 *at = rte_pktmbuf_mtod(packets[i], guint8 *);
-            if ((hits >> i & 1) && permit->generation == 7 && permit->until_ns > 5 &&
+            if ((hits >> i & 1) && permit->generation == 7 && (gint32) (permit->until - now) > 0 &&
                 packet_mac_same(at, permit->gate_mac) && at[22] > permit->ttl_delta) {
                 rewrite(at, permit->dst_mac, permit->ttl_delta);
                 permit->packets++;

@@ -197,17 +197,20 @@ make_permit(const struct machine *m, const struct packet *p, __u32 slot,
         (p->tuple.proto != PACKET_TCP && p->tuple.proto != PACKET_UDP)) {
         return;
     }
+    permit->own = p->tuple.nic;
     permit->src = p->tuple.src[0];
     permit->dst = p->tuple.dst[0];
-    memcpy(&permit->tail, &p->tuple.sport, sizeof permit->tail);
-    permit->generation = flow->generation;
+    permit->sport = p->tuple.sport;
+    permit->dport = p->tuple.dport;
+    permit->proto = p->tuple.proto;
     packet_mac_copy(permit->gate_mac, flow->gate_mac);
     packet_mac_copy(permit->dst_mac, flow->dst_mac);
     packet_mac_copy(permit->src_mac, flow->src_mac);
     permit->nic = flow->out.nic;
     permit->mtu = walk->engine->nics[flow->out.nic].mtu;
     permit->ttl_delta = flow->ttl_delta;
-    permit->until_ns = due < ends ? due : ends;
+    permit->until = FLOWTABLE_TICK(due < ends ? due : ends);
+    permit->generation = flow->generation;
 }
 
 /* A frame on its way in: whose it is, and where a copy goes. */

@@ -142,7 +142,7 @@ void
 flowtable_drop(struct flowtable *table, __u32 slot)
 {
     __atomic_store_n(&table->signs[slot], 0, __ATOMIC_RELEASE); /* T2 */
-    table->permits[slot].until_ns = 0;
+    table->permits[slot].generation = 0;
     table->entries[slot].ended = table->epoch + 2; /* T3 */
     table->count--;
     table->changes++;

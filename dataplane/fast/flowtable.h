@@ -15,24 +15,32 @@
 #define FLOWTABLE_LINE 64
 #define FLOWTABLE_NONE 0xffffffffu
 
-/* What carries a plain IPv4 packet of TCP or UDP: taken from the flow and good 'until' then, so that
- * nothing else need be looked at. All zero: none. */
+/* What carries a plain IPv4 packet of TCP or UDP: taken from the flow and good until then, so that nothing
+ * else need be looked at. Laid out as the packet itself: what must be equal lies where the packet has it,
+ * and the rest where it has what may differ. All zero: none. */
 struct flowtable_permit {
-    __be32 src, dst;  /* the first sixteen bytes are the key: addresses, and the tuple's tail */
-    __u64 tail;       /* ports, protocol, family, port of ours */
-    __u64 until_ns;   /* the proof ends, or a probe is due */
-    __u64 bytes;      /* sent by this permit, not yet added to the flow */
-    __u32 packets;    /* likewise */
-    __u32 generation; /* in which it holds */
-    __u8 gate_mac[6]; /* as it must come */
-    __u8 dst_mac[6];  /* as it leaves */
+    __u8 gate_mac[6];    /*  0  as it must come */
+    __u64 bytes;         /*  6  (source MAC, type) sent by this permit, not yet added to the flow */
+    __u8 zero[2];        /* 14  (version, tos) */
+    __u16 mtu;           /* 16  (size) the largest IP packet */
+    __u16 nic;           /* 18  (identification) where it leaves */
+    __u16 fragment;      /* 20  0 */
+    __u8 ttl_delta;      /* 22  (TTL) */
+    __u8 proto;          /* 23 */
+    __u16 own;           /* 24  (checksum) the port that it enters by */
+    __be32 src, dst;     /* 26 */
+    __be16 sport, dport; /* 34 */
+    __u32 until;         /* 38  in FLOWTABLE_TICKs: the proof ends, or a probe is due */
+    __u32 generation;    /* 42  in which it holds; 0: never */
+    __u8 offset, flags;  /* 46  (TCP's) 0 */
+    __u8 dst_mac[6];     /* 48  as it leaves */
     __u8 src_mac[6];
-    __u16 nic; /* where it leaves */
-    __u16 mtu; /* the largest IP packet */
-    __u8 ttl_delta;
-    __u8 zero;
-};
+    __u32 packets; /* 60  as 'bytes' */
+} __attribute__((packed, aligned(64)));
 _Static_assert(sizeof(struct flowtable_permit) == FLOWTABLE_LINE, "one cache line");
+
+#define FLOWTABLE_TICK(ns)                                                                         \
+    ((__u32) ((ns) >> 22)) /* four milliseconds; they wrap, so compare differences */
 
 struct flowtable_entry {
     struct layout_tuple key;
