@@ -12,8 +12,8 @@
 /* Why a packet passed or was dropped (the last two): enum, counter, word. */
 #define UPLINK_REASONS(X)                                                                          \
     X(OFF, "off")                                                                                  \
-    X(OTHER, "other")           /* no tunnel of ours */                                            \
-    X(PLAIN, "plain")           /* a tunnel, but not OVN's logical port: BFD, or malformed */      \
+    X(OTHER, "other") /* no tunnel of ours */                                                      \
+    X(PLAIN, "plain") /* a tunnel, but not OVN's logical port: BFD, or malformed */                \
     X(WANTED, "wanted")                                                                            \
     X(GROUP, "group")           /* multicast of a network that is here */                          \
     X(NO_NETWORK, "no-network") /* dropped: nobody here is in it */                                \

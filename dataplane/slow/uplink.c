@@ -1,6 +1,8 @@
 /* The uplink's filter: attached, filled, counted.
  * L1  It is one program of libxdp's dispatcher: those that are there stay, before it or behind it, and what
  *     it does not drop goes on to them.
+ *     A kernel (or a container) that does not let us replace functions gets the filter alone, and none when
+ *     there is another program.
  * L2  It ends with its owner's uplink_close(); a process that dies leaves it attached, with its last tables:
  *     the next uplink_open() takes a program of the same name off first.
  * Main loop only. Not here: which ports are wanted (the caller's). */
@@ -12,6 +14,7 @@
 #include <errno.h>
 #include <net/if.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <xdp/libxdp.h>
 
 #include "bpf/uplink.skel.h"
@@ -33,8 +36,13 @@ take_off_former(int ifindex)
     if (libxdp_get_error(there) != 0) {
         return;
     }
-    struct xdp_program *program = NULL;
-    while ((program = xdp_multiprog__next_prog(program, there)) != NULL) {
+    struct xdp_program *program = xdp_multiprog__main_prog(there);
+    if (xdp_multiprog__is_legacy(there) && strcmp(xdp_program__name(program), "haw_uplink") == 0) {
+        xdp_program__detach(program, ifindex, xdp_multiprog__attach_mode(there), 0);
+    }
+    program = NULL;
+    while (!xdp_multiprog__is_legacy(there) &&
+           (program = xdp_multiprog__next_prog(program, there)) != NULL) {
         if (strcmp(xdp_program__name(program), "haw_uplink") == 0) {
             xdp_program__detach(program, ifindex, xdp_multiprog__attach_mode(there), 0);
             break;
@@ -56,9 +64,10 @@ attach(Uplink *uplink, const char *ifname, GError **error)
             return true;
         }
     }
-    return haw_fail(error, HAW_UNSUPPORTED,
-                    "attach the uplink's filter to '%s': %s (it needs BTF, and the kernel's freplace)",
-                    ifname, strerror(-status));
+    return haw_fail(
+        error, HAW_UNSUPPORTED,
+        "attach the uplink's filter to '%s': %s (it needs BTF, and the kernel's freplace)", ifname,
+        strerror(-status));
 }
 
 Uplink *
@@ -67,6 +76,8 @@ uplink_open(const char *ifname, GError **error)
     g_autoptr(Uplink) uplink = g_new0(Uplink, 1);
     struct uplink_config config = {.port = htons(GENEVE_PORT)};
     guint32 zero = 0;
+    const struct rlimit all = {RLIM_INFINITY, RLIM_INFINITY};
+    setrlimit(RLIMIT_MEMLOCK, &all); /* else libxdp takes the kernel for one without a dispatcher */
     uplink->ifindex = (int) if_nametoindex(ifname);
     if (uplink->ifindex == 0) {
         haw_fail(error, HAW_NOT_FOUND, "there is no interface '%s'", ifname);
@@ -87,7 +98,8 @@ uplink_open(const char *ifname, GError **error)
     if (!attach(uplink, ifname, error)) {
         return NULL;
     }
-    if (bpf_map_update_elem(bpf_map__fd(uplink->skeleton->maps.haw_up_config), &zero, &config, 0) < 0) {
+    if (bpf_map_update_elem(bpf_map__fd(uplink->skeleton->maps.haw_up_config), &zero, &config, 0) <
+        0) {
         haw_fail_errno(error, errno, "the filter's settings");
         return NULL;
     }

@@ -50,7 +50,8 @@ claim 'with the TTL of the slow path' test "$(in_ns a ping -c 1 -W 2 10.2.0.2 | 
 before=$(field fast)
 claim 'IPv6, too' ping_a -c 20 -i 0.05 fd02::2
 claim 'fast' grew field fast $((before + 10))
-claim 'flows are listed' eval 'ask status 100 | grep -q "^flow icmp 10.1.0.2:.* from=a to=b state=fast"'
+listed() { ping_a -c 8 -i 0.05 10.2.0.2 && ask status 100 | grep -q "^flow icmp 10.1.0.2:.* from=a to=b state=fast"; }
+claim 'flows are listed' wait_for 30 listed
 
 # ---- TCP, UDP ----
 before=$(field fast) copies=$(field swallowed)
