@@ -22,6 +22,7 @@
 #include "agent/inst/console.h"
 #include "agent/inst/devlxd.h"
 #include "agent/inst/exec.h"
+#include "agent/vm/guestvm.h"
 #include "agent/inst/files.h"
 #include "agent/inst/inst.h"
 #include "agent/inst/instbackup.h"
@@ -283,6 +284,7 @@ agent_new(const AgentOptions *options, AgentDone done, void *data, GError **erro
     agent->networks = net_table_new(agent);
     agent->zones = zone_server_new(agent);
     agent->instances = inst_table_new(agent);
+    vm_set_guest(&guestvm);
 
     life = (struct life){agent, options->socket_fd, done, data};
     fiber_start("start-up", start_up, agent);

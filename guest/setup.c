@@ -22,6 +22,8 @@
 
 #include "guest/jsonout.h"
 
+#define SETUP_CLOCK_S 2 /* a guest that was stopped with its state is off by more */
+
 static int
 reply(int err, const char *what)
 {
@@ -90,9 +92,14 @@ setup_hostname(const struct asked *asked)
 {
     const char *name = text_of(asked, GUESTWIRE_NAME);
     size_t size = strlen(name);
+    char now[65] = "";
 
     if (size == 0 || size > 64) {
         return reply(EINVAL, "set the host name");
+    }
+    if (gethostname(now, sizeof(now)) == 0 && now[0] != '\0' && strcmp(now, "(none)") != 0 &&
+        strcmp(now, "localhost") != 0) {
+        return reply(0, ""); /* somebody inside has named it */
     }
     return reply(sethostname(name, size) < 0 ? errno : 0, "set the host name");
 }
@@ -101,10 +108,14 @@ int
 setup_time(const struct asked *asked)
 {
     long long ns = asked_number(asked, GUESTWIRE_NUMBER, 10, -1);
-    struct timespec now = {.tv_sec = ns / 1000000000, .tv_nsec = ns % 1000000000};
+    struct timespec now = {.tv_sec = ns / 1000000000, .tv_nsec = ns % 1000000000}, was;
 
     if (ns < 0) {
         return reply(EINVAL, "set the clock");
+    }
+    clock_gettime(CLOCK_REALTIME, &was);
+    if (llabs((long long) was.tv_sec - (long long) now.tv_sec) < SETUP_CLOCK_S) {
+        return reply(0, ""); /* it may be kept by NTP, better than we could */
     }
     return reply(clock_settime(CLOCK_REALTIME, &now) < 0 ? errno : 0, "set the clock");
 }

@@ -33,7 +33,8 @@
     X(archive_write_close) X(archive_write_data) X(archive_write_fail) X(archive_write_free)       \
     X(archive_write_header) X(archive_write_new) X(archive_write_open2)                            \
     X(archive_write_set_bytes_in_last_block) X(archive_write_set_filter_option)                    \
-    X(archive_write_set_format_pax_restricted) X(archive_write_set_options)
+    X(archive_write_set_format_iso9660) X(archive_write_set_format_pax_restricted)                 \
+    X(archive_write_set_options)
 /* clang-format on */
 
 struct archive_lib {
@@ -112,6 +113,7 @@ bool archive_lib_load(GError **error);
 #define archive_write_open2                     archive_lib.archive_write_open2
 #define archive_write_set_bytes_in_last_block   archive_lib.archive_write_set_bytes_in_last_block
 #define archive_write_set_filter_option         archive_lib.archive_write_set_filter_option
+#define archive_write_set_format_iso9660        archive_lib.archive_write_set_format_iso9660
 #define archive_write_set_format_pax_restricted archive_lib.archive_write_set_format_pax_restricted
 #define archive_write_set_options               archive_lib.archive_write_set_options
 #endif

@@ -92,7 +92,7 @@ driver_halt(Inst *inst, GError **error)
     if (!need_session(inst, error)) {
         return false;
     }
-    if (guest->shutdown != NULL && inst->vm->guest_open && guest->shutdown(inst->vm, NULL)) {
+    if (guest->shutdown != NULL && guest->shutdown(inst->vm, NULL)) {
         return true;
     }
     return need_session(inst, error) && qmp_do(inst->vm->qmp, "system_powerdown", NULL, error);
@@ -260,7 +260,7 @@ driver_exec(Inst *inst, const InstExecSpec *spec, GError **error)
     if (!need_session(inst, error)) {
         return NULL;
     }
-    if (guest->exec == NULL || !inst->vm->guest_open) {
+    if (guest->exec == NULL) {
         haw_fail(error, HAW_UNAVAILABLE, "LXD VM agent isn't currently running");
         return NULL;
     }
@@ -272,8 +272,7 @@ driver_files(Inst *inst, json_t *request, int body_fd, json_t **ret_reply, int *
              GError **error)
 {
     const VmGuest *guest = vm_guest();
-    if (inst_pid(inst) == 0 || !need_session(inst, NULL) || guest->files == NULL ||
-        !inst->vm->guest_open) {
+    if (inst_pid(inst) == 0 || !need_session(inst, NULL) || guest->files == NULL) {
         json_decref(request);
         return haw_fail(error, HAW_UNAVAILABLE, "LXD VM agent isn't currently running");
     }
@@ -284,8 +283,7 @@ static bool
 driver_sftp(Inst *inst, int fd, GError **error)
 {
     const VmGuest *guest = vm_guest();
-    if (inst_pid(inst) == 0 || !need_session(inst, NULL) || guest->sftp == NULL ||
-        !inst->vm->guest_open) {
+    if (inst_pid(inst) == 0 || !need_session(inst, NULL) || guest->sftp == NULL) {
         return haw_fail(error, HAW_UNAVAILABLE, "LXD VM agent isn't currently running");
     }
     return guest->sftp(inst->vm, fd, error);

@@ -8,11 +8,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "agent/vm/gueststate.h"
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/fiber.h"
@@ -23,8 +25,6 @@
 #define ASK_NAMES_MAX (64 * 1024 * 1024)
 #define ASK_BYTES     (64 * 1024)
 #define ASK_UNKNOWN   (16 * 1024 * 1024) /* of a file whose size says 0, as in /proc */
-#define ASK_LINKS_MAX 1024
-#define ASK_ADDRESSES 1024
 
 typedef struct guestwire_ask Ask;
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Ask, guestwire_ask_done)
@@ -194,6 +194,17 @@ open_spool(const char *dir, GError **error)
         haw_fail_errno(error, errno, "make a file in '%s'", dir);
     }
     return fd;
+}
+
+int
+guestask_names(json_t *names, const char *spool_dir, GError **error)
+{
+    haw_autofd int fd = open_spool(spool_dir, error);
+    char *text = json_dumps(names, JSON_COMPACT);
+    bool ok = fd >= 0 && text != NULL && fd_write_all(fd, text, strlen(text), "names", error);
+
+    free(text);
+    return ok ? fd_steal(&fd) : -1;
 }
 
 static bool
@@ -431,90 +442,7 @@ guestask_sftp(GuestLink *link, int fd, GCancellable *cancel, GError **error)
     return ok && n == 0;
 }
 
-/* ---- what it says of itself (K1) ---- */
-
-/* An object with these keys as numbers that are not negative. */
-static json_t *
-checked_numbers(json_t *from, const char *const *keys)
-{
-    json_t *to = json_object();
-
-    for (; *keys != NULL; keys++) {
-        json_int_t value = json_integer_value(json_object_get(from, *keys));
-        json_object_set_new(to, *keys, json_integer(MAX(0, value)));
-    }
-    return to;
-}
-
-static void
-copy_texts(json_t *from, json_t *to, const char *const *keys)
-{
-    for (; *keys != NULL; keys++) {
-        const char *text = json_string_value(json_object_get(from, *keys));
-        bool fits = text != NULL && strlen(text) < 256;
-        json_object_set_new(to, *keys, json_string(fits ? text : ""));
-    }
-}
-
-static json_t *
-checked_link(json_t *from)
-{
-    static const char *const texts[] = {"hwaddr", "host_name", "state", "type", NULL};
-    static const char *const parts[] = {"family", "address", "netmask", "scope", NULL};
-    static const char *const counters[] = {"bytes_received",
-                                           "bytes_sent",
-                                           "packets_received",
-                                           "packets_sent",
-                                           "errors_received",
-                                           "errors_sent",
-                                           "packets_dropped_outbound",
-                                           "packets_dropped_inbound",
-                                           NULL};
-    json_t *to = json_object(), *addresses = json_array(), *one;
-    size_t i;
-
-    json_array_foreach (json_object_get(from, "addresses"), i, one) {
-        if (i < ASK_ADDRESSES && json_is_object(one)) {
-            json_t *address = json_object();
-            copy_texts(one, address, parts);
-            json_array_append_new(addresses, address);
-        }
-    }
-    json_object_set_new(to, "addresses", addresses);
-    json_object_set_new(to, "counters",
-                        checked_numbers(json_object_get(from, "counters"), counters));
-    copy_texts(from, to, texts);
-    json_object_set_new(
-        to, "mtu",
-        json_integer(CLAMP(json_integer_value(json_object_get(from, "mtu")), 0, 1 << 30)));
-    return to;
-}
-
-static json_t *
-checked_state(json_t *from)
-{
-    static const char *const memory[] = {"usage",      "usage_peak",      "total",
-                                         "swap_usage", "swap_usage_peak", NULL};
-    static const char *const cpu[] = {"usage", NULL}, *const disk[] = {"usage", "total", NULL};
-    json_t *network = json_object(), *disks = json_object(), *one;
-    const char *name;
-
-    json_object_foreach (json_object_get(from, "network"), name, one) {
-        if (json_object_size(network) < ASK_LINKS_MAX && strlen(name) < 64) {
-            json_object_set_new(network, name, checked_link(one));
-        }
-    }
-    json_object_foreach (json_object_get(from, "disk"), name, one) {
-        if (json_object_size(disks) < ASK_LINKS_MAX && strlen(name) < 256) {
-            json_object_set_new(disks, name, checked_numbers(one, disk));
-        }
-    }
-    json_int_t processes = json_integer_value(json_object_get(from, "processes"));
-    return json_pack("{s:o,s:o,s:o,s:o,s:I}", "cpu",
-                     checked_numbers(json_object_get(from, "cpu"), cpu), "disk", disks, "memory",
-                     checked_numbers(json_object_get(from, "memory"), memory), "network", network,
-                     "processes", (json_int_t) CLAMP(processes, 0, G_MAXINT32));
-}
+/* ---- what it says of itself ---- */
 
 json_t *
 guestask_state(GuestLink *link, GError **error)
@@ -526,7 +454,7 @@ guestask_state(GuestLink *link, GError **error)
     if (reply == NULL) {
         return NULL;
     }
-    json_t *state = checked_state(reply);
+    json_t *state = gueststate_checked(reply);
     json_decref(reply);
     return state;
 }

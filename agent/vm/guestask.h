@@ -11,6 +11,8 @@
  * guest's. */
 json_t *guestask_get(GuestLink *link, const char *path, bool head, const char *spool_dir,
                      int *ret_fd, GError **error);
+/* An unlinked file in 'spool_dir' with a list of names as JSON, as forkfile.c gives one; -1. */
+int guestask_names(json_t *names, const char *spool_dir, GError **error);
 /* 'request' (borrowed) has "path", "type", "uid", "gid", "mode", "append", "target"; content is read from
  * fd to its end. */
 bool guestask_put(GuestLink *link, json_t *request, int fd, GError **error);

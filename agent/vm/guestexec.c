@@ -17,6 +17,7 @@
 #define EXEC_BYTES   (64 * 1024)
 #define EXEC_TAIL_MS 500 /* P2 */
 
+typedef struct GuestExec GuestExec;
 typedef struct {
     GuestExec *exec; /* borrowed */
     int stream, fd;  /* owns fd */
@@ -24,6 +25,7 @@ typedef struct {
 } Pump;
 
 struct GuestExec {
+    InstExec inst;
     GuestCall *call;
     Pump pumps[GUESTWIRE_STREAMS];
     bool files; /* the outputs are files */
@@ -112,7 +114,7 @@ pump_start(GuestExec *exec, int stream, int fd)
 }
 
 static void
-fill_ask(struct guestwire_ask *ask, const InstExecSpec *spec, int width, int height)
+fill_ask(struct guestwire_ask *ask, const InstExecSpec *spec)
 {
     const char *name;
     json_t *value;
@@ -129,24 +131,37 @@ fill_ask(struct guestwire_ask *ask, const InstExecSpec *spec, int width, int hei
     guestwire_ask_number(ask, GUESTWIRE_UID, spec->uid);
     guestwire_ask_number(ask, GUESTWIRE_GID, spec->gid);
     if (spec->terminal) {
-        g_autofree char *size = g_strdup_printf("%dx%d", width, height);
+        g_autofree char *size = g_strdup_printf("%dx%d", spec->width, spec->height);
         guestwire_ask_add(ask, GUESTWIRE_SIZE, size);
     }
 }
 
-GuestExec *
-guestexec_start(GuestLink *link, const InstExecSpec *spec, int width, int height, GError **error)
+static pid_t
+no_pid(InstExec *exec)
+{
+    return 0; /* the guest's numbers mean nothing here */
+}
+
+static const ExecOps guestexec_ops = {.pid = no_pid,
+                                      .signal = guestexec_signal,
+                                      .resize = guestexec_resize,
+                                      .wait = guestexec_wait,
+                                      .free = guestexec_free};
+
+InstExec *
+guestexec_start(GuestLink *link, const InstExecSpec *spec, GError **error)
 {
     struct guestwire_ask ask;
     struct stat st;
 
-    fill_ask(&ask, spec, width, height);
+    fill_ask(&ask, spec);
     GuestCall *call = guestcall_open(link, &ask, error);
     guestwire_ask_done(&ask);
     if (call == NULL) {
         return NULL;
     }
     GuestExec *exec = g_new0(GuestExec, 1);
+    exec->inst.ops = &guestexec_ops;
     exec->call = call;
     exec->stop = g_cancellable_new();
     exec->files = fstat(spec->fds[1], &st) == 0 && (S_ISREG(st.st_mode) || S_ISCHR(st.st_mode));
@@ -154,24 +169,26 @@ guestexec_start(GuestLink *link, const InstExecSpec *spec, int width, int height
     for (int i = 0; i < (spec->terminal ? 2 : 3); i++) {
         pump_start(exec, i, spec->fds[i]);
     }
-    return exec;
+    return &exec->inst;
 }
 
 void
-guestexec_signal(GuestExec *exec, int number)
+guestexec_signal(InstExec *inst, int number)
 {
-    guestcall_signal(exec->call, number);
+    guestcall_signal(((GuestExec *) inst)->call, number);
 }
 
 void
-guestexec_resize(GuestExec *exec, int width, int height)
+guestexec_resize(InstExec *inst, int width, int height)
 {
-    guestcall_resize(exec->call, width, height);
+    guestcall_resize(((GuestExec *) inst)->call, width, height);
 }
 
 bool
-guestexec_wait(GuestExec *exec, GCancellable *cancel, int *ret_code, GError **error)
+guestexec_wait(InstExec *inst, GCancellable *cancel, int *ret_code, GError **error)
 {
+    GuestExec *exec = (GuestExec *) inst;
+
     if (!guestcall_wait(exec->call, -1, cancel, ret_code, error)) {
         return false;
     }
@@ -190,8 +207,10 @@ guestexec_wait(GuestExec *exec, GCancellable *cancel, int *ret_code, GError **er
 }
 
 void
-guestexec_free(GuestExec *exec)
+guestexec_free(InstExec *inst)
 {
+    GuestExec *exec = (GuestExec *) inst;
+
     if (exec == NULL) {
         return;
     }

@@ -49,9 +49,10 @@ bool vm_outgoing_finish(Inst *inst, GError **error);
 void vm_set_moving(VmSession *vm, bool moving);
 
 /* ---- the guest's agent ---- */
-/* Connected to the port "org.hawser.guest.0" of its virtio-serial bus; the caller's. One at a time.
+/* Connected to the port GUESTWIRE_PORT of its virtio-serial bus; the caller's. One at a time.
  * CHARDEV events of QEMU are not needed: vm_guest_open() tells whether the guest has opened it. */
 int vm_guest_connect(VmSession *vm, GError **error);
+#define VM_RUN_DIR_FD 5 /* in QEMU: the run directory, however long its path */
 bool vm_guest_open(VmSession *vm);
 
 /* What the guest's agent adds to the life of a VM; set once, by vm_set_guest(). Members may be NULL. */
@@ -60,6 +61,8 @@ typedef struct {
      * those of kind "share" are the guest agent's): appends to QEMU's arguments (a config share on PCI
      * addresses 8 to 15 of pcie.0). Yields. */
     bool (*prepare)(Inst *inst, const char *mount, json_t *items, GPtrArray *argv, GError **error);
+    /* What prepare() left, QEMU being gone; repeats safely. Yields. */
+    void (*undo)(Inst *inst);
     /* A share comes or goes while the VM runs. Yields. */
     bool (*plug)(VmSession *vm, json_t *item, GError **error);
     bool (*unplug)(VmSession *vm, const char *device, GError **error);

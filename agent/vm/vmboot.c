@@ -43,6 +43,7 @@
 enum { QEMU_START_MS = 60000, KILL_MS = 30000, CID_BASE = 3 };
 /* What QEMU is handed: its number is 3 plus the place here. */
 enum { FD_QMP, FD_GUEST, FD_RUN_DIR, FD_TPM, FD_COUNT };
+_Static_assert(3 + FD_RUN_DIR == VM_RUN_DIR_FD, "vm.h says so");
 
 struct boot {
     Inst *inst;
@@ -603,6 +604,9 @@ vmboot_undo(Inst *inst)
         }
     }
     json_decref(devices);
+    if (vm_guest()->undo != NULL) {
+        vm_guest()->undo(inst);
+    }
     if (!vm_memory_drop(inst, &error)) {
         haw_warn("vm.memory", KS("inst", inst->name), KS("why", error->message));
     }

@@ -7,6 +7,7 @@
  * C3  No network, no display, no default device that is not written here; QEMU is under seccomp.
  * Called by vmboot.c. */
 #include "agent/vm/vmmachine.h"
+#include "proto/guestwire.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -129,7 +130,7 @@ add_channels(const VmMachine *spec, VmArgs *args)
     vmargs_add(args, "device", "serial", "driver", "virtio-serial-pci", "bus", "pcie.0", "addr",
                "3", NULL);
     vmargs_add(args, "device", "guest-port", "driver", "virtserialport", "bus", "serial.0", "nr",
-               "1", "chardev", "guest", "name", "org.hawser.guest.0", NULL);
+               "1", "chardev", "guest", "name", GUESTWIRE_PORT, NULL);
 }
 
 static void

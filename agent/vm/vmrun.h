@@ -15,7 +15,8 @@ struct VmSession {
     bool incoming;        /* waits for another QEMU's state */
     bool moving;          /* vm_set_moving() */
     bool guest_open, was_reset;
-    bool console_taken; /* somebody has the serial console */
+    struct GuestVm *guest; /* guestvm.c's */
+    bool console_taken;    /* somebody has the serial console */
 };
 
 /* ---- vmsession.c ---- */

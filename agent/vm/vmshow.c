@@ -93,8 +93,8 @@ vmshow_state(Inst *inst)
                   "pid", (json_int_t) (runs ? inst->pid : 0), "processes", runs ? -1 : 0);
     json_object_set_new(state, "memory", memory_from_outside(inst));
     json_object_set_new(state, "network", json_null());
-    bool asked = runs && guest->state != NULL && inst->vm->guest_open &&
-                 inst->state == INST_RUNNING && inst_get_bool(inst, "security.agent.metrics", true);
+    bool asked = runs && guest->state != NULL && inst->state == INST_RUNNING &&
+                 inst_get_bool(inst, "security.agent.metrics", true);
     json_t *inside = asked ? guest->state(inst->vm) : NULL; /* W1 */
     if (inside != NULL) {
         json_object_update(state, inside);

@@ -117,7 +117,7 @@ bed_close(Bed *bed)
 /* ---- commands ---- */
 
 typedef struct {
-    GuestExec *exec;
+    InstExec *exec;
     int near[3];
     int code;
     GString *out[3];
@@ -142,7 +142,7 @@ command_start(Command *command, Bed *bed, const char *script)
         command->near[i] = pair[i == 0 ? 1 : 0];
         command->out[i] = g_string_new(NULL);
     }
-    command->exec = guestexec_start(bed->link, &spec, 0, 0, &error);
+    command->exec = guestexec_start(bed->link, &spec, &error);
     g_assert_no_error(error);
     for (int i = 0; i < 3; i++) {
         close(spec.fds[i]);
@@ -218,7 +218,7 @@ what_is_not_there_is_127(void)
     InstExecSpec spec = {.argv = argv, .environment = NULL, .fds = {null, null, null}};
 
     bed_start(&bed);
-    GuestExec *exec = guestexec_start(bed.link, &spec, 0, 0, &error);
+    InstExec *exec = guestexec_start(bed.link, &spec, &error);
     g_assert_true(guestexec_wait(exec, NULL, &code, &error));
     g_assert_cmpint(code, ==, 127);
     guestexec_free(exec);
@@ -280,8 +280,10 @@ a_terminal_has_a_size_and_gets_another(void)
     InstExecSpec spec = {.argv = argv,
                          .environment = environment,
                          .terminal = true,
+                         .width = 80,
+                         .height = 24,
                          .fds = {pair[1], pair[1], pair[1]}};
-    GuestExec *exec = guestexec_start(bed.link, &spec, 80, 24, &error);
+    InstExec *exec = guestexec_start(bed.link, &spec, &error);
     g_assert_no_error(error);
     close(pair[1]);
     expect(pair[0], seen, "24 80");

@@ -1,0 +1,353 @@
+/* Shares of a virtual machine.
+ * S1  PCI addresses 8.0 to 15.7 of pcie.0: function 2n is the n-th share's 9p, 2n+1 its virtiofs. A machine
+ *     that takes over another's state has the same shares in the same order, so the same devices.
+ * S2  What is read-only is so on the host: QEMU's readonly=on, and a read-only mount in a namespace of the
+ *     daemon's own; a guest that mounts it otherwise gets EROFS.
+ * S3  A daemon serves one connection of QEMU's and ends with it; what never got one is ended by its pid
+ *     file (the pid is looked at before: it must be that program with our socket).
+ * Called by guestvm.c. Main loop. */
+#include "agent/vm/vmshare.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "agent/inst/record.h"
+#include "agent/vm/vmitem.h"
+#include "agent/vm/vmlayout.h"
+#include "agent/vm/vmrun.h"
+#include "agent/vm/vmsock.h"
+#include "base/fd.h"
+#include "base/fiber.h"
+#include "base/log.h"
+#include "base/proc.h"
+
+#define SHARE_SLOT_FIRST 8
+#define SHARE_FUNCTIONS  64
+#define SHARE_TAG_MAX    31
+
+static const char *
+program(void)
+{
+    static const char *const paths[] = {"/usr/lib/qemu/virtiofsd", "/usr/libexec/virtiofsd",
+                                        "/usr/lib/virtiofsd"};
+
+    for (size_t i = 0; i < G_N_ELEMENTS(paths); i++) {
+        if (access(paths[i], X_OK) == 0) {
+            return paths[i];
+        }
+    }
+    return NULL;
+}
+
+static char *
+socket_name(const char *name)
+{
+    g_autofree char *node = vmitem_node(name);
+
+    return g_strdup_printf("fs.%s.sock", node);
+}
+
+/* ---- the daemon ---- */
+
+static void
+remember(const char *dir, const char *socket, pid_t pid)
+{
+    g_autofree char *path = g_strdup_printf("%s/%s.pid", dir, socket);
+    g_autofree char *text = g_strdup_printf("%d\n", (int) pid);
+
+    g_file_set_contents(path, text, -1, NULL);
+}
+
+static void
+reap_body(void *data)
+{
+    int status;
+
+    fiber_wait_pid(GPOINTER_TO_INT(data), -1, NULL, &status, NULL);
+}
+
+/* Listens on a socket of the run directory and hands it to the daemon. */
+static bool
+start_daemon(Inst *inst, const VmShare *share, GError **error)
+{
+    g_autofree char *dir = inst_run_dir(inst), *socket = socket_name(share->name);
+    g_autofree char *logs = inst_log_dir(inst);
+    g_autofree char *log = g_strdup_printf("%s/%s.log", logs, socket);
+    haw_autofd int listener = vmsock_listen(dir, socket, error);
+    const char *argv[] = {inst->agent->exe, "forkshare", share->path, share->readonly ? "ro" : "rw",
+                          program(),        NULL};
+
+    if (listener < 0) {
+        return false;
+    }
+    pid_t pid = proc_spawn(argv, NULL, log, &listener, 1, error);
+    if (pid < 0) {
+        return haw_push(error, "Start virtiofsd for \"%s\"", share->name);
+    }
+    remember(dir, socket, pid);
+    fiber_start("virtiofsd", reap_body, GINT_TO_POINTER(pid));
+    return true;
+}
+
+/* S3: its command line has the descriptor's number only, so the parent's word is not enough: it must be a
+ * virtiofsd that still is a child of ours, or of init after a restart of the agent. */
+static bool
+is_daemon(pid_t pid)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%d/cmdline", (int) pid);
+    g_autofree char *text = fd_read_file(path, 65536, NULL, NULL);
+
+    return text != NULL && (strstr(text, "virtiofsd") != NULL || strstr(text, "hawserd") != NULL);
+}
+
+static void
+stop_one(const char *path)
+{
+    g_autofree char *text = fd_read_file(path, 64, NULL, NULL);
+    pid_t pid = text != NULL ? (pid_t) g_ascii_strtoll(text, NULL, 10) : 0;
+
+    if (pid > 1 && is_daemon(pid)) {
+        kill(pid, SIGTERM);
+    }
+    unlink(path);
+}
+
+void
+vmshare_stop_all(Inst *inst)
+{
+    g_autofree char *dir = inst_run_dir(inst);
+    g_autoptr(GDir) entries = g_dir_open(dir, 0, NULL);
+    const char *name;
+
+    while (entries != NULL && (name = g_dir_read_name(entries)) != NULL) {
+        if (g_str_has_prefix(name, "fs.") && g_str_has_suffix(name, ".sock.pid")) {
+            g_autofree char *path = g_build_filename(dir, name, NULL);
+            stop_one(path);
+        }
+    }
+}
+
+/* ---- at the start ---- */
+
+static char *
+address(guint function)
+{
+    return g_strdup_printf("%d.%d%s", SHARE_SLOT_FIRST + (int) function / 8, (int) function % 8,
+                           function % 8 == 0 ? ",multifunction=on" : "");
+}
+
+/* QEMU's option parser wants commas doubled. */
+static char *
+escaped(const char *text)
+{
+    g_auto(GStrv) parts = g_strsplit(text, ",", -1);
+
+    return g_strjoinv(",,", parts);
+}
+
+static void
+add_9p(const VmShare *share, guint function, GPtrArray *argv)
+{
+    g_autofree char *node = vmitem_node(share->name), *at = address(function);
+    g_autofree char *path = escaped(share->path), *tag = escaped(share->tag);
+
+    g_ptr_array_add(argv, g_strdup("-fsdev"));
+    g_ptr_array_add(argv, g_strdup_printf("local,id=9p-%s,path=%s,security_model=passthrough,"
+                                          "multidevs=remap,readonly=%s",
+                                          node, path, share->readonly ? "on" : "off"));
+    g_ptr_array_add(argv, g_strdup("-device"));
+    g_ptr_array_add(argv, g_strdup_printf("virtio-9p-pci,id=dev-9p-%s,fsdev=9p-%s,mount_tag=%s,"
+                                          "bus=pcie.0,addr=%s",
+                                          node, node, tag, at));
+}
+
+static void
+add_virtiofs(Inst *inst, const VmShare *share, guint function, GPtrArray *argv)
+{
+    g_autofree char *node = vmitem_node(share->name), *at = address(function);
+    g_autofree char *tag = escaped(share->tag), *socket = socket_name(share->name);
+
+    g_ptr_array_add(argv, g_strdup("-chardev"));
+    g_ptr_array_add(argv, g_strdup_printf("socket,id=fs-%s,path=/proc/self/fd/%d/%s", node,
+                                          VM_RUN_DIR_FD, socket));
+    g_ptr_array_add(argv, g_strdup("-device"));
+    g_ptr_array_add(argv, g_strdup_printf("vhost-user-fs-pci,id=dev-fs-%s,chardev=fs-%s,tag=%s,"
+                                          "queue-size=1024,bus=pcie.0,addr=%s",
+                                          node, node, tag, at));
+}
+
+bool
+vmshare_add(Inst *inst, const VmShare *share, guint index, GPtrArray *argv, GError **error)
+{
+    g_autoptr(GError) local = NULL;
+
+    if (2 * index + 1 >= SHARE_FUNCTIONS) {
+        return haw_fail(error, HAW_LIMIT, "A virtual machine can have %d shared directories",
+                        SHARE_FUNCTIONS / 2 - 1);
+    }
+    if (strlen(share->tag) > SHARE_TAG_MAX) {
+        return haw_fail(error, HAW_INVALID, "The name of disk \"%s\" is too long for a share",
+                        share->name);
+    }
+    add_9p(share, 2 * index, argv);
+    if (!share->virtiofs || program() == NULL) {
+        return true;
+    }
+    if (!start_daemon(inst, share, &local)) { /* 9p does it as well */
+        haw_warn("vm.virtiofsd", KS("inst", inst_name(inst)), KS("why", local->message));
+        return true;
+    }
+    add_virtiofs(inst, share, 2 * index + 1, argv);
+    return true;
+}
+
+/* ---- while it runs ---- */
+
+static bool
+plug_device(VmSession *vm, const VmShare *share, int port, GError **error)
+{
+    g_autofree char *node = vmitem_node(share->name), *socket = socket_name(share->name);
+    g_autofree char *chardev = g_strdup_printf("fs-%s", node);
+    g_autofree char *id = g_strdup_printf("dev-fs-%s", node);
+    g_autofree char *bus = g_strdup_printf("port%d", port);
+    haw_autofd int fd = vmsock_connect(vm->run_dir, socket, error);
+
+    if (fd < 0 || !qmp_send_fd(vm->qmp, chardev, fd, error)) {
+        return false;
+    }
+    if (!qmp_do(vm->qmp, "chardev-add",
+                json_pack("{s:s,s:{s:s,s:{s:{s:s,s:{s:s}},s:b}}}", "id", chardev, "backend", "type",
+                          "socket", "data", "addr", "type", "fd", "data", "str", chardev, "server",
+                          0),
+                error)) {
+        return false;
+    }
+    if (qmp_do(vm->qmp, "device_add",
+               json_pack("{s:s,s:s,s:s,s:s,s:s,s:s}", "driver", "vhost-user-fs-pci", "id", id,
+                         "chardev", chardev, "tag", share->tag, "bus", bus, "addr", "0"),
+               error)) {
+        return true;
+    }
+    qmp_do(vm->qmp, "chardev-remove", json_pack("{s:s}", "id", chardev), NULL);
+    return false;
+}
+
+bool
+vmshare_plug(VmSession *vm, const VmShare *share, GError **error)
+{
+    if (!share->virtiofs || program() == NULL) {
+        return haw_fail(error, HAW_UNSUPPORTED,
+                        "Directories are plugged into a running virtual machine by virtiofs, which "
+                        "%s: restart it",
+                        program() == NULL ? "is not installed (package qemu-system-common)"
+                                          : "one with migration.stateful cannot have");
+    }
+    if (strlen(share->tag) > SHARE_TAG_MAX) {
+        return haw_fail(error, HAW_INVALID, "The name of disk \"%s\" is too long for a share",
+                        share->name);
+    }
+    g_autofree char *place = g_strdup_printf("share:%s", share->name);
+    int port = vmlayout_port(vm->layout, place, error);
+    if (port < 0 || !start_daemon(vm->inst, share, error)) {
+        return false;
+    }
+    if (!plug_device(vm, share, port, error)) {
+        vmlayout_forget(vm->layout, place);
+        return false;
+    }
+    vmsession_store_layout(vm);
+    return true;
+}
+
+bool
+vmshare_unplug(VmSession *vm, const char *name, GError **error)
+{
+    g_autofree char *node = vmitem_node(name), *place = g_strdup_printf("share:%s", name);
+    g_autofree char *chardev = g_strdup_printf("fs-%s", node);
+    g_autofree char *id = g_strdup_printf("dev-fs-%s", node);
+    g_autoptr(GError) local = NULL;
+
+    if (vmlayout_get(vm->layout, place, "port") < 0) {
+        return haw_fail(
+            error, HAW_UNSUPPORTED,
+            "Directory \"%s\" was there at the start of the virtual machine: stop it to "
+            "take it away",
+            name);
+    }
+    g_hash_table_remove(vm->deleted, id);
+    if (!qmp_do(vm->qmp, "device_del", json_pack("{s:s}", "id", id), &local)) {
+        if (haw_code(local) != HAW_NOT_FOUND) {
+            g_propagate_error(error, g_steal_pointer(&local));
+            return false;
+        }
+    } else if (!vmsession_await_gone(vm, id, 30000, error)) {
+        return false;
+    }
+    qmp_do(vm->qmp, "chardev-remove", json_pack("{s:s}", "id", chardev),
+           NULL); /* ends the daemon */
+    vmlayout_forget(vm->layout, place);
+    vmsession_store_layout(vm);
+    return true;
+}
+
+void
+vmshare_note(VmSession *vm, const char *name)
+{
+    json_t *shares = json_object_get(vm->layout, "shares");
+
+    if (shares == NULL) {
+        shares = json_object();
+        json_object_set_new(vm->layout, "shares", shares);
+    }
+    json_object_set_new(shares, name, json_true());
+    vmsession_store_layout(vm);
+}
+
+bool
+vmshare_known(VmSession *vm, const char *name)
+{
+    g_autofree char *place = g_strdup_printf("share:%s", name);
+
+    return vmlayout_get(vm->layout, place, "port") >= 0 ||
+           json_object_get(json_object_get(vm->layout, "shares"), name) != NULL;
+}
+
+/* ---- the helper ---- */
+
+/* S2: whatever is mounted below the source, too. */
+static bool
+mount_readonly(const char *source)
+{
+    struct mount_attr attr = {.attr_set = MOUNT_ATTR_RDONLY};
+
+    return unshare(CLONE_NEWNS) == 0 && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
+           mount(source, source, NULL, MS_BIND | MS_REC, NULL) == 0 &&
+           syscall(SYS_mount_setattr, AT_FDCWD, source, AT_RECURSIVE, &attr, sizeof(attr)) == 0;
+}
+
+int
+vmshare_fork(int argc, char **argv)
+{
+    if (argc != 4) {
+        return 2;
+    }
+    if (strcmp(argv[2], "ro") == 0 && !mount_readonly(argv[1])) {
+        perror("hawserd: mount the share read-only");
+        return 1;
+    }
+    g_autofree char *source = g_strdup_printf("source=%s", argv[1]);
+    execl(argv[3], argv[3], "--fd=3", "-o", source, "-o", "cache=auto", "-o", "xattr", "-o",
+          "announce_submounts", (char *) NULL);
+    perror("hawserd: start virtiofsd");
+    return 1;
+}
