@@ -70,6 +70,10 @@ setup_power(const struct asked *asked)
     bool systemd = stat("/run/systemd/system", &st) == 0;
 
     reply(0, "");
+    if (fork() != 0) {
+        return 0; /* the session ends with its answer; what follows must not end with the session */
+    }
+    setsid();
     for (size_t i = 0; i < sizeof(dirs) / sizeof(dirs[0]); i++) {
         snprintf(path, sizeof(path), "%s/%s", dirs[i], systemd ? "systemctl" : verb);
         if (access(path, X_OK) != 0) {

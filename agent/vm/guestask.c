@@ -307,15 +307,22 @@ static bool
 write_content(GuestCall *call, int fd, GError **error)
 {
     struct piece piece = {.fd = fd, .buffer = g_malloc(4 * ASK_BYTES)};
+    g_autoptr(GError) local = NULL;
     bool ok = true;
 
     do {
         fiber_run(piece_run, &piece);
         ok = piece.size >= 0 || haw_fail_errno(error, errno, "read the file to send");
         if (ok && piece.size > 0) {
-            ok = guestcall_write(call, piece.buffer, (size_t) piece.size, ASK_STEP_MS, NULL, error);
+            ok =
+                guestcall_write(call, piece.buffer, (size_t) piece.size, ASK_STEP_MS, NULL, &local);
         }
     } while (ok && piece.size > 0);
+    if (haw_code(local) == HAW_CONFLICT) {
+        ok = true;
+    } else if (local != NULL) {
+        g_propagate_error(error, g_steal_pointer(&local));
+    }
     guestcall_end(call, 0);
     g_free(piece.buffer);
     return ok;

@@ -646,6 +646,9 @@ guestcall_write(GuestCall *call, const void *bytes, size_t size, gint64 wait_ms,
     const guint8 *at = bytes;
 
     while (size > 0) {
+        if (call->exited) {
+            return haw_fail(error, HAW_CONFLICT, "Nobody reads it any more");
+        }
         if (call->failed != NULL || call->credit == 0) {
             if (!call_wait(call, wait_ms, cancel, error)) {
                 return false;

@@ -40,7 +40,7 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(GuestCall, guestcall_free)
 /* What comes next on stream 1 or 2, at most 'size' bytes; 0 at its end, -1 on failure. Yields. */
 gssize guestcall_read(GuestCall *call, int stream, void *buffer, size_t size, gint64 wait_ms,
                       GCancellable *cancel, GError **error);
-/* All of it to stream 0; wait_ms is for each step. Yields. */
+/* All of it to stream 0; wait_ms is for each step. CONFLICT once the session has exited. Yields. */
 bool guestcall_write(GuestCall *call, const void *bytes, size_t size, gint64 wait_ms,
                      GCancellable *cancel, GError **error);
 /* Stream 0: there is no more. Streams 1 and 2: nobody reads them any more. */

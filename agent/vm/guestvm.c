@@ -15,12 +15,14 @@
 #include "agent/vm/vmitem.h"
 #include "agent/vm/vmrun.h"
 #include "agent/vm/vmshare.h"
+#include "base/clock.h"
 #include "base/fiber.h"
 #include "base/log.h"
 #include "proto/keys.h"
 
 #define GUESTVM_9P       "9p:trans=virtio,version=9p2000.L,msize=1048576"
 #define GUESTVM_TAG_SIZE 32
+#define GUESTVM_PLUG_MS  20000
 
 struct GuestVm {
     Inst *inst; /* borrowed: it owns the session that owns this */
@@ -256,6 +258,23 @@ prepare(Inst *inst, const char *mount, json_t *items, GPtrArray *argv, GError **
 
 /* ---- shares while it runs ---- */
 
+/* The guest's kernel takes some seconds to find what is plugged. */
+static void
+mount_soon(GuestLink *link, const char *device, const char *target, bool readonly)
+{
+    gint64 until_us = clock_mono_us() + (gint64) GUESTVM_PLUG_MS * 1000;
+    g_autoptr(GError) error = NULL;
+
+    while (guestlink_present(link) && !mount_share(link, device, target, readonly, &error)) {
+        if (clock_mono_us() > until_us) {
+            haw_warn("guest.mount", KS("device", device), KS("why", error->message));
+            return;
+        }
+        g_clear_error(&error);
+        fiber_sleep_ms(500, NULL, NULL);
+    }
+}
+
 static bool
 plug(VmSession *vm, json_t *item, GError **error)
 {
@@ -266,7 +285,6 @@ plug(VmSession *vm, json_t *item, GError **error)
                      .path = vmitem_get(item, "path"),
                      .readonly = json_is_true(json_object_get(item, "readonly"))};
     g_autoptr(GuestLink) link = link_of(vm, NULL);
-    g_autoptr(GError) local = NULL;
 
     share.virtiofs = may_virtiofs(vm_inst(vm));
     tag[MIN(strlen(tag), GUESTVM_TAG_SIZE - 1)] = '\0';
@@ -277,9 +295,8 @@ plug(VmSession *vm, json_t *item, GError **error)
     if (!vmshare_plug(vm, &share, error)) {
         return false;
     }
-    if (link != NULL && guestlink_present(link) && target != NULL &&
-        !mount_share(link, device, target, share.readonly, &local)) {
-        haw_warn("guest.mount", KS("device", device), KS("why", local->message));
+    if (link != NULL && target != NULL) {
+        mount_soon(link, device, target, share.readonly);
     }
     return true;
 }

@@ -162,11 +162,11 @@ add_9p(const VmShare *share, guint function, GPtrArray *argv)
     g_autofree char *path = escaped(share->path), *tag = escaped(share->tag);
 
     g_ptr_array_add(argv, g_strdup("-fsdev"));
-    g_ptr_array_add(argv, g_strdup_printf("local,id=9p-%s,path=%s,security_model=passthrough,"
+    g_ptr_array_add(argv, g_strdup_printf("local,id=p9-%s,path=%s,security_model=passthrough,"
                                           "multidevs=remap,readonly=%s",
                                           node, path, share->readonly ? "on" : "off"));
     g_ptr_array_add(argv, g_strdup("-device"));
-    g_ptr_array_add(argv, g_strdup_printf("virtio-9p-pci,id=dev-9p-%s,fsdev=9p-%s,mount_tag=%s,"
+    g_ptr_array_add(argv, g_strdup_printf("virtio-9p-pci,id=dev-p9-%s,fsdev=p9-%s,mount_tag=%s,"
                                           "bus=pcie.0,addr=%s",
                                           node, node, tag, at));
 }
