@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -157,7 +158,8 @@ child_main(const struct asked *asked, const struct ends *ends, bool pty)
         signal(i, SIG_DFL);
     }
     setsid();
-    for (int i = 0; i < 3; i++) { /* above 2 first, so that none is overwritten */
+    prctl(PR_SET_PDEATHSIG, SIGKILL); /* who reads it is gone with us */
+    for (int i = 0; i < 3; i++) {     /* above 2 first, so that none is overwritten */
         fds[i] = fcntl(ends->child[i], F_DUPFD_CLOEXEC, 10);
     }
     for (int i = 0; i < 3; i++) {

@@ -283,6 +283,7 @@ plug(VmSession *vm, json_t *item, GError **error)
     VmShare share = {.name = device,
                      .tag = tag,
                      .path = vmitem_get(item, "path"),
+                     .target = target,
                      .readonly = json_is_true(json_object_get(item, "readonly"))};
     g_autoptr(GuestLink) link = link_of(vm, NULL);
 
@@ -306,14 +307,11 @@ unplug(VmSession *vm, const char *device, GError **error)
 {
     g_autoptr(GuestLink) link = link_of(vm, NULL);
     g_autoptr(Inst) inst = inst_ref(vm_inst(vm));
-    json_t *config = json_object_get(inst_expanded_devices(inst), device);
-    const char *path = keys_get(config, "path");
+    g_autofree char *target = vmshare_target(vm, device);
 
-    if (link != NULL && guestlink_present(link) && path != NULL) {
-        g_autofree char *target = path[0] == '/' ? g_strdup(path) : g_strconcat("/", path, NULL);
-        if (!guestask_umount(link, target, error)) {
-            return haw_push(error, "Failed to unmount \"%s\" in the virtual machine", path);
-        }
+    if (link != NULL && guestlink_present(link) && target != NULL &&
+        !guestask_umount(link, target, error)) {
+        return haw_push(error, "Failed to unmount \"%s\" in the virtual machine", target);
     }
     return (inst->vm == vm || haw_fail(error, HAW_UNAVAILABLE, "QEMU has ended")) &&
            vmshare_unplug(vm, device, error);

@@ -265,8 +265,24 @@ vmshare_plug(VmSession *vm, const VmShare *share, GError **error)
         vmlayout_forget(vm->layout, place);
         return false;
     }
+    if (share->target != NULL) {
+        json_object_set_new(json_object_get(json_object_get(vm->layout, "devices"), place),
+                            "target", json_string(share->target));
+    }
     vmsession_store_layout(vm);
     return true;
+}
+
+char *
+vmshare_target(VmSession *vm, const char *name)
+{
+    g_autofree char *place = g_strdup_printf("share:%s", name);
+    json_t *entry = json_object_get(json_object_get(vm->layout, "devices"), place);
+    const char *target = json_string_value(json_object_get(entry, "target"));
+
+    return target == NULL     ? NULL
+           : target[0] == '/' ? g_strdup(target)
+                              : g_strconcat("/", target, NULL);
 }
 
 bool

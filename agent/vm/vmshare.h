@@ -8,6 +8,7 @@ typedef struct {
     const char *name; /* of the device; "config" */
     const char *tag;  /* what the guest mounts; at most 31 bytes */
     const char *path;
+    const char *target; /* where the guest mounts it; NULL: it does not */
     bool readonly;
     bool virtiofs; /* beside 9p; not for a VM that may move: vhost-user-fs can't */
 } VmShare;
@@ -19,6 +20,8 @@ bool vmshare_plug(VmSession *vm, const VmShare *share, GError **error);
 bool vmshare_unplug(VmSession *vm, const char *name, GError **error);
 /* The device is a share since the start. */
 void vmshare_note(VmSession *vm, const char *name);
+/* Where the guest has mounted one that was plugged in; caller frees. */
+char *vmshare_target(VmSession *vm, const char *name);
 /* Whether the device is a share of the running machine. */
 bool vmshare_known(VmSession *vm, const char *name);
 /* Ends what is left of daemons, QEMU being gone. Yields. */
