@@ -130,9 +130,8 @@ validate_bind(const Device *device, GError **error)
         return true;
     }
     if (g_str_has_prefix(source, "ceph:") || g_str_has_prefix(source, "cephfs:") ||
-        g_str_equal(source, "cloud-init:config")) {
-        bool seed = g_str_equal(source, "cloud-init:config") && is_vm(device);
-        return device->inst_type == NULL || seed ||
+        diskvm_is_config(source)) {
+        return device->inst_type == NULL || (is_vm(device) && diskvm_is_config(source)) ||
                haw_fail(error, HAW_UNSUPPORTED, "Source \"%s\" is not supported here", source);
     }
     if (source[0] != '/') {

@@ -2,6 +2,7 @@
  * custom volumes; directories become shares, which the guest's agent mounts.
  * K1  The root volume is mounted by the start (vm/vmboot.c); a custom volume is mounted here, counted.
  * K2  On btrfs an image keeps the page cache: direct I/O on copy-on-write files costs more than it saves.
+ * K3  "cloud-init:config" and "agent:config" are discs made anew at each start (vm/configshare.c).
  * Called by disk.c. */
 #include "agent/inst/diskvm.h"
 
@@ -11,6 +12,7 @@
 #include <unistd.h>
 
 #include "agent/inst/disksource.h"
+#include "agent/vm/configshare.h"
 #include "base/fd.h"
 
 static void
@@ -110,10 +112,34 @@ start_path(const Device *device, json_t *item, GError **error)
 }
 
 bool
+diskvm_is_config(const char *source)
+{
+    return g_strcmp0(source, "cloud-init:config") == 0 || g_strcmp0(source, "agent:config") == 0;
+}
+
+/* K3 */
+static bool
+start_config(const Device *device, json_t *item, GError **error)
+{
+    bool cloud_only = g_str_equal(devtype_get(device, "source"), "cloud-init:config");
+    g_autofree char *dir = inst_run_dir(device->inst);
+    g_autofree char *path = g_strdup_printf("%s/%s.iso", dir, cloud_only ? "cloud-init" : "agent");
+    if (!fd_mkdir_p(dir, 0700, error) || !configshare_iso(device->inst, cloud_only, path, error)) {
+        return false;
+    }
+    set_text(item, "kind", "file");
+    set_common(device, item, path);
+    return true;
+}
+
+bool
 diskvm_start(Agent *agent, const Device *device, json_t *item, GError **error)
 {
     if (device_is_root(device)) {
         return start_root(agent, device, item, error); /* K1 */
+    }
+    if (diskvm_is_config(devtype_get(device, "source"))) {
+        return start_config(device, item, error);
     }
     return disksource_is_custom(device) ? start_custom(agent, device, item, error)
                                         : start_path(device, item, error);

@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "agent/image/archive_lib.h"
@@ -31,7 +30,7 @@ add_file(struct archive *to, const char *name, const void *bytes, size_t size, m
     archive_entry_set_filetype(entry, AE_IFREG);
     archive_entry_set_perm(entry, mode);
     archive_entry_set_size(entry, (la_int64_t) size);
-    archive_entry_set_mtime(entry, time(NULL), 0);
+    archive_entry_set_mtime(entry, 0, 0); /* the same files are the same image */
     bool ok = archive_write_header(to, entry) == ARCHIVE_OK &&
               archive_write_data(to, bytes, size) == (la_ssize_t) size;
     archive_entry_free(entry);
