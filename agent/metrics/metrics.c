@@ -14,6 +14,7 @@
 #include "agent/metrics/daemonprobe.h"
 #include "agent/metrics/dataprobe.h"
 #include "agent/metrics/instprobe.h"
+#include "agent/metrics/vmprobe.h"
 #include "base/clock.h"
 #include "base/fiber.h"
 
@@ -94,6 +95,7 @@ pass_make(Agent *agent)
     }
     struct look look = {probes, pass->by_project};
     fiber_run(look_run, &look);
+    vmprobe_read_all(instances, pass->by_project, project_part);
     dataprobe_read(agent, pass->host);
     pass->at_us = clock_mono_us();
     exposition_add(pass->host, METRIC_SCRAPE_SECONDS, "", (double) (pass->at_us - began_us) / 1e6);

@@ -69,6 +69,9 @@ shows 'processes are counted' '^[1-9]' sh -c "lxc query /1.0/instances/v1/state 
 shows 'its loopback is among the interfaces' 127.0.0.1 sh -c "lxc query /1.0/instances/v1/state | jq -c .network.lo"
 shows 'lxc info shows them' 'Processes: [1-9]' lxc info v1
 
+shows 'metrics have its processes' '^lxd_procs_total.name="v1",project="default",type="virtual-machine". [1-9]' api GET /1.0/metrics
+shows 'and its disks' '^lxd_filesystem_size_bytes.*ext4.*name="v1"' api GET /1.0/metrics
+
 # ---- shares ----
 same 'a directory of the host is mounted' 'from the host' lxc exec v1 -- cat /mnt/shared/note
 claim 'it can be written' lxc exec v1 -- sh -c 'echo back >/mnt/shared/answer'
