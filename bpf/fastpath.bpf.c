@@ -76,6 +76,13 @@ struct {
 } haw_pend SEC(".maps");
 
 struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(max_entries, LAYOUT_NICS);
+    __type(key, __u32);
+    __type(value, struct layout_order);
+} haw_order SEC(".maps");
+
+struct {
     __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
     __uint(max_entries, LAYOUT_REASON_COUNT);
     __type(key, __u32);
@@ -148,6 +155,13 @@ door_nic(const struct machine *m, __u16 nic)
 {
     __u32 index = nic;
     return bpf_map_lookup_elem(&haw_nics, &index);
+}
+
+FAST_FN struct layout_order *
+door_order(const struct machine *m, __u16 nic)
+{
+    __u32 index = nic;
+    return bpf_map_lookup_elem(&haw_order, &index);
 }
 
 FAST_FN int
@@ -307,7 +321,7 @@ probe(const struct machine *m, struct __sk_buff *skb, const struct layout_nic *n
         struct scratch *scratch = scratch_of_cpu();
         read_head(skb, p);
         if (skb->gso_size || !scratch ||
-            !machine_pend(m, nic, p, &scratch->pend, LAYOUT_PEND_PROBE)) {
+            !machine_pend(m, nic, p, &scratch->pend, LAYOUT_PEND_PROBE, NULL)) {
             return;
         }
     }
@@ -451,7 +465,7 @@ haw_in(struct __sk_buff *skb)
     struct scratch *scratch = scratch_of_cpu();
     if (remember && scratch) {
         read_head(skb, &p);
-        if (!machine_pend(&m, nic, &p, &scratch->pend, 0)) {
+        if (!machine_pend(&m, nic, &p, &scratch->pend, 0, flow)) {
             reason = LAYOUT_BUSY;
         }
     }

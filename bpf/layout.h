@@ -37,6 +37,7 @@
     X(GATEWAY, "gateway")            /* addressed to another MAC than when it was proven */        \
     X(TTL, "ttl")                    /* would end on the way */                                    \
     X(MTU, "mtu")                    /* too large for where it goes */                             \
+    X(ORDER, "order")                /* what it sent before is still on the slow path */           \
     X(BUSY, "busy")                  /* its pending slot holds a live probe */                     \
     X(LEARNED, "learned")            /* this direction is proven */                                \
     X(PAIRED, "paired")              /* and with it the other: fast from now on */                 \
@@ -142,8 +143,17 @@ struct layout_flow {
     __u8 ttl_delta;
     __u8 matched; /* proofs, up to 255 */
     __u32 out_ifindex;
+    __u32 order,
+        zero; /* the sender's last packet that may be of this flow and went slow; 0: none is left */
+    __u64 order_ns; /* since when it waits for that one */
 };
-_Static_assert(sizeof(struct layout_flow) == 120, "no hidden padding");
+_Static_assert(sizeof(struct layout_flow) == 136, "no hidden padding");
+
+/* haw_order[nic]: which of the packets that a port sent into the slow path came out of it, by number. */
+struct layout_order {
+    __u32 sent, out;
+};
+_Static_assert(sizeof(struct layout_order) == 8, "no hidden padding");
 
 struct layout_event { /* of haw_trace */
     __u64 at_ns;
@@ -176,6 +186,7 @@ struct layout_pend {
     __u8 ttl;
     __u8 flags;
     __u8 gate_mac[6];
-    __u8 zero[2];
+    __u8 zero[6];
+    __u32 order; /* its number among the port's; 0 for a copy */
 };
-_Static_assert(sizeof(struct layout_pend) == 88, "no hidden padding");
+_Static_assert(sizeof(struct layout_pend) == 96, "no hidden padding");

@@ -120,6 +120,13 @@ door_nic(const struct machine *m, __u16 nic)
     return nic < LAYOUT_NICS ? &engine->nics[nic] : NULL;
 }
 
+static struct layout_order *
+door_order(const struct machine *m, __u16 nic)
+{
+    struct engine *engine = ((struct walk *) m->tables)->engine;
+    return nic < LAYOUT_NICS ? &engine->order[nic] : NULL;
+}
+
 static int
 door_pend_offer(const struct machine *m, int table, __u32 slot, const struct layout_pend *pend)
 {
@@ -163,7 +170,7 @@ probe(const struct machine *m, const struct layout_nic *nic, struct layout_flow 
     if (p->tuple.proto == PACKET_TCP) {
         flow->probe_seq = p->print.seq;
         flow->probe_end = p->print.seq + p->bytes;
-    } else if (!machine_pend(m, nic, p, &pend, LAYOUT_PEND_PROBE)) {
+    } else if (!machine_pend(m, nic, p, &pend, LAYOUT_PEND_PROBE, NULL)) {
         return 0;
     }
     flow->probe_ns = m->now_ns;
@@ -291,8 +298,11 @@ enter(struct engine *engine, __u64 now_ns, __u16 nic, const struct entry *entry)
         send_fast(&m, entry, &p, flow, &verdict);
     } else if (remember) {
         read_head(frame->data, frame->size, &p);
-        if (!machine_pend(&m, entry->nic, &p, &pend, 0)) {
+        if (!machine_pend(&m, entry->nic, &p, &pend, 0, flow)) {
             reason = LAYOUT_BUSY;
+        }
+        if (flow != NULL && walk.slot != FLOWTABLE_NONE) {
+            engine->table.permits[walk.slot].until_ns = 0; /* M11 */
         }
     }
     verdict.reason = (__u8) reason;

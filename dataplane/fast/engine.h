@@ -10,6 +10,7 @@
 
 struct engine {
     struct layout_config config;
+    struct layout_order order[LAYOUT_NICS];
     struct layout_nic *nics;  /* LAYOUT_NICS of them; who changes one bumps its zone, too */
     struct layout_pend *pend; /* 2 * LAYOUT_PENDING, zeroed */
     __u8 *pend_locks;         /* as many, zeroed, when shared; else NULL */

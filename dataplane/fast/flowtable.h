@@ -47,7 +47,7 @@ struct flowtable_entry {
     struct layout_flow flow;
     __u64 ended; /* the epoch from which on it may be used again */
 };
-_Static_assert(sizeof(struct flowtable_entry) == 168, "no hidden padding");
+_Static_assert(sizeof(struct flowtable_entry) == 184, "no hidden padding");
 
 struct flowtable {
     __u32 *signs; /* FLOWTABLE_WAYS a bucket; 0: empty */

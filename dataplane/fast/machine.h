@@ -16,6 +16,8 @@
  * M8  Nothing is dropped but our own probes.
  * M9  What looks like two packets teaches nothing; what changed at both ends neither (double NAT).
  * M10 Sender and receiver are ports of one zone.
+ * M11 A fast packet does not overtake what its flow sent into the slow path before: that is out, or was lost
+ *     (pend_ns). Ports number what they send slow, and OVS keeps a port's order.
  *
  * The tables are behind "doors" that whoever includes this file defines first: the BPF programs over
  * maps (bpf/fastpath.bpf.c), user space over memory (engine.c). No allocation, no locks, no clock here.
@@ -23,6 +25,7 @@
  *   int door_flow_put(m, key, flow)                             0, or not when the table is full
  *   void door_flow_drop(m, key)
  *   const struct layout_nic *door_nic(m, nic)                   NULL when out of range
+ *   struct layout_order *door_order(m, nic)                     likewise
  *   int door_pend_offer(m, table, slot, pend)                   machine_pend_offer() under the slot's lock
  *   void door_pend_take(m, table, slot, want, whole, ret)       machine_pend_take(), likewise
  * Threads: any; the doors say what may run at once. */
@@ -125,6 +128,7 @@ MACHINE_DOOR int door_flow_put(const struct machine *m, const struct layout_tupl
                                const struct layout_flow *flow);
 MACHINE_DOOR void door_flow_drop(const struct machine *m, const struct layout_tuple *key);
 MACHINE_DOOR const struct layout_nic *door_nic(const struct machine *m, __u16 nic);
+MACHINE_DOOR struct layout_order *door_order(const struct machine *m, __u16 nic);
 MACHINE_DOOR int door_pend_offer(const struct machine *m, int table, __u32 slot,
                                  const struct layout_pend *pend);
 MACHINE_DOOR void door_pend_take(const struct machine *m, int table, __u32 slot,
@@ -204,11 +208,44 @@ machine_forget(const struct machine *m, const struct layout_tuple *key,
     door_flow_drop(m, key);
 }
 
-/* Remembers the packet (p->tuple.nic, p->print whole) until it comes out of OVN. 0: no room. */
+/* M11: numbers a packet that is about to go slow; 'flow' (may be NULL) is its own. */
+FAST_FN __u32
+machine_number(const struct machine *m, __u16 nic, struct layout_flow *flow)
+{
+    struct layout_order *order = door_order(m, nic);
+    if (!order) {
+        return 0;
+    }
+    __u32 number = __sync_fetch_and_add(&order->sent, 1) + 1;
+    if (flow) {
+        if (!flow->order) {
+            flow->order_ns = m->now_ns;
+        }
+        flow->order = number;
+    }
+    return number;
+}
+
+/* M11: whether a fast packet of the flow overtakes nothing. */
+FAST_FN int
+machine_in_order(const struct machine *m, __u16 nic, struct layout_flow *flow)
+{
+    const struct layout_order *order = door_order(m, nic);
+    if (order && (__s32) (order->out - flow->order) < 0 &&
+        m->now_ns < flow->order_ns + m->config->pend_ns) {
+        return 0;
+    }
+    flow->order = 0;
+    return 1;
+}
+
+/* Remembers the packet (p->tuple.nic, p->print whole) until it comes out of OVN. 0: no room. 'flow' (may be
+ * NULL) is what machine_enter() found. */
 FAST_FN int
 machine_pend(const struct machine *m, const struct layout_nic *nic, const struct packet *p,
-             struct layout_pend *pend, __u8 flags)
+             struct layout_pend *pend, __u8 flags, struct layout_flow *flow)
 {
+    pend->order = flags & LAYOUT_PEND_PROBE ? 0 : machine_number(m, p->tuple.nic, flow);
     pend->born_ns = m->now_ns;
     pend->tuple = p->tuple;
     pend->print = p->print;
@@ -261,6 +298,9 @@ machine_enter(const struct machine *m, __u16 id, const struct layout_nic *nic, s
     __u16 mtu = to ? to->mtu : 0;
     enum layout_reason reason =
         machine_judge(m, flow, p, machine_generation(m, nic->zone), mtu, segment);
+    if (reason == LAYOUT_HIT && flow->order && !machine_in_order(m, id, flow)) {
+        reason = LAYOUT_ORDER;
+    }
     *ret_flow = flow;
     *ret_pend = reason != LAYOUT_HIT && reason != LAYOUT_TTL && reason != LAYOUT_MTU;
     return reason;
@@ -327,6 +367,7 @@ machine_pair(const struct machine *m, const struct layout_tuple *key)
     if (answers->out.nic != key->nic || !packet_tuple_same(&answers->out, &mirror)) {
         return LAYOUT_LEARNED;
     }
+    answers->order_ns = flow->order_ns = m->now_ns;
     answers->flags |= LAYOUT_FLOW_FAST;
     flow->flags |= LAYOUT_FLOW_FAST;
     return LAYOUT_PAIRED;
@@ -375,6 +416,9 @@ machine_learn(const struct machine *m, const struct layout_nic *nic, const struc
     fresh->ttl_delta = delta;
     fresh->matched = 1;
     fresh->out_ifindex = nic->ifindex;
+    const struct layout_order *order = door_order(m, pend->tuple.nic);
+    fresh->order = order ? order->sent : 0; /* M11: any of them may be its own */
+    fresh->order_ns = m->now_ns;
     if (door_flow_put(m, &pend->tuple, fresh) != 0) {
         return LAYOUT_FULL;
     }
@@ -439,6 +483,10 @@ machine_leave(const struct machine *m, __u16 id, const struct layout_nic *nic, s
     machine_recall(m, p, want, recalled);
     if (!recalled->flags) {
         return LAYOUT_UNMATCHED;
+    }
+    struct layout_order *order = door_order(m, recalled->tuple.nic);
+    if (order && recalled->order && (__s32) (recalled->order - order->out) > 0) {
+        order->out = recalled->order; /* M11 */
     }
     int copy = machine_is_copy(m, p, recalled);
     enum layout_reason reason;

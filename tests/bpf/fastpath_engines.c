@@ -398,6 +398,9 @@ time_generation_and_switches(void)
     g_assert_cmpint(enter(1, &a), ==, LAYOUT_EXPIRED);
     config->expire_ns = 60 * G_GUINT64_CONSTANT(1000000000);
     copy_config();
+    FrameSpec later = spec_of(4, 6, 1, 2, 51), later2 = routed(later, 2);
+    g_assert_cmpint(enter(1, &later), ==, LAYOUT_ORDER); /* the expired one is still inside */
+    leave(2, &later2);
     g_assert_cmpint(enter(1, &a), ==, LAYOUT_HIT);
     config->off = 1;
     copy_config();

@@ -20,8 +20,11 @@ grew() { [ "$(stat "$1")" -gt "$2" ]; } # REASON SINCE
 ping_a() { in_ns a ping -q -W 1 "$@"; }
 
 lab_router || { echo "1..0 # SKIP the fast path does not load here"; exit 77; }
-wait_ready() { for _ in 1 2 3 4 5 6; do ping_a -c 1 10.2.0.2 >/dev/null 2>&1 && return; sleep 0.3; done; }
-wait_ready
+# Tries CMD five times a second, for SECONDS at most.
+wait_for() { local until=$((SECONDS + $1)); shift; until "$@" >/dev/null 2>&1; do [ $SECONDS -lt $until ] || return 1; sleep 0.2; done; }
+listens() { in_ns "$1" sh -c "cat /proc/net/$2 /proc/net/${2}6 | grep -q ':$(printf %04X "$3") '"; } # NAMESPACE tcp|udp PORT
+answers() { [ "$(grep -c 'bytes from' "$LAB_DIR/pings")" -gt "$1" ]; }
+wait_for 20 ping_a -c 1 10.2.0.2
 
 # ---- the same, slow and fast ----
 tool off
@@ -38,7 +41,7 @@ claim 'fast' grew hit $((before + 20))
 
 # ---- TCP, long enough for several proofs ----
 in_ns b iperf3 -s -D -I "$LAB_DIR/iperf.pid" >/dev/null
-sleep 0.5
+wait_for 20 listens b tcp 5201
 before=$(stat hit) renewed=$(stat swallowed)
 claim 'TCP in bulk' in_ns a timeout 20 iperf3 -c 10.2.0.2 -t 4
 claim 'is fast' grew hit $((before + 10000))
@@ -49,7 +52,7 @@ claim 'IPv6 TCP' in_ns a timeout 20 iperf3 -6 -c fd02::2 -t 1
 # ---- UDP: neither lost, twice nor out of order ----
 in_ns b timeout 30 python3 "$HERE/numbered.py" receive 9000 >"$LAB_DIR/numbers" 2>&1 &
 receiver=$!
-sleep 0.3
+wait_for 20 listens b udp 9000
 before=$(stat hit)
 claim 'numbered datagrams are sent for five seconds' in_ns a python3 "$HERE/numbered.py" send 10.2.0.2 9000 5
 wait $receiver
@@ -59,12 +62,20 @@ sed 's/^/# /' "$LAB_DIR/numbers"
 
 # ---- what the slow path forbids ----
 block='add table inet t; add chain inet t f { type filter hook forward priority 0; }; add rule inet t f icmp type echo-request drop'
-in_ns a ping -D -O -i 0.05 -w 8 10.2.0.2 >"$LAB_DIR/pings" 2>&1 &
+in_ns a ping -D -O -i 0.05 -w 60 10.2.0.2 >"$LAB_DIR/pings" 2>&1 &
 pinger=$!
-sleep 3
+before=$(stat swallowed)
+wait_for 20 grew swallowed $((before + 2)) # proven twice by copies
 revoked=$(date +%s.%N)
 in_ns r nft "$block"
-wait $pinger
+quiet_for() { [ $(($(date +%s%N) - $(date -r "$LAB_DIR/count" +%s%N))) -gt 2500000000 ]; }
+silent() { # no answer came for 2.5 s
+    local now; now=$(grep -c 'bytes from' "$LAB_DIR/pings")
+    [ "$now" = "$(cat "$LAB_DIR/count" 2>/dev/null)" ] || echo "$now" >"$LAB_DIR/count"
+    quiet_for
+}
+wait_for 20 silent
+kill -INT $pinger; wait $pinger
 last=$(grep 'bytes from' "$LAB_DIR/pings" | tail -n 1 | sed 's/^\[\([0-9.]*\)\].*/\1/')
 claim 'a ping that gets forbidden ends within the time of a proof' \
     awk -v last="$last" -v revoked="$revoked" 'BEGIN { print last - revoked; exit !(last - revoked < 2.3) }'
@@ -72,13 +83,15 @@ echo "# last answer $(awk -v l="$last" -v r="$revoked" 'BEGIN { printf "%.2f", l
 claim 'and a new one is never answered' sh -c '! ip netns exec a ping -q -c 5 -i 0.05 -W 1 10.2.0.2'
 in_ns r nft delete table inet t
 claim 'allowed again, it is fast again' ping_a -c 20 -i 0.02 10.2.0.2
-in_ns a ping -D -i 0.05 -w 5 10.2.0.2 >"$LAB_DIR/pings" 2>&1 &
+in_ns a ping -D -i 0.05 -w 60 10.2.0.2 >"$LAB_DIR/pings" 2>&1 &
 pinger=$!
-sleep 2
+wait_for 20 answers 30
 in_ns r nft "$block"
 tool bump 5
 bumped=$(date +%s.%N)
-wait $pinger
+rm -f "$LAB_DIR/count"
+wait_for 20 silent
+kill -INT $pinger; wait $pinger
 last=$(grep 'bytes from' "$LAB_DIR/pings" | tail -n 1 | sed 's/^\[\([0-9.]*\)\].*/\1/')
 claim 'with a bump it ends at once' \
     awk -v last="$last" -v bumped="$bumped" 'BEGIN { print last - bumped; exit !(last - bumped < 0.05) }'
@@ -118,7 +131,7 @@ direct() { # veth|tap
         tool set hd - "$1" 7 1500 02:00:00:00:00:0d 10.4.0.2 fd04::2
 }
 in_ns d iperf3 -s -D >/dev/null
-sleep 0.3
+wait_for 20 listens d tcp 5201
 for kind in veth tap; do
     direct $kind
     tool off

@@ -15,7 +15,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define COST_ROUNDS 1000000
+/* Short batches, of which the best counts: what else runs on the machine lengthens the others. */
+#define COST_BATCH   2000
+#define COST_BATCHES 1000
 
 static bool
 set(FastLoad *load, char **args, int count, GError **error)
@@ -85,12 +87,20 @@ flows(FastLoad *load)
 static guint32
 run_cost(FastLoad *load, const char *program, guint32 ifindex, const guint8 *frame, gsize size)
 {
+    guint32 best = G_MAXUINT32;
     struct __sk_buff context = {.ifindex = ifindex};
     guint8 out[FRAME_MAX];
     DECLARE_LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = frame, .data_size_in = (guint32) size,
                         .data_out = out, .data_size_out = sizeof out, .ctx_in = &context,
-                        .ctx_size_in = sizeof context, .repeat = COST_ROUNDS);
-    return bpf_prog_test_run_opts(fastload_program(load, program), &opts) == 0 ? opts.duration : 0;
+                        .ctx_size_in = sizeof context, .repeat = COST_BATCH);
+    for (int i = 0; i < COST_BATCHES; i++) {
+        opts.data_size_out = sizeof out;
+        if (bpf_prog_test_run_opts(fastload_program(load, program), &opts) != 0) {
+            return 0;
+        }
+        best = MIN(best, opts.duration);
+    }
+    return best;
 }
 
 static guint32
@@ -176,10 +186,14 @@ cost(FastLoad *load, guint32 count, GError **error)
     }
     guint8 frame[FRAME_MAX];
     gsize size = frame_build(frame, &hit);
-    printf("foreign %u ns\n", run_cost(load, "haw_in", port.ifindex + 1, frame, size));
     printf("haw_in %u instructions\nhaw_out %u instructions\n", verified(load, "haw_in"),
            verified(load, "haw_out"));
-    return fastload_port_unset(load, port.ifindex, error);
+    if (!fastload_port_unset(load, port.ifindex, error)) {
+        return false;
+    }
+    /* Of no port: what entering a program costs here. */
+    printf("nothing %u ns\n", run_cost(load, "haw_in", port.ifindex, frame, size));
+    return true;
 }
 
 static bool

@@ -655,6 +655,47 @@ truncated_frames_are_never_fast(void)
     }
 }
 
+/* ---- M11 ---- */
+
+static void
+a_fast_packet_overtakes_no_slow_one(void)
+{
+    g_autoptr(World) w = world_new();
+    FrameSpec first = from_a(1), last = from_a(3), b = from_b(2);
+    FrameSpec first2 = routed(first), last2 = routed(last), b2 = routed(b);
+    enter(w, 1, &first);
+    enter(w, 1, &last);
+    leave(w, 2, &first2);
+    enter(w, 2, &b);
+    g_assert_cmpint(leave(w, 1, &b2), ==, LAYOUT_PAIRED);
+    FrameSpec next = from_a(4), next2 = routed(next);
+    g_assert_cmpint(enter(w, 1, &next), ==, LAYOUT_ORDER); /* the last is still inside */
+    leave(w, 2, &last2);
+    next = from_a(5);
+    g_assert_cmpint(enter(w, 1, &next), ==, LAYOUT_ORDER); /* and now that one */
+    leave(w, 2, &next2);
+    next2 = routed(next);
+    leave(w, 2, &next2);
+    expect_fast(w, 6);
+    g_assert_cmpint(enter(w, 2, &b), ==, LAYOUT_HIT); /* the other direction waits for none */
+}
+
+static void
+a_slow_packet_that_was_lost_holds_nothing_up_for_long(void)
+{
+    g_autoptr(World) w = world_new();
+    FrameSpec first = from_a(1), lost = from_a(3), b = from_b(2);
+    FrameSpec first2 = routed(first), b2 = routed(b), next = from_a(4);
+    enter(w, 1, &first);
+    enter(w, 1, &lost);
+    leave(w, 2, &first2);
+    enter(w, 2, &b);
+    leave(w, 1, &b2);
+    g_assert_cmpint(enter(w, 1, &next), ==, LAYOUT_ORDER);
+    w->now += w->engine.config.pend_ns;
+    expect_fast(w, 5);
+}
+
 static void
 random_changes_never_leave_memory(void)
 {
@@ -706,6 +747,8 @@ main(int argc, char **argv)
     CLAIM(checksums_change_by_what_changed);
     CLAIM(a_full_table_sends_new_flows_slow);
     CLAIM(idle_flows_age);
+    CLAIM(a_fast_packet_overtakes_no_slow_one);
+    CLAIM(a_slow_packet_that_was_lost_holds_nothing_up_for_long);
     CLAIM(truncated_frames_are_never_fast);
     CLAIM(random_changes_never_leave_memory);
     return g_test_run();
