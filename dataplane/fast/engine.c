@@ -302,7 +302,7 @@ enter(struct engine *engine, __u64 now_ns, __u16 nic, const struct entry *entry)
             reason = LAYOUT_BUSY;
         }
         if (flow != NULL && walk.slot != FLOWTABLE_NONE) {
-            engine->table.permits[walk.slot].until_ns = 0; /* M11 */
+            engine->table.permits[walk.slot].until = FLOWTABLE_TICK(now_ns); /* M11 */
         }
     }
     verdict.reason = (__u8) reason;
