@@ -3,12 +3,12 @@
 # rows, volumes, mounts, links and interfaces agree again, and that the operation then works.
 #
 # HAWSER_CRASH=AREA:N kills it at the Nth crash_point("AREA") (base/crash.h). N grows until the operation survives.
-# WALK_AREAS and WALK_POOLS choose some of them.
+# WALK_AREAS and WALK_POOLS choose some of them; vmcreate is create for a virtual machine, and so on.
 . "$(dirname "$0")/lib.sh"
 only_hawser() { [ "$E2E_DAEMON" = hawserd ]; }
 only_hawser || e2e_skip_all 'only Hawser has crash points'
 e2e_begin
-areas=${WALK_AREAS:-create start stop snapshot restore copy move replace rename delete pool volume image network}
+areas=${WALK_AREAS:-create start stop snapshot restore copy move replace rename delete pool volume image network vmcreate vmcopy}
 pools=${WALK_POOLS:-dir overlay btrfs}
 E2E_LOG_LINES=15
 daemon_start
@@ -21,12 +21,23 @@ for pool in $pools; do
 done
 e2e_image busybox
 busybox_image "$E2E_DIR/second.tar.gz" second
+case $areas in
+*vm*)
+    mkdir "$E2E_DIR/vm"
+    printf 'architecture: x86_64\ncreation_date: 1700000000\n' >"$E2E_DIR/vm/metadata.yaml"
+    qemu-img create -q -f qcow2 "$E2E_DIR/vm/rootfs.img" 4M
+    tar -C "$E2E_DIR/vm" -czf "$E2E_DIR/vm.tar.gz" metadata.yaml rootfs.img
+    must lxc image import "$E2E_DIR/vm.tar.gz" --alias vm
+    ;;
+esac
+must lxc storage set "${pools%% *}" volume.size=16MiB # what a virtual machine gets
 daemon_stop || e2e_bail 'the agent does not stop'
 
 # What each area does: before (from a clean state), the operation itself, and what must hold after its success.
 before() {
     case $1 in
-    create | pool) ;;
+    create | pool | vmcreate) ;;
+    vmcopy) lxc init vm w --vm -s "$pool" -n walkbr0 && lxc snapshot w old ;;
     start) lxc init busybox w -s "$pool" -n walkbr0 ;;
     stop | delete_running) lxc launch busybox w -s "$pool" -n walkbr0 ;;
     snapshot | copy | rename | delete | move) lxc init busybox w -s "$pool" -n walkbr0 && lxc snapshot w old ;;
@@ -45,6 +56,8 @@ other_pool() {
 operation() {
     case $1 in
     create) lxc init busybox w -s "$pool" -n walkbr0 ;;
+    vmcreate) lxc init vm w --vm -s "$pool" -n walkbr0 ;;
+    vmcopy) lxc copy w w2 ;;
     start) lxc start w ;;
     stop) lxc stop -f w ;;
     snapshot) lxc snapshot w new ;;
@@ -64,11 +77,11 @@ operation() {
 # The same again after the crash: it may have happened already.
 again() {
     case $1 in
-    create) lxc info w || operation create ;;
+    create | vmcreate) lxc info w || operation "$1" ;;
     start) lxc list '^w$' -f csv -c s | grep -q RUNNING || operation start ;;
     stop) lxc list '^w$' -f csv -c s | grep -q STOPPED || operation stop ;;
     snapshot) lxc query /1.0/instances/w/snapshots/new || operation snapshot ;;
-    copy) lxc info w2 || operation copy ;;
+    copy | vmcopy) lxc info w2 || operation "$1" ;;
     pool) lxc storage show walkp || operation pool ;;
     move) lxc query /1.0/instances/w | jq -e --arg p "$(other_pool)" '.expanded_devices.root.pool == $p' || operation move ;;
     rename) lxc info w3 || operation rename ;;
@@ -99,8 +112,9 @@ clean() {
 
 # What must agree. Prints what does not.
 world() {
-    local rows running dirs wrong=0
-    rows=$(lxc list -f csv -c n | sort)
+    local rows vms running dirs wrong=0
+    rows=$(lxc list -f csv -c n type=container | sort)
+    vms=$(lxc list -f csv -c n type=virtual-machine | sort)
     running=$(lxc list -f csv -c ns | sed -n 's/,RUNNING$//p' | sort)
     agree() { [ "$2" = "$3" ] || { echo "$1: '${2//$'\n'/ }' against '${3//$'\n'/ }'"; wrong=1; }; }
     names() { ls -A "$1" 2>/dev/null | sort; }
@@ -109,9 +123,14 @@ world() {
     agree 'instances and their volumes' "$rows" "$dirs"
     agree 'instances and volume rows' "$rows" \
         "$(for each in $pools; do lxc storage volume list "$each" -f csv -c tn | sed -n 's/^container,\([^/]*\)$/\1/p'; done | sort)"
+    agree 'virtual machines and their links' "$vms" "$(names "$LXD_DIR/virtual-machines")"
+    agree 'virtual machines and their disks' "$vms" \
+        "$(for each in $pools; do (cd "$LXD_DIR/storage-pools/$each/virtual-machines" 2>/dev/null && ls -d -- */root.img 2>/dev/null | sed 's,/.*,,'); done | sort)"
+    agree 'virtual machines and volume rows' "$vms" \
+        "$(for each in $pools; do lxc storage volume list "$each" -f csv -c tn | sed -n 's/^virtual-machine,\([^/]*\)$/\1/p'; done | sort)"
     agree 'snapshots and their volumes' \
         "$(lxc query '/1.0/instances?recursion=2' | jq -r '.[] | .name as $n | (.snapshots // [])[] | $n + "/" + (.name | sub(".*/"; ""))' | sort)" \
-        "$(for each in $pools; do (cd "$LXD_DIR/storage-pools/$each/containers-snapshots" 2>/dev/null && ls -d -- */* 2>/dev/null); done | sort)"
+        "$(for each in $pools; do for kind in containers virtual-machines; do (cd "$LXD_DIR/storage-pools/$each/$kind-snapshots" 2>/dev/null && ls -d -- */* 2>/dev/null); done; done | sort)"
     agree 'custom volumes' \
         "$(for each in $pools; do lxc storage volume list "$each" -f csv -c tn | sed -n 's/^custom,\([^/]*\)$/\1/p' | sed 's/^/default_/'; done | sort)" \
         "$(for each in $pools; do names "$LXD_DIR/storage-pools/$each/custom"; done | sort)"
@@ -133,13 +152,13 @@ world() {
 for area in $areas; do
     for pool in $pools; do
         case $area in
-        image | network | stop) [ "$pool" = "${pools%% *}" ] || continue ;; # these do not touch the pool
+        image | network | stop | vm*) [ "$pool" = "${pools%% *}" ] || continue ;; # these do not touch the pool
         esac
         for ((n = 1; n <= 40; n++)); do
             daemon_start
             must before "$area"
             daemon_kill
-            DAEMON_ENV="HAWSER_CRASH=$area:$n" DAEMON_MAY_DIE=1 daemon_start
+            DAEMON_ENV="HAWSER_CRASH=${area#vm}:$n" DAEMON_MAY_DIE=1 daemon_start
             quiet operation "$area"
             if kill -0 "${e2e_pid[main]}" 2>/dev/null && [ "$(api_code GET /1.0 2>/dev/null)" = 200 ]; then
                 result=$e2e_status
