@@ -436,7 +436,10 @@ unpack_unified(ImageTable *table, Operation *op, const char *dir, GError **error
     if (lstat(disk, &st) < 0 || !S_ISREG(st.st_mode)) {
         return haw_fail(error, HAW_INVALID, "Image is missing a rootfs");
     }
-    bool ok = unpack_disk(table, op, disk, dir, error);
+    /* Who unpacks it has no capabilities. */
+    bool ok = ((chown(disk, 0, 0) == 0 && chmod(disk, 0600) == 0) ||
+               haw_fail_errno(error, errno, "take '%s'", disk)) &&
+              unpack_disk(table, op, disk, dir, error);
     unlink(disk);
     return ok;
 }

@@ -1,5 +1,6 @@
 /* backup.yaml: the instance, its snapshots and its volume as YAML, in LXD's form.
  * B1  It is a copy for recovery, never read back by a running agent: a failure to write is logged.
+ * B2  The generation is left out: it is new with each recovery, and a key that LXD 5.0 refuses.
  * Called after a change of rows by create.c, change.c and snapshot.c; main loop, in a fiber. */
 #include "agent/inst/backupfile.h"
 #include "agent/inst/show.h"
@@ -31,21 +32,36 @@ add_volume(json_t *document, Inst *inst, const Vol *vol, bool with_snapshots)
     json_object_set_new(document, "volume_snapshots", snapshots);
 }
 
+/* B2 */
+static json_t *
+lasting(json_t *shown)
+{
+    static const char *const maps[] = {"config", "expanded_config"};
+    for (size_t i = 0; i < G_N_ELEMENTS(maps); i++) {
+        json_t *config = json_copy(json_object_get(shown, maps[i]));
+        if (config != NULL) {
+            json_object_del(config, "volatile.uuid.generation");
+            json_object_set_new(shown, maps[i], config);
+        }
+    }
+    return shown;
+}
+
 json_t *
 backupfile_document(Inst *inst, const Vol *vol, bool with_snapshots)
 {
     json_t *snapshots = json_array();
     g_autoptr(GPtrArray) rows = with_snapshots ? record_snapshots(inst, NULL) : NULL;
     for (guint i = 0; rows != NULL && i < rows->len; i++) {
-        json_array_append_new(snapshots, show_snapshot(inst, rows->pdata[i]));
+        json_array_append_new(snapshots, lasting(show_snapshot(inst, rows->pdata[i])));
     }
     Pool *pool = shelf_pool(inst->agent->pools, vol->pool, false, NULL);
-    json_t *document =
-        json_pack("{s:o,s:o,s:o}", "container", show_instance(inst), "snapshots", snapshots, "pool",
-                  pool == NULL ? json_null()
-                               : json_pack("{s:s,s:s,s:s,s:O}", "name", pool->row->name, "driver",
-                                           pool->row->driver, "description", pool->row->description,
-                                           "config", pool->row->config));
+    json_t *document = json_pack(
+        "{s:o,s:o,s:o}", "container", lasting(show_instance(inst)), "snapshots", snapshots, "pool",
+        pool == NULL
+            ? json_null()
+            : json_pack("{s:s,s:s,s:s,s:O}", "name", pool->row->name, "driver", pool->row->driver,
+                        "description", pool->row->description, "config", pool->row->config));
     add_volume(document, inst, vol, with_snapshots);
     return document;
 }

@@ -5,6 +5,8 @@
  * F3  Content as subvolumes needs the header that lists them: without it, rsync.
  * F4  What a peer says is foreign: names are checked, lists bounded.
  * F5  Volatile keys that LXD 5.0 does not know stay here: it refuses a snapshot that has them.
+ * F6  Before the bytes of a disk LXD sends the directory around it by an rsync without any features: they
+ *     are of its type "rsync" alone. Between two of ours they hold there, too.
  * Called by moveinst.c and movecustom.c. */
 #include "agent/move/offer.h"
 
@@ -270,6 +272,9 @@ offer_match(const Migrate__Header *theirs, const OfferOurs *ours, OfferAgreed *r
         return haw_fail(error, HAW_UNSUPPORTED, "No matching migration types found");
     } else {
         agreed.fs = MIGRATE__FS_TYPE__RSYNC;
+    }
+    if (agreed.fs == MIGRATE__FS_TYPE__BLOCK_AND_RSYNC && !agreed.rsync.whole) { /* F6 */
+        agreed.rsync = (PourRsync){0};
     }
     *ret = agreed;
     return true;
