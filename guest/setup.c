@@ -69,9 +69,10 @@ setup_power(const struct asked *asked)
     struct stat st;
     bool systemd = stat("/run/systemd/system", &st) == 0;
 
-    reply(0, "");
+    /* The session is closed, and its child killed, as soon as the answer is there: what goes on is
+     * another process, which exists before the answer. */
     if (fork() != 0) {
-        return 0; /* the session ends with its answer; what follows must not end with the session */
+        return reply(0, "");
     }
     setsid();
     for (size_t i = 0; i < sizeof(dirs) / sizeof(dirs[0]); i++) {
