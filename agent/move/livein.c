@@ -178,6 +178,22 @@ find_blockers(LiveIn *live)
     return blockers;
 }
 
+bool
+live_check_blockers(json_t *source, json_t *target, GError **error)
+{
+    g_autoptr(GString) all = g_string_new(NULL);
+    json_t *lists[] = {source, target};
+    for (size_t k = 0; k < G_N_ELEMENTS(lists); k++) {
+        size_t i;
+        json_t *each;
+        json_array_foreach (lists[k], i, each) {
+            g_string_append_printf(all, "%s%s", all->len > 0 ? "; " : "", json_string_value(each));
+        }
+    }
+    return all->len == 0 || haw_fail(error, HAW_UNSUPPORTED,
+                                     "The virtual machine can't move while it runs: %s", all->str);
+}
+
 static bool
 is_same(LiveIn *live)
 {
@@ -220,16 +236,12 @@ livein_greet(Inst *inst, MoveConn *conn, Ws **state, GError **error)
     }
     live->same = is_same(live);
     json_t *blockers = find_blockers(live);
-    bool good = json_array_size(blockers) == 0 &&
-                json_array_size(json_object_get(live->hello, "blockers")) == 0;
+    bool good = live_check_blockers(json_object_get(live->hello, "blockers"), blockers, error);
     if (!movemux_send(
             live->mux,
             json_pack("{s:{s:o,s:b}}", "preflight", "blockers", blockers, "same", live->same),
-            error)) {
-        return NULL;
-    }
-    if (!good) {
-        haw_fail(error, HAW_UNSUPPORTED, "The virtual machine can't move while it runs");
+            good ? error : NULL) ||
+        !good) {
         return NULL;
     }
     return take_identity(live, error) ? g_steal_pointer(&live) : NULL;
@@ -323,7 +335,7 @@ await_state(LiveIn *live, GError **error)
     live->released = live->native; /* there the stream is all there is */
     live->carrying = true;
     fiber_start("live-state", carry_state, live);
-    return liveqemu_prepare(qmp_of(live), false, live->native, live->channels, error) &&
+    return liveqemu_prepare(qmp_of(live), false, live->native, error) &&
            liveqemu_migrate(qmp_of(live), "migrate-incoming", theirs, error);
 }
 

@@ -236,22 +236,6 @@ make_hello(LiveOut *live, json_t *blockers)
     return hello;
 }
 
-static bool
-blocked(json_t *ours, json_t *theirs, GError **error)
-{
-    g_autoptr(GString) all = g_string_new(NULL);
-    json_t *lists[] = {ours, theirs};
-    for (size_t k = 0; k < G_N_ELEMENTS(lists); k++) {
-        size_t i;
-        json_t *each;
-        json_array_foreach (lists[k], i, each) {
-            g_string_append_printf(all, "%s%s", all->len > 0 ? "; " : "", json_string_value(each));
-        }
-    }
-    return all->len == 0 || haw_fail(error, HAW_UNSUPPORTED,
-                                     "The virtual machine can't move while it runs: %s", all->str);
-}
-
 static void
 choose_stream(LiveOut *live)
 {
@@ -299,7 +283,8 @@ liveout_greet(Inst *inst, MoveConn *conn, Ws **state, GError **error)
     json_auto_t *answer =
         movemux_recv(live->mux, "preflight", GREET_MS, moveconn_cancel(conn), error);
     json_t *preflight = json_object_get(answer, "preflight");
-    if (answer == NULL || !blocked(blockers, json_object_get(preflight, "blockers"), error)) {
+    if (answer == NULL ||
+        !live_check_blockers(blockers, json_object_get(preflight, "blockers"), error)) {
         return NULL;
     }
     live->copy = !json_is_true(json_object_get(preflight, "same"));
@@ -512,7 +497,7 @@ send_memory(LiveOut *live, GError **error)
 static bool
 hand_over(LiveOut *live, GError **error)
 {
-    if (!liveqemu_prepare(qmp_of(live), true, live->native, CHANNELS, error)) {
+    if (!liveqemu_prepare(qmp_of(live), true, live->native, error)) {
         return false;
     }
     live->devices = movemux_open(live->mux, MOVEMUX_DEVICES, error);

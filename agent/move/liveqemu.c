@@ -39,14 +39,16 @@ set_capabilities(Qmp *qmp, const char *const *names, bool on, GError **error)
 }
 
 bool
-liveqemu_prepare(Qmp *qmp, bool source, bool native, guint channels, GError **error)
+liveqemu_prepare(Qmp *qmp, bool source, bool native, GError **error)
 {
-    static const char *const ours[] = {"x-ignore-shared", "events", NULL};
-    static const char *const theirs[] = {"events", NULL};
+    static const char *const events[] = {"events", NULL};
+    static const char *const shared[] = {"x-ignore-shared", NULL};
     static const char *const pause[] = {"pause-before-switchover", NULL};
     json_t *limits = json_pack("{s:I}", "max-bandwidth", (json_int_t) BANDWIDTH_MAX);
-    return set_capabilities(qmp, native ? theirs : ours, true, error) &&
-           (!source || set_capabilities(qmp, pause, true, error)) &&
+    /* Said each time: this QEMU may have been the target of another kind of move. */
+    return set_capabilities(qmp, events, true, error) &&
+           set_capabilities(qmp, shared, !native, error) &&
+           set_capabilities(qmp, pause, source, error) &&
            qmp_do(qmp, "migrate-set-parameters", limits, error);
 }
 

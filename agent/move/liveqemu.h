@@ -5,8 +5,8 @@
 
 /* ---- both ---- */
 /* Capabilities and limits of a migration whose memory travels beside it; 'source' also stops before the
- * switch. 'native': by QEMU's own multifd over 'channels', memory included. */
-bool liveqemu_prepare(Qmp *qmp, bool source, bool native, guint channels, GError **error);
+ * switch. 'native': by QEMU's own stream, memory included. */
+bool liveqemu_prepare(Qmp *qmp, bool source, bool native, GError **error);
 /* Until query-migrate says 'status'; FAILED with QEMU's words when it fails or is cancelled. */
 bool liveqemu_await(Qmp *qmp, const char *status, gint64 wait_ms, GCancellable *cancel,
                     GError **error);
