@@ -34,12 +34,18 @@ agent_there() { # starts the second one in its namespace
     # shellcheck disable=SC2086
     daemon_use second
     mkdir -p "$LXD_DIR"; chmod 711 "$LXD_DIR"
+    cd "$T/at-second" || exit 1
+    cd "$T/at-second" || exit 1
     ip netns exec there env ASAN_OPTIONS="detect_leaks=0:abort_on_error=1:disable_coredump=1" ${DAEMON_ENV:-} \
         "$(hawserd_path)" --dir "$LXD_DIR" --group root >>"$T/second.log" 2>&1 </dev/null &
     e2e_pid[second]=$!
+    cd "$T" || exit 1
+    cd "$T" || exit 1
     daemon_ready second || e2e_bail "agent 'second' did not become ready"
 }
-daemon_start
+mkdir "$T/at-main" "$T/at-second"
+agent_here() { cd "$T/at-main" && daemon_start main; cd "$T" || exit 1; }
+agent_here
 must lxc storage create default dir
 must lxc profile device add default root disk path=/ pool=default size=64MiB
 must lxc config set core.https_address $A:8443
@@ -52,12 +58,18 @@ daemon_use main
 must lxc remote add second "$token" --accept-certificate
 
 # ---- a guest ----
-serial=$T/serial
-ask() { python3 "$E2E_LIB/../guest/ask.py" "$serial" "$1" "$2" ${3:-60} 2>/dev/null; }
+# Each agent's QEMU makes the console's socket where its agent was started.
+ask() {
+    local at
+    for at in main second; do
+        python3 "$E2E_LIB/../guest/ask.py" "$T/at-$at/serial" "$1" "$2" "${3:-60}" 2>/dev/null && return
+    done
+    return 1
+}
 hears() { ask gap 'gap us' 3; }
 vm_make() { # rate
     must lxc init vm --vm --empty -c limits.memory=192MiB -c security.secureboot=false -c security.csm=true \
-        -c migration.stateful=true -c raw.qemu="-serial unix:$serial,server=on,wait=off -kernel $guest/kernel -initrd $guest/initrd -append 'console=ttyS1 quiet panic=-1 guest.fill=48 guest.hot=24 guest.rate=$1 guest.ip=10.94.50.9/24'"
+        -c migration.stateful=true -c raw.qemu="-serial unix:serial,server=on,wait=off -kernel $guest/kernel -initrd $guest/initrd -append 'console=ttyS1 quiet panic=-1 guest.fill=48 guest.hot=24 guest.rate=$1 guest.ip=10.94.50.9/24'"
     must lxc config device add vm eth0 nic nictype=bridged parent=vmbr
 }
 vm_ready() { must lxc start vm; wait_for 90 hears || e2e_bail "the guest does not come up"; wait_for 60 pings; }
@@ -144,7 +156,7 @@ walk() { # area agent points
     local n
     for n in $(seq 1 "$3"); do
         case $2 in
-        main) daemon_stop main; DAEMON_ENV="HAWSER_CRASH=$1:$n" daemon_start main ;;
+        main) daemon_stop main; DAEMON_ENV="HAWSER_CRASH=$1:$n" agent_here ;;
         second) daemon_stop second; DAEMON_ENV="HAWSER_CRASH=$1:$n" agent_there; daemon_use main ;;
         esac
         quiet timeout 100 lxc move vm second:vm
@@ -153,7 +165,7 @@ walk() { # area agent points
         else
             daemon_wait_end "$2" 10
             case $2 in
-            main) daemon_start main ;;
+            main) agent_here ;;
             second) agent_there; daemon_use main ;;
             esac
         fi
@@ -163,15 +175,13 @@ walk() { # area agent points
         same "$2 killed at $1:$n: every page is right" bad=0 pages_right
     done
     case $2 in
-    main) daemon_restart main ;;
+    main) daemon_stop main; agent_here ;;
     second) daemon_stop second; agent_there; daemon_use main ;;
     esac
 }
 if [ -n "${VM_MOVE_LONG:-}" ]; then
     walk live_source main 12
     walk live_target second 9
-else
-    walk live_source main 0
 fi
 
 # ---- processes killed while it moves ----
@@ -191,11 +201,13 @@ killed() { # what condition kill…
 }
 memory_moves='pgrep -f "[h]awser-pages 3" >/dev/null'
 killed 'a hawser-pages killed' "$memory_moves" sh -c 'kill -KILL $(pgrep -f "[h]awser-pages 3" | head -n 1)'
-killed "the target's QEMU killed" "$memory_moves" sh -c "kill -KILL \$(pgrep -f '[q]emu-system.*mem-path=$T/second')"
-killed 'the operation cancelled' "$memory_moves" sh -c \
-    'for op in $(lxc query /1.0/operations | jq -r ".running[]?"); do lxc query -X DELETE $op; done'
-cut() { far ip link set wire down; sleep 20; far ip link set wire up; }
-killed 'the wire cut' "$memory_moves" cut
+if [ -n "${VM_MOVE_LONG:-}" ]; then
+    killed "the target's QEMU killed" "$memory_moves" sh -c "kill -KILL \$(pgrep -f '[q]emu-system.*mem-path=$T/second')"
+    killed 'the operation cancelled' "$memory_moves" sh -c \
+        'for op in $(lxc query /1.0/operations | jq -r ".running[]?"); do lxc query -X DELETE $op; done'
+    cut() { far ip link set wire down; sleep 20; far ip link set wire up; }
+    killed 'the wire cut' "$memory_moves" cut
+fi
 must lxc config unset migration.bandwidth
 claim 'and then it moves' lxc move vm second:vm
 same 'with every page' bad=0 pages_right
