@@ -1,6 +1,6 @@
 #!/bin/bash
 # debs: the packages build, have what they need, install in a bare Debian 12, and what they install starts there.
-# HAWSER_DEBS_KEEP=DIR puts the packages there.
+# HAWSER_DEBS_KEEP=DIR puts the packages there, HAWSER_DEBS=DIR takes those that are there.
 . "$(dirname "$0")/lib.sh"
 need_root
 need dpkg-buildpackage dh mmdebstrap meson
@@ -36,8 +36,12 @@ build() {
     cd "$E2E_DIR/source" && DEB_BUILD_OPTIONS="parallel=$(nproc) nocheck noddebs noopt" DEB_CFLAGS_APPEND=-g0 \
         timeout 900 dpkg-buildpackage -b -uc -us
 }
-claim 'the packages build' build
-[ "$e2e_status" = 0 ] || e2e_bail "without packages nothing else can be claimed"
+if [ -n "${HAWSER_DEBS:-}" ]; then
+    cp "$HAWSER_DEBS"/*.deb "$E2E_DIR/"
+else
+    claim 'the packages build' build
+    [ "$e2e_status" = 0 ] || e2e_bail "without packages nothing else can be claimed"
+fi
 mv "$E2E_DIR"/*.deb "$E2E_DIR/debs/"
 rm -rf "$E2E_DIR/source" "$E2E_DIR"/debs/dnsmasq-base*
 [ -z "${HAWSER_DEBS_KEEP:-}" ] || cp "$E2E_DIR"/debs/*.deb "$HAWSER_DEBS_KEEP/"
@@ -53,9 +57,11 @@ while IFS= read -r line; do
     options+=("--aptopt=$line")
 done < <(apt-config dump 2>/dev/null | grep -E '^Acquire::(http|https)(::|\b).* "[^"]+";$' | sed 's/;$//')
 install() {
+    local each=() deb
+    for deb in "$E2E_DIR"/debs/*.deb; do each+=("--include=$deb"); done
     echo "$sources" | timeout 420 nice -n 5 mmdebstrap --quiet --variant=minbase --format=directory "${options[@]}" \
         --hook-dir=/usr/share/mmdebstrap/hooks/file-mirror-automount \
-        --include="$(printf '%s,' "$E2E_DIR"/debs/*.deb | sed 's/,$//'),systemd" bookworm "$root" -
+        --include=systemd "${each[@]}" bookworm "$root" -
 }
 claim 'they install in a bare Debian 12 with nothing but what they ask for' install
 [ "$e2e_status" = 0 ] || e2e_bail "nothing was installed"
