@@ -6,6 +6,7 @@
 #include "agent/api/latency.h"
 #include "agent/api/operation.h"
 #include "agent/inst/record.h"
+#include "agent/move/streamer.h"
 #include "agent/ovn/ovn.h"
 #include "agent/state/db.h"
 #include "agent/state/warning_rows.h"
@@ -234,9 +235,22 @@ read_ovn(Agent *agent, Exposition *samples)
     }
 }
 
+static void
+read_moves(Exposition *samples)
+{
+    static const char *const roles[] = {"role=\"source\"", "role=\"target\""};
+    struct streamer_counts counts;
+    streamer_counts(&counts);
+    for (size_t i = 0; i < G_N_ELEMENTS(roles); i++) {
+        exposition_add(samples, METRIC_STREAMS, roles[i], counts.running[i]);
+        exposition_add(samples, METRIC_STREAM_BYTES, roles[i], (double) counts.bytes[i]);
+    }
+}
+
 void
 daemonprobe_read(Agent *agent, Exposition *samples)
 {
+    read_moves(samples);
     read_process(samples);
     read_heap(samples);
     read_requests(agent, samples);

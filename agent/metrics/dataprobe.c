@@ -9,6 +9,8 @@
 
 #include <string.h>
 
+enum { FLOWS_WAIT_MS = 2000 };
+
 static void
 look_run(void *data)
 {
@@ -127,6 +129,52 @@ put_devices(const HwInventory *inventory, Exposition *samples)
     put_counts(reps, METRIC_REPS, samples);
 }
 
+/* Reasons for which a packet went through the switch; the others tell what came back out of it. */
+static bool
+is_slow(const char *reason)
+{
+    static const char *const others[] = {"hit",       "swallowed", "learned", "paired", "renewed",
+                                         "unmatched", "ambiguous", "full",    NULL};
+    return !g_strv_contains(others, reason);
+}
+
+static void
+put_flow_counts(const Dpd__FastStats *stats, Exposition *samples)
+{
+    double fast = 0, slow = 0, learned = 0;
+    for (size_t i = 0; i < stats->n_counts; i++) {
+        const Dpd__FastCount *count = stats->counts[i];
+        g_autofree char *label = exposition_label("reason", count->reason);
+        double packets = (double) count->packets;
+        exposition_add(samples, METRIC_FLOW_REASONS, label, packets);
+        fast += strcmp(count->reason, "hit") == 0 ? packets : 0;
+        learned += strcmp(count->reason, "paired") == 0 ? packets : 0;
+        slow += is_slow(count->reason) ? packets : 0;
+    }
+    exposition_add(samples, METRIC_FLOW_PACKETS, "path=\"fast\"", fast);
+    exposition_add(samples, METRIC_FLOW_PACKETS, "path=\"slow\"", slow);
+    exposition_add(samples, METRIC_FLOW_LEARNED, "", learned);
+    exposition_add(samples, METRIC_FLOWS, "state=\"fast\"", (double) stats->flows);
+    exposition_add(samples, METRIC_FLOWS, "state=\"slow\"", (double) stats->flows_half);
+}
+
+/* An older hawser-dpd has no fast path, and says so. */
+static void
+put_flows(Agent *agent, Exposition *samples)
+{
+    Dpd__FastStats want = DPD__FAST_STATS__INIT;
+    Dpd__Frame frame = DPD__FRAME__INIT;
+    frame.body_case = DPD__FRAME__BODY_FAST_STATS;
+    frame.fast_stats = &want;
+    Dpd__Frame *answer = dpdclient_has_fast(agent->dpd)
+                             ? dpdclient_fast(agent->dpd, &frame, FLOWS_WAIT_MS, NULL)
+                             : NULL;
+    if (answer != NULL) {
+        put_flow_counts(answer->fast_stats, samples);
+        dpdclient_answer_free(answer);
+    }
+}
+
 void
 dataprobe_read(Agent *agent, Exposition *samples)
 {
@@ -142,6 +190,7 @@ dataprobe_read(Agent *agent, Exposition *samples)
         exposition_add(samples, METRIC_DPD_BUSY, "",
                        (double) json_integer_value(json_object_get(status, "busy_us")) / 1e6);
         put_ports(status, samples);
+        put_flows(agent, samples);
     } else if (status == NULL) { /* it ought to answer, and does not */
         exposition_add(samples, METRIC_DPD_UP, "backend=\"\"", 0);
     }

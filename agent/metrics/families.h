@@ -177,12 +177,13 @@ typedef enum { METRIC_COUNTER, METRIC_GAUGE, METRIC_HISTOGRAM } MetricKind;
       "Virtual functions: free, or claimed by a port of which kind.")                              \
     X(VDPA, "hawser_vdpa_devices", GAUGE, "driver", "vDPA devices of this host.")                  \
     X(REPS, "hawser_representors", GAUGE, "pf", "Representors of ports of embedded switches.")     \
-    X(FLOWS, "hawser_flows", GAUGE, "state", "Flows in the fast path's table.")                    \
+    X(FLOWS, "hawser_flows", GAUGE, "state",                                                       \
+      "Flows that the fast path knows: fast, learned in one direction or expired (slow).")         \
     X(FLOW_PACKETS, "hawser_flow_packets_total", COUNTER, "path",                                  \
-      "Packets by how they went: hit (the fast path took them), slow (handed up).")                \
-    X(FLOW_LEARNED, "hawser_flows_learned_total", COUNTER, "", "Flows that were learned.")         \
-    X(FLOW_DROPS, "hawser_flow_drops_total", COUNTER, "reason",                                    \
-      "Packets that the fast path did not take, or flows that it let go, by reason.")              \
+      "Packets by how they went: fast, or slow (through the switch).")                             \
+    X(FLOW_LEARNED, "hawser_flows_learned_total", COUNTER, "", "Connections that became fast.")    \
+    X(FLOW_REASONS, "hawser_flow_reasons_total", COUNTER, "reason",                                \
+      "Packets by what the fast path decided and why: hawser dataplane stats has the words.")      \
     X(STREAMS, "hawser_page_streams", GAUGE, "role",                                               \
       "Virtual machines whose memory is on the move, from here (source) or to here (target).")     \
     X(STREAM_BYTES, "hawser_page_stream_bytes_total", COUNTER, "role",                             \

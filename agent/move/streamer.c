@@ -18,6 +18,14 @@
 
 enum { REPORT_MAX = 4096, END_MS = 5000, PROBE_MS = 20000, FDS_MAX = 65 };
 
+static struct streamer_counts counts;
+
+void
+streamer_counts(struct streamer_counts *ret)
+{
+    *ret = counts;
+}
+
 static char *
 find_program(void)
 {
@@ -171,10 +179,9 @@ await_end(pid_t pid, int *fd)
     }
 }
 
-bool
-streamer_run(Agent *agent, Pages__Start *start, const int *fds, guint n_fds,
-             const StreamerHooks *hooks, GCancellable *cancel, Pages__Progress *ret_done,
-             GError **error)
+static bool
+run(Agent *agent, Pages__Start *start, const int *fds, guint n_fds, const StreamerHooks *hooks,
+    GCancellable *cancel, Pages__Progress *ret_done, GError **error)
 {
     g_autofree char *program = find_program(), *log = agent_path(agent, "logs/hawser-pages.log");
     const char *const argv[] = {program, "3", NULL};
@@ -195,5 +202,56 @@ streamer_run(Agent *agent, Pages__Start *start, const int *fds, guint n_fds,
     bool ok = give_order(ours, &order, fds, n_fds, error) &&
               converse(ours, hooks, cancel, ret_done, error);
     await_end(pid, &ours);
+    return ok;
+}
+
+/* Keeps what it said last, for the counts. */
+struct tally {
+    const StreamerHooks *hooks;
+    guint64 bytes;
+};
+
+static bool
+tally_ask(Pages__Wish wish, void *data, GError **error)
+{
+    struct tally *tally = data;
+    return tally->hooks->ask(wish, tally->hooks->data, error);
+}
+
+static bool
+tally_answered(Pages__Wish wish, void *data, GError **error)
+{
+    struct tally *tally = data;
+    return tally->hooks->answered(wish, tally->hooks->data, error);
+}
+
+static void
+tally_progress(const Pages__Progress *progress, void *data)
+{
+    struct tally *tally = data;
+    tally->bytes = progress->sent_bytes;
+    if (tally->hooks->progress != NULL) {
+        tally->hooks->progress(progress, tally->hooks->data);
+    }
+}
+
+bool
+streamer_run(Agent *agent, Pages__Start *start, const int *fds, guint n_fds,
+             const StreamerHooks *hooks, GCancellable *cancel, Pages__Progress *ret_done,
+             GError **error)
+{
+    int role = start->sink ? 1 : 0;
+    Pages__Progress done = PAGES__PROGRESS__INIT;
+    struct tally tally = {.hooks = hooks};
+    const StreamerHooks over = {hooks->ask != NULL ? tally_ask : NULL,
+                                hooks->answered != NULL ? tally_answered : NULL, tally_progress,
+                                &tally};
+    counts.running[role]++;
+    bool ok = run(agent, start, fds, n_fds, &over, cancel, &done, error);
+    counts.running[role]--;
+    counts.bytes[role] += MAX(done.sent_bytes, tally.bytes);
+    if (ret_done != NULL) {
+        *ret_done = done;
+    }
     return ok;
 }

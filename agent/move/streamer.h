@@ -15,6 +15,13 @@ typedef struct {
     void *data;
 } StreamerHooks;
 
+/* Those at work, and what all have sent and received since we started: [0] sources, [1] sinks. */
+struct streamer_counts {
+    guint running[2];
+    guint64 bytes[2];
+};
+void streamer_counts(struct streamer_counts *ret);
+
 /* Whether this host can track and take a guest's memory; UNSUPPORTED with the reason. Yields. */
 bool streamer_works(Agent *agent, GError **error);
 /* Runs one with its order and descriptors (borrowed: the memory file, then the channels) to its end, which

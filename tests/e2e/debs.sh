@@ -24,6 +24,9 @@ cd "$E2E_DIR" || exit 1
 timeout 60 apt-get -q download dnsmasq-base >>"$E2E_DIR/log" 2>&1 || e2e_skip_all "the Debian archive can't be reached"
 
 # ---- building ----
+listed() { sed 's/#.*//' "$source/docs/packages/build" | grep -vx 'gcc\|libc6-dev\|' | sort; }
+asked() { sed -n '/^Build-Depends/,/^$/p' "$source/debian/control" | sed '1d; s/^ //; s/,$//' | grep . | sort; }
+same 'debian/control asks for what docs/packages/build lists' "$(listed)" asked
 mkdir "$E2E_DIR/source" "$E2E_DIR/debs"
 git -C "$source" ls-files -z --cached --others --exclude-standard 2>/dev/null >"$E2E_DIR/files"
 if [ -s "$E2E_DIR/files" ]; then
@@ -46,7 +49,7 @@ mv "$E2E_DIR"/*.deb "$E2E_DIR/debs/"
 rm -rf "$E2E_DIR/source" "$E2E_DIR"/debs/dnsmasq-base*
 [ -z "${HAWSER_DEBS_KEEP:-}" ] || cp "$E2E_DIR"/debs/*.deb "$HAWSER_DEBS_KEEP/"
 packages() { (cd "$E2E_DIR/debs" && printf '%s\n' *.deb | sed 's/_.*//' | sort | tr '\n' ' '); }
-same 'these' 'hawser hawser-bench hawser-client hawser-dpd ' packages
+same 'these' 'hawser hawser-bench hawser-client hawser-dpd hawser-dpdk ' packages
 depends() { dpkg-deb -f "$E2E_DIR"/debs/hawser_*.deb Depends; }
 shows 'the agent depends on what it runs' 'dnsmasq-base.*nftables.*libarchive13' depends
 shows 'and on the libraries that it is linked with' 'libmicrohttpd12.*' depends
@@ -58,10 +61,12 @@ while IFS= read -r line; do
 done < <(apt-config dump 2>/dev/null | grep -E '^Acquire::(http|https)(::|\b).* "[^"]+";$' | sed 's/;$//')
 install() {
     local each=() deb
-    for deb in "$E2E_DIR"/debs/*.deb; do each+=("--include=$deb"); done
+    for deb in "$E2E_DIR"/debs/*.deb; do
+        [[ $deb == */hawser-dpdk_* ]] || each+=("--include=$deb") # all of DPDK's drivers: minutes
+    done
     echo "$sources" | timeout 420 nice -n 5 mmdebstrap --quiet --variant=minbase --format=directory "${options[@]}" \
         --hook-dir=/usr/share/mmdebstrap/hooks/file-mirror-automount \
-        --include=systemd "${each[@]}" bookworm "$root" -
+        --include=systemd,iproute2 "${each[@]}" bookworm "$root" -
 }
 claim 'they install in a bare Debian 12 with nothing but what they ask for' install
 [ "$e2e_status" = 0 ] || e2e_bail "nothing was installed"
