@@ -96,9 +96,10 @@ apply_storage(Ctl *ctl, const json_t *source, json_t *body)
     }
 }
 
-/* The body of a POST that makes a copy of 'source', its "source" still to be set. */
+/* The body of a POST that makes a copy of 'source', its "source" still to be set; 'same': of an instance that
+ * moves, which stays who it is. */
 static json_t *
-copy_body(Ctl *ctl, const json_t *source, const char *to, GError **error)
+copy_body(Ctl *ctl, const json_t *source, const char *to, bool same, GError **error)
 {
     g_autoptr(json_t) body =
         entity_fields(source, "architecture config devices ephemeral profiles description type");
@@ -110,7 +111,8 @@ copy_body(Ctl *ctl, const json_t *source, const char *to, GError **error)
     const char *key;
     void *next;
     json_object_foreach_safe (config, next, key, value) {
-        if (g_str_has_prefix(key, "volatile.") && strcmp(key, "volatile.base_image") != 0) {
+        if (!same && g_str_has_prefix(key, "volatile.") &&
+            strcmp(key, "volatile.base_image") != 0) {
             json_object_del(config, key);
         }
     }
@@ -293,6 +295,7 @@ cmd_copy_transfer(Ctl *ctl, CmdTransfer *t, GError **error)
 typedef struct {
     Rest *from, *into;     /* borrow */
     const char *name, *to; /* borrow */
+    bool move, live;       /* live: it goes on running, there */
 } Ends;
 
 static bool
@@ -319,12 +322,12 @@ static bool
 copy_between(Ctl *ctl, const Ends *ends, json_t *body, GError **error)
 {
     bool snapshot = strchr(ends->name, '/') != NULL;
-    json_t *source = json_pack("{ss sb}", "type", "migration", "live", 0);
+    json_t *source = json_pack("{ss sb}", "type", "migration", "live", (int) ends->live);
     add_flags(ctl, source);
     json_object_set_new(body, "source", source);
-    g_autoptr(json_t) migrate =
-        json_pack("{sb sb sb}", "migration", 1, "live", 0, snapshot ? "snapshot" : "instance_only",
-                  (int) (snapshot || ctl_flag(ctl, "instance-only")));
+    g_autoptr(json_t) migrate = json_pack("{sb sb sb}", "migration", 1, "live", (int) ends->live,
+                                          snapshot ? "snapshot" : "instance_only",
+                                          (int) (snapshot || ctl_flag(ctl, "instance-only")));
     json_object_set_new(migrate, "allow_inconsistent",
                         json_boolean(ctl_flag(ctl, "allow-inconsistent")));
     CmdTransfer t = {.from = ends->from,
@@ -361,8 +364,17 @@ copy_within(Ctl *ctl, const Ends *ends, json_t *body, GError **error)
     return end != NULL;
 }
 
+/* A virtual machine that runs moves without stopping; a container can't. */
 static bool
-copy(Ctl *ctl, const Ends *ends, GError **error)
+goes_live(Ctl *ctl, const Ends *ends, const json_t *instance)
+{
+    return ends->move && !ctl_flag(ctl, "stateless") &&
+           strcmp(out_get(instance, "type"), "virtual-machine") == 0 &&
+           strcmp(out_get(instance, "status"), "Stopped") != 0;
+}
+
+static bool
+copy(Ctl *ctl, Ends *ends, GError **error)
 {
     g_autofree char *path = cmd_instance_path(ends->name);
     g_autoptr(json_t) instance = rest_get(ends->from, path, error);
@@ -372,10 +384,11 @@ copy(Ctl *ctl, const Ends *ends, GError **error)
     if (*out_get(instance, "type") == '\0') { /* a snapshot does not say it */
         json_object_set_new(instance, "type", json_string("container"));
     }
-    g_autoptr(json_t) body = copy_body(ctl, instance, ends->to, error);
+    g_autoptr(json_t) body = copy_body(ctl, instance, ends->to, ends->move, error);
     if (body == NULL) {
         return false;
     }
+    ends->live = goes_live(ctl, ends, instance);
     return ends->from == ends->into ? copy_within(ctl, ends, body, error)
                                     : copy_between(ctl, ends, body, error);
 }
@@ -419,6 +432,7 @@ cmd_copy_move(Ctl *ctl, GError **error)
     if (!pick_ends(ctl, &ends, error)) {
         return false;
     }
+    ends.move = true;
     if (ends.from == ends.into) {
         return move_within(ctl, &ends, error) || haw_push(error, "move '%s'", ends.name);
     }
