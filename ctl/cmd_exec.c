@@ -250,11 +250,13 @@ pump(Session *session)
     }
 }
 
-/* Says goodbye on every socket, so that the server sees no broken connection. */
+/* Says goodbye on every socket, so that the server sees no broken connection. The control socket's end
+ * kills the command, which may have closed its output and not ended yet: it stays until that has. */
 static void
 close_sockets(Session *session)
 {
-    WsClient *sockets[] = {session->in_out, session->out, session->err, session->control};
+    WsClient *sockets[] = {session->in_out, session->out, session->err,
+                           session->leave ? session->control : NULL};
     for (size_t i = 0; i < G_N_ELEMENTS(sockets); i++) {
         if (sockets[i] != NULL && wsclient_is_open(sockets[i])) {
             wsclient_close(sockets[i]);
