@@ -13,8 +13,11 @@ def send(address, port, seconds):
     link.setblocking(False)
     number, until, began = 0, time.monotonic() + seconds, time.monotonic()
     while time.monotonic() < until:
-        # In bursts of twenty, so that no queue on the way overflows.
-        for _ in range(20):
+        # One by one while the flow is learned, then in bursts of twenty: no queue on the way overflows.
+        if number < 100:
+            time.sleep(0.005)
+            began = time.monotonic() - number / 10000
+        for _ in range(1 if number < 100 else 20):
             link.send(struct.pack("!Q", number) + b"x" * 56)
             number += 1
         try:
@@ -35,7 +38,7 @@ def send(address, port, seconds):
 
 def receive(port):
     link = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
+    link.setsockopt(socket.SOL_SOCKET, 33, 8 << 20)  # SO_RCVBUFFORCE
     link.bind(("", port))
     seen, highest, twice, late = set(), -1, 0, 0
     while True:
