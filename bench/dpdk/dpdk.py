@@ -97,7 +97,8 @@ def testpmd(frames, seconds):
 # ---- OVS-DPDK ----
 
 class Ovs:
-    """A vswitchd of our own with one PMD thread; flows of OpenFlow that rewrite, with or without conntrack."""
+    """A vswitchd of our own, in a network namespace of its own (its bridge is a tap), with one PMD thread; flows
+    of OpenFlow that rewrite, with or without conntrack."""
 
     def __init__(self, folder):
         self.folder = tempfile.mkdtemp(prefix="ovs-", dir=folder)
@@ -111,7 +112,7 @@ class Ovs:
                    "other_config:dpdk-lcore-mask=0x1", "other_config:pmd-cpu-mask=0x2",
                    "other_config:per-port-memory=true",
                    "other_config:dpdk-extra=--no-pci --in-memory --no-telemetry")
-        self.daemon = self.start(OVS, f"unix:{self.folder}/db.sock", f"--unixctl={self.folder}/ctl", "-vconsole:err")
+        self.daemon = self.start("unshare", "--net", OVS, f"unix:{self.folder}/db.sock", f"--unixctl={self.folder}/ctl", "-vconsole:err")
         self.wait_for(f"{self.folder}/ctl")
 
     def run(self, *args, quiet=False):
