@@ -110,7 +110,6 @@ class Ovs:
         self.wait_for(f"{self.folder}/db.sock")
         self.vsctl("--no-wait", "set", "Open_vSwitch", ".", "other_config:dpdk-init=true",
                    "other_config:dpdk-lcore-mask=0x1", "other_config:pmd-cpu-mask=0x2",
-                   "other_config:per-port-memory=true",
                    "other_config:dpdk-extra=--no-pci --in-memory --no-telemetry")
         self.daemon = self.start("unshare", "--net", OVS, f"unix:{self.folder}/db.sock", f"--unixctl={self.folder}/ctl", "-vconsole:err")
         self.wait_for(f"{self.folder}/ctl")
