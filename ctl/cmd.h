@@ -28,6 +28,8 @@ bool cmd_exec_run(Ctl *ctl, GError **error);
 bool cmd_exec_shell(Ctl *ctl, GError **error);
 bool cmd_exec_console(Ctl *ctl, GError **error);
 bool cmd_exec_attach_console(Ctl *ctl, Rest *rest, const char *name, GError **error);
+/* cmd_vga.c */
+bool cmd_vga(Ctl *ctl, Rest *rest, const char *name, GError **error);
 /* The status that the program ends with when a command succeeded: that of 'exec'. */
 int cmd_exec_status(void);
 /* cmd_copy.c */

@@ -494,9 +494,11 @@ cmd_exec_console(Ctl *ctl, GError **error)
     if (ctl_flag(ctl, "show-log")) {
         return show_log(rest, name, error);
     }
+    if (strcmp(type, "vga") == 0) {
+        return cmd_vga(ctl, rest, name, error);
+    }
     if (strcmp(type, "console") != 0) {
-        return haw_fail(error, HAW_UNSUPPORTED,
-                        "consoles of type '%s' are not supported (only 'console')", type);
+        return haw_fail(error, HAW_INVALID, "unknown type of console '%s': console or vga", type);
     }
     return cmd_exec_attach_console(ctl, rest, name, error);
 }

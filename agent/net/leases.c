@@ -159,3 +159,22 @@ leases_sweep(Network *net)
         }
     }
 }
+
+json_t *
+net_leases(NetTable *table, const char *project, const char *network)
+{
+    g_autoptr(Network) net = netobj_find(table, project, network);
+    json_t *list = NULL, *lease;
+    size_t i;
+    if (net != NULL) {
+        list = netobj_is(net, "ovn") ? ovn_leases_of(net, project, NULL) : leases_of(net, project);
+    }
+    json_array_foreach (list, i, lease) {
+        const char *address = keys_get(lease, "address");
+        int family = address != NULL && strchr(address, ':') != NULL ? 6 : 4;
+        const char *own = netobj_address(net, family);
+        const char *slash = own != NULL ? strchr(own, '/') : NULL;
+        json_object_set_new(lease, "netmask", json_string(slash != NULL ? slash + 1 : ""));
+    }
+    return list != NULL ? list : json_array();
+}

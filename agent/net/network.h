@@ -50,5 +50,8 @@ const char *nic_host_name(const Nic *nic);
 /* ifname → {"addresses":[],"counters":{},"hwaddr","mtu","state","type","host_name"} of the network
  * namespace of 'pid' (0: ours), as REST's state shows it; a new reference. Yields. */
 json_t *net_state_of_pid(pid_t pid, GError **error);
+/* Who has which address on a network: [{"hwaddr","address","netmask","hostname",…}], a new reference, empty
+ * for a name that is no network of ours. Yields. */
+json_t *net_leases(NetTable *table, const char *project, const char *network);
 extern const Route network_routes[]; /* networks, leases, state */
 extern const Route netacl_routes[], forward_routes[], balancer_routes[], peer_routes[];

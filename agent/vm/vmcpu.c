@@ -4,6 +4,7 @@
  * U2  A set in limits.cpu pins: the n-th virtual CPU to the n-th of the set. A count leaves it to the kernel.
  * U3  All vCPU threads share one core scheduling cookie where the kernel has that: a sibling hyperthread
  *     runs nothing but this VM. Where it has not, the instance's log says so.
+ * U4  QEMU 7.2 breaks its heap when TCG gives up a CPU: there a number is lowered by a restart only.
  * Called by vmboot.c and driver_qemu.c. */
 
 #include "agent/vm/vmrun.h"
@@ -234,6 +235,13 @@ vmcpu_settle(VmSession *vm, GError **error)
 bool
 vmcpu_change(VmSession *vm, int count, GError **error)
 {
+    bool fewer = count < json_integer_value(json_object_get(vm->layout, "cpus"));
+    const char *accel = json_string_value(json_object_get(vm->layout, "accel"));
+    if (fewer && g_strcmp0(accel, "tcg") == 0) { /* U4 */
+        return haw_fail(error, HAW_UNSUPPORTED,
+                        "An emulated virtual machine (qemu.accel=tcg) can get more CPUs while it "
+                        "runs, but not fewer: stop it first");
+    }
     if (!plug_to(vm, count, error)) {
         return false;
     }

@@ -53,6 +53,50 @@ as_seen_inside(json_t *link, const char *mac, const char *host_name)
     return entry;
 }
 
+/* Addresses by MAC, as the DHCP servers of our networks have given them: {mac: [entry, …]}. */
+static void
+take_leases(json_t *by_mac, json_t *leases)
+{
+    size_t i;
+    json_t *lease;
+    json_array_foreach (leases, i, lease) {
+        const char *mac = keys_get(lease, "hwaddr"), *address = keys_get(lease, "address");
+        if (mac == NULL || address == NULL) {
+            continue;
+        }
+        bool six = strchr(address, ':') != NULL;
+        json_t *list = json_object_get(by_mac, mac);
+        if (list == NULL) {
+            list = json_array();
+            json_object_set_new(by_mac, mac, list);
+        }
+        json_array_append_new(
+            list, json_pack("{s:s,s:s,s:s,s:s}", "address", address, "family",
+                            six ? "inet6" : "inet", "netmask",
+                            keys_get(lease, "netmask") != NULL ? keys_get(lease, "netmask") : "",
+                            "scope", "global"));
+    }
+}
+
+static void
+add_addresses(Inst *inst, json_t *device, json_t *entry)
+{
+    const char *network = keys_get(device, "network"), *parent = keys_get(device, "parent");
+    json_t *leases = net_leases(inst->agent->networks, inst->project,
+                                network != NULL  ? network
+                                : parent != NULL ? parent
+                                                 : "");
+    json_t *by_mac = json_object();
+    take_leases(by_mac, leases);
+    json_t *own =
+        json_object_get(by_mac, keys_get(entry, "hwaddr") != NULL ? keys_get(entry, "hwaddr") : "");
+    if (own != NULL) {
+        json_object_set(entry, "addresses", own);
+    }
+    json_decref(by_mac);
+    json_decref(leases);
+}
+
 static json_t *
 network_from_outside(Inst *inst)
 {
@@ -65,7 +109,9 @@ network_from_outside(Inst *inst)
         json_t *link = host != NULL ? json_object_get(links, host) : NULL;
         if (g_strcmp0(keys_get(device, "type"), "nic") == 0 && link != NULL) {
             mac = mac != NULL ? mac : keys_get(own, "hwaddr");
-            json_object_set_new(network, name, as_seen_inside(link, mac, host));
+            json_t *entry = as_seen_inside(link, mac, host);
+            add_addresses(inst, device, entry);
+            json_object_set_new(network, name, entry);
         }
         json_decref(own);
     }

@@ -59,6 +59,7 @@ claim 'boots' wait_for 300 booted v1
 claim 'gets its address from the bridge' wait_for 120 leased e2ebr0 v1
 claim 'and answers' wait_for 60 answers "$(lease e2ebr0 v1)"
 shows 'its tap is in the bridge' 'master e2ebr0' ip -o link show "$(link_of v1 eth0)"
+shows 'lists show its address' '^v1,10\.' lxc list -f csv -c n4
 api_meta GET /1.0/instances/v1/state >"$E2E_DIR/state"
 shows 'its state has the counters of the tap' '^[1-9]' jq .network.eth0.counters.bytes_sent "$E2E_DIR/state"
 

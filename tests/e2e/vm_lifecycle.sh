@@ -51,6 +51,7 @@ claim 'the guest sees it, too' typed v1 'cat /sys/class/block/*/size | tr "\n" "
 claim 'and is unplugged as well' lxc config device remove v1 more
 claim 'a CPU is plugged' lxc config set v1 limits.cpu=2
 claim 'the guest has two' typed v1 'ls -d /sys/devices/system/cpu/cpu[0-9]* | wc -l | sed s/^/cpus=/' 'cpus=2'
+grep -q TCG "$LXD_DIR/logs/v1/qemu.log" && refuse 'an emulated one keeps its CPUs' 'but not fewer' lxc config set v1 limits.cpu=1
 claim 'its memory shrinks' lxc config set v1 limits.memory=200MiB
 refuse 'but does not grow beyond its start' 'beyond boot time size' lxc config set v1 limits.memory=1GiB
 refuse 'what needs a restart is refused' 'cannot be updated when VM is running' lxc config set v1 security.csm=false
