@@ -82,7 +82,8 @@ bool
 ownvol_is(Agent *agent, const Vol *vol)
 {
     g_autofree char *name = g_strdup_printf("%s/%s", vol->pool, vol->name);
-    bool ours = vol->type == VOL_CUSTOM && strcmp(vol->project, "default") == 0;
+    bool ours =
+        agent->settings != NULL && vol->type == VOL_CUSTOM && strcmp(vol->project, "default") == 0;
     for (size_t i = 0; ours && i < G_N_ELEMENTS(uses); i++) {
         if (g_strcmp0(settings_get(agent->settings, uses[i].key), name) == 0 ||
             g_strcmp0(uses[i].held, name) == 0) {
