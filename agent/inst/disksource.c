@@ -220,21 +220,11 @@ open_allowed(Agent *agent, const Device *device, Disksource *source, GError **er
 }
 
 bool
-disksource_open(Agent *agent, const Device *device, Disksource *source, GError **error)
+disksource_open_path(Agent *agent, const Device *device, Disksource *source, GError **error)
 {
     const char *path = devtype_get(device, "source");
     struct stat st;
 
-    if (disksource_is_custom(device)) {
-        if (is_held(device)) {
-            disksource_release(agent, device);
-        }
-        if (!open_custom(agent, device, source, error)) {
-            return false;
-        }
-        disksource_hold(device);
-        return true;
-    }
     if (stat(path, &st) < 0) {
         return !disksource_required(device) ||
                haw_fail(error, HAW_FAILED, "Missing source path \"%s\" for disk \"%s\"", path,
@@ -248,12 +238,37 @@ disksource_open(Agent *agent, const Device *device, Disksource *source, GError *
     if (stat(opened, &st) < 0) {
         return haw_fail_errno(error, errno, "look at \"%s\"", path);
     }
-    source->idmap = devtype_get_bool(device, "shift", false) && !privileged(device);
-    if (S_ISBLK(st.st_mode)) {
-        return open_block(agent, device, opened, source, error);
-    }
     source->path = g_steal_pointer(&opened);
     source->file = !S_ISDIR(st.st_mode);
+    source->block = S_ISBLK(st.st_mode);
+    return true;
+}
+
+bool
+disksource_open(Agent *agent, const Device *device, Disksource *source, GError **error)
+{
+    if (disksource_is_custom(device)) {
+        if (is_held(device)) {
+            disksource_release(agent, device);
+        }
+        if (!open_custom(agent, device, source, error)) {
+            return false;
+        }
+        disksource_hold(device);
+        return true;
+    }
+    if (!disksource_open_path(agent, device, source, error)) {
+        return false;
+    }
+    if (source->path == NULL) {
+        return true;
+    }
+    source->idmap = devtype_get_bool(device, "shift", false) && !privileged(device);
+    if (source->block) {
+        g_autofree char *node = g_steal_pointer(&source->path);
+        source->file = false; /* what is on it is mounted, and shown as a directory */
+        return open_block(agent, device, node, source, error);
+    }
     return true;
 }
 

@@ -6,7 +6,8 @@
 typedef struct {
     char *path; /* NULL: not there and not required */
     int fd;     /* owned; what 'path' was when the project's rules allowed it, -1 without rules */
-    bool file;
+    bool file;  /* or a block device: no directory */
+    bool block; /* as disksource_open_path() found it */
     bool idmap; /* mounted through the container's map */
 } Disksource;
 
@@ -22,6 +23,8 @@ Vol disksource_volume(Agent *agent, const char *project, const Device *device);
 bool disksource_required(const Device *device);
 /* Mounts what has to be mounted; disksource_release() undoes it. */
 bool disksource_open(Agent *agent, const Device *device, Disksource *source, GError **error);
+/* A host's path, if the project's rules allow it, and nothing mounted: a block device stays one. */
+bool disksource_open_path(Agent *agent, const Device *device, Disksource *source, GError **error);
 /* Notes that the device's custom volume is mounted: by whoever mounted it without disksource_open(). */
 void disksource_hold(const Device *device);
 void disksource_release(Agent *agent, const Device *device);

@@ -89,25 +89,31 @@ start_custom(Agent *agent, const Device *device, json_t *item, GError **error)
     return true;
 }
 
+/* A path of a restricted project is shown by a bind mount of what was opened: names below the allowed one
+ * are the project's to change. */
 static bool
-start_path(const Device *device, json_t *item, GError **error)
+start_path(Agent *agent, const Device *device, json_t *item, GError **error)
 {
-    const char *source = devtype_get(device, "source");
-    struct stat st;
-    if (stat(source, &st) < 0) {
-        return !disksource_required(device) ||
-               haw_fail_errno(error, errno, "Missing source path \"%s\"", source);
+    g_auto(Disksource) source = DISKSOURCE_NONE;
+    if (!disksource_open_path(agent, device, &source, error)) {
+        return false;
     }
-    if (S_ISDIR(st.st_mode)) {
+    if (source.path == NULL) {
+        return true;
+    }
+    if (source.fd >= 0 && !disksource_place(agent, device, &source, error)) {
+        return false;
+    }
+    if (!source.file) {
         set_text(item, "kind", "share");
-        set_text(item, "path", source);
+        set_text(item, "path", source.path);
         set_text(item, "target", devtype_get(device, "path"));
         json_object_set_new(item, "readonly",
                             json_boolean(devtype_get_bool(device, "readonly", false)));
         return true;
     }
-    set_text(item, "kind", S_ISBLK(st.st_mode) ? "block" : "file");
-    set_common(device, item, source);
+    set_text(item, "kind", source.block ? "block" : "file");
+    set_common(device, item, source.path);
     return true;
 }
 
@@ -142,14 +148,18 @@ diskvm_start(Agent *agent, const Device *device, json_t *item, GError **error)
         return start_config(device, item, error);
     }
     return disksource_is_custom(device) ? start_custom(agent, device, item, error)
-                                        : start_path(device, item, error);
+                                        : start_path(agent, device, item, error);
 }
 
 bool
 diskvm_stop(Agent *agent, const Device *device, GError **error)
 {
-    if (!device_is_root(device) && disksource_is_custom(device)) {
-        disksource_release(agent, device);
+    if (device_is_root(device)) {
+        return true;
     }
-    return true;
+    if (disksource_is_custom(device)) {
+        disksource_release(agent, device);
+        return true;
+    }
+    return disksource_remove_place(agent, device, error);
 }

@@ -162,4 +162,9 @@ refuse 'not out of the allowed one' 'outside of restricted parent' lxc start c1 
 must lxc config device remove c1 d --project lim
 claim 'what is below it is fine' \
     lxc config device add c1 d disk source="$E2E_DIR/home" path=/x --project lim
+only_hawser && {
+    must lxc init v --vm --empty --project lim
+    must lxc config device add v d disk source="$E2E_DIR/home/link/passwd" --project lim
+    refuse 'nor for a virtual machine' 'outside of restricted parent' lxc start v --project lim
+}
 e2e_end
