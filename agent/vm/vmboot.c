@@ -84,19 +84,6 @@ set_text(struct boot *b, const char *key, const char *value)
 
 /* ---- what it will be ---- */
 
-/* A line of the instance's own log: what its operator ought to know. */
-static void
-note_in_log(struct boot *b, const char *text)
-{
-    g_autofree char *path = g_strdup_printf("%s/qemu.log", b->log_dir);
-    g_autofree char *now = clock_format(clock_real_us());
-    g_autofree char *line = g_strdup_printf("%s hawserd: %s\n", now, text);
-    haw_autofd int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
-    if (fd < 0 || !fd_write_all(fd, line, strlen(line), path, NULL)) {
-        haw_warn("vm.log", KS("inst", b->inst->name), KS("path", path));
-    }
-}
-
 static bool
 choose_layout(struct boot *b, GError **error)
 {
@@ -110,7 +97,7 @@ choose_layout(struct boot *b, GError **error)
     if (why != NULL) {
         g_autofree char *text = g_strdup_printf(
             "warning: no hardware virtualization (%s): emulated by TCG, which is slow", why);
-        note_in_log(b, text);
+        vmsession_note(b->inst, text);
     }
     if (b->how->layout != NULL) { /* B4 */
         b->layout = json_deep_copy(b->how->layout);

@@ -113,7 +113,9 @@ share_cores(VmSession *vm, GArray *ids, GError **error)
         return true;
     }
     if (cookie.err == EINVAL || cookie.err == ENODEV) { /* no such call, or no SMT */
-        haw_debug("vm.core_sched", KS("inst", vm->inst->name), KS("why", "not supported here"));
+        vmsession_note(vm->inst, cookie.err == EINVAL
+                                     ? "no core scheduling: this kernel has none"
+                                     : "no core scheduling: this host has one thread a core");
         return true;
     }
     return haw_fail_errno(error, cookie.err, "Set the core scheduling cookie");

@@ -29,6 +29,8 @@ void vmsession_end(Inst *inst);
 void vmsession_store_layout(VmSession *vm);
 /* NULL when there is none. */
 json_t *vmsession_load_layout(const char *run_dir);
+/* A line of the instance's own log (qemu.log): what its operator ought to know. */
+void vmsession_note(Inst *inst, const char *text);
 /* Waits until QEMU says that a device is gone. Yields. */
 bool vmsession_await_gone(VmSession *vm, const char *id, gint64 wait_ms, GError **error);
 

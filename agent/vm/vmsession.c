@@ -7,6 +7,7 @@
  * Called by vmboot.c, adopt.c through the driver, and agent/move. Main loop. */
 #include "agent/vm/vmrun.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -277,4 +278,17 @@ vmsession_open(Inst *inst, pid_t pid, json_t *layout, gint64 wait_ms, GError **e
     vmsession_end(inst);
     inst->vm = vm;
     return true;
+}
+
+void
+vmsession_note(Inst *inst, const char *text)
+{
+    g_autofree char *dir = inst_log_dir(inst);
+    g_autofree char *path = g_build_filename(dir, "qemu.log", NULL);
+    g_autofree char *now = clock_format(clock_real_us());
+    g_autofree char *line = g_strdup_printf("%s hawserd: %s\n", now, text);
+    haw_autofd int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    if (fd < 0 || !fd_write_all(fd, line, strlen(line), path, NULL)) {
+        haw_warn("vm.log", KS("inst", inst->name), KS("path", path));
+    }
 }

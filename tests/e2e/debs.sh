@@ -78,8 +78,9 @@ claim 'so is the state directory' test -d "$root/var/lib/hawser"
 for unit in hawserd.service hawserd.socket hawser-instances.service hawser-dpd.service hawser-hw-prepare.service; do
     claim "$unit is enabled" sh -c "find '$root/etc/systemd/system' -name $unit | grep -q ."
 done
-same 'systemd finds nothing to say' '' sh -c "chroot '$root' systemd-analyze verify --man=no --recursive-errors=no \
-    /lib/systemd/system/hawser*.service 2>&1 | grep hawser"
+# shellcheck disable=SC2016 # the shell inside expands it
+verify() { inside sh -c 'cd / && systemd-analyze verify --man=no --recursive-errors=no /lib/systemd/system/hawser*.service 2>&1 | grep hawser'; true; }
+same 'systemd finds nothing to say' '' verify
 for page in man1/hawser.1 man8/hawserd.8 man8/hawser-dpd.8 man1/hawser-bench.1; do
     claim "the manual has $page" test -s "$root/usr/share/man/$page.gz"
 done
@@ -104,7 +105,7 @@ chmod +x "$root/start"
 start() { timeout 90 unshare --mount --net --pid --fork --kill-child chroot "$root" /start; }
 shows 'the agent starts there and answers' 'hawser_build_info\{version=' start
 claim 'purging removes them' inside dpkg --purge hawser hawser-dpd hawser-bench hawser-client
-hides 'and leaves no units behind' 'hawser' find "$root/etc/systemd/system" "$root/lib/systemd/system"
+same 'and leaves no units behind' '' find "$root/etc/systemd/system" "$root/lib/systemd/system" -name '*hawser*'
 [ $e2e_failed = 0 ] || tail -n 40 "$E2E_DIR/log" | e2e_diag
 echo "1..$e2e_count"
 e2e_done=1
