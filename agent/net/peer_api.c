@@ -280,7 +280,7 @@ change(Request *req, bool patch, GError **error)
         g_free(row->description);
         row->description = g_strdup(description);
     }
-    if (!check_config(config, error) || !peerrow_update(req_agent(req)->db, row, error)) {
+    if (!check_config(row->config, error) || !peerrow_update(req_agent(req)->db, row, error)) {
         return haw_push(error, "Failed updating peer");
     }
     announce(req, "network-peer-updated", net, row->name);

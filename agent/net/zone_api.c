@@ -174,7 +174,7 @@ take_body(Request *req, ZoneRow *row, const char *kind, bool merge, GError **err
         g_free(row->description);
         row->description = g_strdup(description);
     }
-    json_object_foreach (config, key, value) {
+    json_object_foreach (row->config, key, value) {
         if (!check_key(key, json_string_value(value), error)) {
             return false;
         }

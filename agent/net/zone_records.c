@@ -164,7 +164,7 @@ take_body(Request *req, const ZoneRow *zone, ZoneRecord *record, const char *kin
         g_free(record->description);
         record->description = g_strdup(description);
     }
-    return check_config(config, error) &&
+    return check_config(record->config, error) &&
            ((merge && json_object_get(body, "entries") == NULL) ||
             take_entries(zone, record, json_object_get(body, "entries"), error));
 }

@@ -123,6 +123,6 @@ claim 'it starts again' lxc start v1
 claim 'with its agent' wait_for 180 inside true
 same 'and its shares' 'from the host' lxc exec v1 -- cat /mnt/shared/note
 quiet lxc stop v1 --force
-same 'no daemon of shares is left' '' sh -c "pgrep -x virtiofsd || true"
+claim 'no daemon of shares is left' wait_for 20 sh -c '! pgrep -x virtiofsd'
 claim 'it is deleted' lxc delete v1
 e2e_end
