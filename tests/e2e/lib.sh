@@ -69,8 +69,9 @@ need() {
         command -v "$tool" >/dev/null || e2e_skip_all "'$tool' is not installed"
     done
 }
-e2e_bail() { echo "Bail out! $*"; e2e_logs; exit 1; }
-e2e_diag() { sed -e 's/^/# /' | cut -c1-400; }
+e2e_bail() { echo "Bail out! $*"; echo "bailed out: $*" >&2; e2e_logs; exit 1; }
+# What explains a failure goes to stderr, too: that is what meson prints of a test that failed.
+e2e_diag() { sed -e 's/^/# /' | cut -c1-400 | tee /dev/stderr; }
 e2e_result() { # ok? name
     e2e_count=$((e2e_count + 1))
     local name=${2//#/}
@@ -79,7 +80,8 @@ e2e_result() { # ok? name
     else
         e2e_failed=$((e2e_failed + 1))
         echo "not ok $e2e_count - $name"
-        { echo "command: ${e2e_cmd[*]} (status $e2e_status)"
+        { echo "not ok: $name"
+          echo "command: ${e2e_cmd[*]} (status $e2e_status)"
           [ -z "${3:-}" ] || echo "wanted: $3"
           echo "stdout:"; tail -n 20 "$E2E_DIR/.out"
           echo "stderr:"; tail -n 20 "$E2E_DIR/.err"; } | e2e_diag
