@@ -1,4 +1,4 @@
-/* cmd.h: what the rows of table.c run. Each does one command from its arguments to its last line
+/* cmd.h: what the rows (rows.h) run. Each does one command from its arguments to its last line
  * of output; false with the error that main() prints.
  * Threads: the one thread of the program. */
 #pragma once

@@ -11,6 +11,7 @@
 
 #include "ctl/remotes.h"
 #include "ctl/rest.h"
+#include "ctl/rows.h"
 
 struct Ctl {
     Remotes *remotes;   /* borrows */
@@ -31,6 +32,8 @@ const Option command_global_options[] = {
     {0},
 };
 
+const Command *const command_rows = rows_instance;
+
 static const char *
 last_word(const char *path)
 {
@@ -50,9 +53,19 @@ command_is_below(const Command *row, const char *path)
 }
 
 const Command *
+command_next(const Command *row)
+{
+    row++;
+    while (row->path == NULL && row->more != NULL) {
+        row = row->more;
+    }
+    return row->path != NULL ? row : NULL;
+}
+
+const Command *
 command_get(const char *path)
 {
-    for (const Command *row = command_table; row->path != NULL; row++) {
+    for (const Command *row = command_rows; row != NULL; row = command_next(row)) {
         if (strcmp(row->path, path) == 0) {
             return row;
         }
@@ -78,7 +91,8 @@ command_find(char *const *words, int *ret_used)
     for (; words[used] != NULL; used++) {
         const char *path = found != NULL ? found->path : "";
         const Command *next = NULL;
-        for (const Command *row = command_table; row->path != NULL && next == NULL; row++) {
+        for (const Command *row = command_rows; row != NULL && next == NULL;
+             row = command_next(row)) {
             if (command_is_below(row, path) && row_answers_to(row, words[used])) {
                 next = row;
             }
@@ -119,7 +133,7 @@ command_guess(const char *group, const char *word)
 {
     const char *best = NULL;
     guint best_distance = 5;
-    for (const Command *row = command_table; row->path != NULL; row++) {
+    for (const Command *row = command_rows; row != NULL; row = command_next(row)) {
         if (row->hidden || !command_is_below(row, group)) {
             continue;
         }

@@ -22,7 +22,8 @@ typedef bool (*CommandRun)(Ctl *ctl, GError **error);
 
 /* 'args' is the usage line and the grammar: "<x>" must be there, "[<x>]" may, "<x>..." repeats,
  * "[<remote>:]<x>" may have a remote in front. The word in the brackets is what completion offers. */
-typedef struct {
+typedef struct Command Command;
+struct Command {
     const char *path;  /* "network forward list" */
     const char *alias; /* other spellings of its last word, blank between; may be NULL */
     const char *args;
@@ -34,9 +35,12 @@ typedef struct {
     const char *examples;  /* lines "hawser …", explanations indented; may be NULL */
     bool verbatim;         /* all from the second argument on is the user's, options too */
     bool hidden;           /* for scripts: not in help, manual or completion */
-} Command;
+    const Command *more;   /* of a last row, whose path is NULL: where the table goes on (rows.h) */
+};
 
-extern const Command command_table[]; /* ends with a row whose path is NULL */
+extern const Command *const command_rows; /* the first */
+/* The row behind this one; NULL behind the last. */
+const Command *command_next(const Command *row);
 extern const Option command_global_options[];
 
 /* The row for a path of words, aliases resolved; NULL when there is none. ret_used: words taken. */

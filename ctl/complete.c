@@ -200,7 +200,7 @@ compare(gconstpointer a, gconstpointer b)
 static void
 offer_commands(GPtrArray *out, const char *path, const char *word)
 {
-    for (const Command *row = command_table; row->path != NULL; row++) {
+    for (const Command *row = command_rows; row != NULL; row = command_next(row)) {
         if (!row->hidden && command_is_below(row, path)) {
             const char *blank = strrchr(row->path, ' ');
             offer(out, blank != NULL ? blank + 1 : row->path, word);

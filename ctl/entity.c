@@ -2,7 +2,7 @@
  * N1  A change that somebody else made between our reading and writing is not lost: If-Match, and
  *     the change is applied again to what they wrote.
  * N2  Only what PUT takes is sent back: names, states and users of an object are the server's.
- * Called through the rows of table.c, and by cmd_*.c for nouns of their own kind. */
+ * Called through the rows (rows.h), and by cmd_*.c for nouns of their own kind. */
 #include "ctl/entity.h"
 
 #include <stdio.h>

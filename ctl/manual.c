@@ -76,14 +76,14 @@ static void
 append_commands(GString *out, const char *path)
 {
     int width = 0;
-    for (const Command *row = command_table; row->path != NULL; row++) {
+    for (const Command *row = command_rows; row != NULL; row = command_next(row)) {
         if (command_is_below(row, path) && !row->hidden) {
             const char *blank = strrchr(row->path, ' ');
             width = MAX(width, (int) strlen(blank != NULL ? blank + 1 : row->path));
         }
     }
     g_string_append(out, "\nCommands:\n");
-    for (const Command *row = command_table; row->path != NULL; row++) {
+    for (const Command *row = command_rows; row != NULL; row = command_next(row)) {
         if (command_is_below(row, path) && !row->hidden) {
             const char *blank = strrchr(row->path, ' ');
             g_string_append_printf(out, "  %-*s  %s\n", width,
@@ -270,7 +270,7 @@ manual_page(void)
     g_string_append(out, ".SH OPTIONS\n");
     append_troff_options(out, command_global_options);
     g_string_append(out, ".SH COMMANDS\n");
-    for (const Command *row = command_table; row->path != NULL; row++) {
+    for (const Command *row = command_rows; row != NULL; row = command_next(row)) {
         if (row->run == NULL) {
             g_string_append(out, ".SS ");
             append_troff(out, row->summary);

@@ -29,7 +29,7 @@ print_command(const Command *row)
 static void
 print_below(const char *path)
 {
-    for (const Command *row = command_table; row->path != NULL; row++) {
+    for (const Command *row = command_rows; row != NULL; row = command_next(row)) {
         if (row->run != NULL && !row->hidden && command_is_below(row, path)) {
             print_command(row);
         }
@@ -40,14 +40,14 @@ int
 main(void)
 {
     printf(
-        "# Commands\n\nMade from the table of `ctl/table.c` by `tests/reference/check.sh --write`; "
+        "# Commands\n\nMade from the rows of `ctl/rows_*.c` by `tests/reference/check.sh --write`; "
         "what holds for all of them: [the command line](../cli.md). Everywhere:\n\n");
     for (const Option *option = command_global_options; option->name != NULL; option++) {
         print_option(option);
     }
     printf("\n");
     print_below("");
-    for (const Command *row = command_table; row->path != NULL; row++) {
+    for (const Command *row = command_rows; row != NULL; row = command_next(row)) {
         if (row->run == NULL) {
             printf("\n## hawser %s\n\n%s.\n\n", row->path, row->summary);
             print_below(row->path);

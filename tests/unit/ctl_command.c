@@ -181,7 +181,7 @@ remotes_in_front_are_told_from_names(void)
 static void
 the_table_is_whole(void)
 {
-    for (const Command *row = command_table; row->path != NULL; row++) {
+    for (const Command *row = command_rows; row != NULL; row = command_next(row)) {
         int used = 0;
         g_auto(GStrv) words = g_strsplit(row->path, " ", -1);
         g_assert_true(command_find(words, &used) == row);

@@ -92,7 +92,7 @@ completion_offers_what_the_table_says(void)
 static void
 every_offered_command_is_one(void)
 {
-    for (const Command *row = command_table; row->path != NULL; row++) {
+    for (const Command *row = command_rows; row != NULL; row = command_next(row)) {
         if (row->run != NULL) {
             continue;
         }
@@ -141,7 +141,7 @@ help_is_as_reviewed(void)
 static void
 nothing_is_wider_than_a_page(void)
 {
-    for (const Command *row = command_table; row->path != NULL; row++) {
+    for (const Command *row = command_rows; row != NULL; row = command_next(row)) {
         g_autofree char *help = manual_help(row);
         g_auto(GStrv) help_lines = g_strsplit(help, "\n", -1);
         for (char **line = help_lines; *line != NULL; line++) {
