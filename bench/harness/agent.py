@@ -1,6 +1,7 @@
 """agent.py: an agent behind its unix socket; and many containers on it at once, as lxd-benchmark does."""
 import concurrent.futures
 import http.client
+import itertools
 import json
 import os
 import socket
@@ -8,6 +9,7 @@ import time
 
 from harness.series import Series
 
+MARK = "user.hawser-bench"  # on each container that is made here
 
 class Agent:
     def __init__(self, directory):
@@ -56,29 +58,23 @@ def launch(count, parallel, image, keep, tell):
     """{step: Series of ms} for 'count' containers, 'parallel' at a time; the containers go again unless 'keep'."""
     agent = Agent(find_directory())
     source, image = _source(agent, image)
-    names = [f"bench-{number + 1}" for number in range(count)]
+    taken = {path.rsplit("/", 1)[1] for path in agent.ask("GET", "/1.0/instances")}
+    names = list(itertools.islice((f"bench-{at}" for at in itertools.count(1) if f"bench-{at}" not in taken), count))
+    made = []
 
     def create(name):
-        agent.ask("POST", "/1.0/instances", {"name": name, "source": source, "config": {"user.hawser-bench": "1"}})
+        made.append(name)  # also one whose creation fails halfway
+        try:
+            agent.ask("POST", "/1.0/instances", {"name": name, "source": source, "config": {MARK: "1"}})
+        except RuntimeError as error:
+            raise RuntimeError(f"'{name}' of image '{image}': {error}") from None
 
     def state(action):
         return lambda name: agent.ask("PUT", f"/1.0/instances/{name}/state",
                                       {"action": action, "force": True, "timeout": 60})
 
-    def each(what, call):
-        took = Series(f"{what} one", "ms")
-
-        def one(name):
-            begun = time.monotonic()
-            call(name)
-            took.values.append((time.monotonic() - begun) * 1000)
-
-        begun = time.monotonic()
-        with concurrent.futures.ThreadPoolExecutor(parallel) as pool:
-            list(pool.map(one, names))
-        wall = time.monotonic() - begun
-        tell(f"{what}: {count} in {wall:.2f} s, {count / wall:.2f} a second; one takes {took.median():.0f} ms")
-        return [took, Series(f"{what} all", "s", [wall])]
+    def each(what, call, whom=names):
+        return _each(what, call, whom, parallel, tell)
 
     rows = []
     tell(f"{count} containers of '{image}', {parallel} at a time")
@@ -88,8 +84,34 @@ def launch(count, parallel, image, keep, tell):
             rows += each("stop", state("stop"))
     finally:
         if not keep:
-            rows += each("delete", lambda name: _delete(agent, name))
+            rows += each("delete", lambda name: _delete(agent, name), made)
     return rows
+
+
+def delete(parallel, tell):
+    """What runs with 'keep' have left on the agent."""
+    agent = Agent(find_directory())
+    names = [one["name"] for one in agent.ask("GET", "/1.0/instances?recursion=1") if MARK in one["config"]]
+    if not names:
+        tell("there is nothing that hawser-bench made")
+        return []
+    return _each("delete", lambda name: _delete(agent, name), names, parallel, tell)
+
+
+def _each(what, call, names, parallel, tell):
+    took = Series(f"{what} one", "ms")
+
+    def one(name):
+        begun = time.monotonic()
+        call(name)
+        took.values.append((time.monotonic() - begun) * 1000)
+
+    begun = time.monotonic()
+    with concurrent.futures.ThreadPoolExecutor(parallel) as pool:
+        list(pool.map(one, names))
+    wall = time.monotonic() - begun
+    tell(f"{what}: {len(names)} in {wall:.2f} s, {len(names) / wall:.2f} a second; one takes {took.median():.0f} ms")
+    return [took, Series(f"{what} all", "s", [wall])]
 
 
 def _delete(agent, name):

@@ -103,12 +103,14 @@ def launch(args):
                              f"hawser-bench --launch {args.launch} --parallel {args.parallel}", rows)], args.out)
 
 
+def delete(args):
+    rows = agent.delete(args.parallel, tell)
+    return finish([result_of("delete", "what --keep has left", "hawser-bench --delete", rows)], args.out) if rows else 0
+
+
 def network(args):
     if args.end == "serve":
-        try:
-            hosts.serve(args.address, tell)
-        except KeyboardInterrupt:
-            pass
+        hosts.serve(args.address, tell)
         return 0
     rows = hosts.network(args.address, args.seconds, args.rounds or 3, tell)
     return finish([result_of("network", f"TCP to {args.address}", f"hawser-bench network to {args.address}", rows)],
@@ -133,6 +135,7 @@ def parser_of(text):
     parse.add_argument("--parallel", type=int, default=os.cpu_count() or 1)
     parse.add_argument("--image")
     parse.add_argument("--keep", action="store_true")
+    parse.add_argument("--delete", action="store_true")
     parse.add_argument("--out")
     parse.set_defaults(call=None)
     words = parse.add_subparsers(metavar="")
@@ -168,9 +171,15 @@ def parser_of(text):
 def main(argv, text):
     parse = parser_of(text)
     args = parse.parse_args(argv)
-    if args.launch:
-        return launch(args)
-    if args.call is None:
-        parse.print_help()
-        return 2
-    return args.call(args)
+    try:
+        if args.launch:
+            return launch(args)
+        if args.delete:
+            return delete(args)
+        if args.call is None:
+            parse.print_help()
+            return 2
+        return args.call(args)
+    except (OSError, RuntimeError, ValueError, subprocess.CalledProcessError) as error:
+        tell(f"hawser-bench: {error}")
+        return 1

@@ -5,6 +5,7 @@ nothing else has to be installed. A request is one letter that says what the con
 import os
 import re
 import selectors
+import signal
 import socket
 import subprocess
 import threading
@@ -40,15 +41,19 @@ def _serve_one(link):
                 link.sendall(memoryview(space)[:count])
 
 
-def serve(address, tell, until=None):
+def serve(address, tell):
+    """Until SIGINT or SIGTERM."""
     host, port = split(address)
+    until = threading.Event()
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, lambda *_: until.set())
     family = socket.AF_INET6 if ":" in host or not host else socket.AF_INET
     listener = socket.create_server((host, port), family=family, backlog=1024,
                                     dualstack_ipv6=not host and socket.has_dualstack_ipv6())
     tell(f"serving on {host or 'every address'}, port {port}; end with ^C")
     with selectors.DefaultSelector() as wait:
         wait.register(listener, selectors.EVENT_READ)
-        while until is None or not until.is_set():
+        while not until.is_set():
             if wait.select(0.2):
                 link, _ = listener.accept()
                 threading.Thread(target=_serve_one, args=(link,), daemon=True).start()
@@ -58,7 +63,11 @@ def serve(address, tell, until=None):
 # ---- the end that asks ----
 
 def _connect(host, port, what):
-    link = socket.create_connection((host, port), timeout=30)
+    try:
+        link = socket.create_connection((host, port), timeout=30)
+    except OSError as error:
+        raise SystemExit(f"hawser-bench: {host}:{port}: {error.strerror or error}: does "
+                         f"'hawser-bench network serve' run there?") from None
     link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     link.sendall(what)
     return link
@@ -124,21 +133,42 @@ def network(address, seconds, rounds, tell):
 # ---- an instance that moves ----
 
 class Pinger:
-    """Asks ten times a second whether an address answers; the longest silence, in ms."""
+    """Asks fifty times a second whether an address answers; the longest silence, in ms."""
+    EVERY_MS, PATIENCE_S = 20, 60
 
     def __init__(self, address):
-        self.lost, self.child = 0, None
-        self.command = ["ping", "-n", "-i", "0.1", "-W", "1", address]
+        self.address, self.longest, self.answered, self.child = address, 0, [], None
+        self.news = threading.Event()
 
     def __enter__(self):
-        self.child = subprocess.Popen(self.command, stdout=subprocess.PIPE, text=True)
+        command = ["ping", "-n", "-i", str(self.EVERY_MS / 1000), "-W", "1", self.address]
+        self.child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        threading.Thread(target=self._listen, daemon=True).start()
+        self._wait("does not answer")
         return self
 
+    def _listen(self):
+        for line in self.child.stdout:
+            found = re.search(r"icmp_seq=(\d+) ttl", line)
+            if found:
+                self.answered.append(int(found[1]))
+                self.news.set()
+
+    def _wait(self, otherwise):
+        self.news.clear()
+        if not self.news.wait(self.PATIENCE_S):
+            self.child.kill()
+            raise SystemExit(f"hawser-bench: {self.address} {otherwise}")
+
+    def settle(self):
+        """A silence that lasts when the move has ended counts until it is over."""
+        self._wait(f"did not answer within {self.PATIENCE_S} s after the move")
+
     def __exit__(self, *_):
-        self.child.send_signal(2)
-        numbers = [int(found) for found in re.findall(r"icmp_seq=(\d+) ttl", self.child.communicate()[0])]
-        gaps = [after - before for before, after in zip(numbers, numbers[1:])]
-        self.lost = (max(gaps) - 1) * 100 if gaps else 0
+        self.child.kill()
+        self.child.wait()
+        gaps = [after - before for before, after in zip(self.answered, self.answered[1:])]
+        self.longest = (max(gaps, default=1) - 1) * self.EVERY_MS
 
 
 def migration(name, source, target, rounds, ping, tell):
@@ -149,16 +179,22 @@ def migration(name, source, target, rounds, ping, tell):
     if ping:
         rows.append(silence)
 
+    def command(origin, goal):
+        if subprocess.run([program, "move", f"{origin}{name}", f"{goal}{name}"], check=False,
+                          stdin=subprocess.DEVNULL).returncode != 0:
+            raise SystemExit(f"hawser-bench: the move of '{name}' from {origin} to {goal} failed: it is on {origin}")
+
     def move(origin, goal, took):
-        command = [program, "move", f"{origin}{name}", f"{goal}{name}"]
         begun = time.monotonic()
         if ping:
             with Pinger(ping) as pinger:
-                subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
-            silence.values.append(pinger.lost)
+                command(origin, goal)
+                took.values.append(time.monotonic() - begun)
+                pinger.settle()
+            silence.values.append(pinger.longest)
         else:
-            subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
-        took.values.append(time.monotonic() - begun)
+            command(origin, goal)
+            took.values.append(time.monotonic() - begun)
 
     for number in range(rounds):
         move(source, target, there)

@@ -18,7 +18,11 @@ def write(result, name, tell):
 
 def load(path):
     with open(path, encoding="utf-8") as data:
-        return json.load(data)
+        try:
+            result = json.load(data)
+            return {"machine": result["machine"], "scenarios": result["scenarios"]}
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"'{path}' is no result of hawser-bench: {error}") from None
 
 
 def number(value):
