@@ -1,33 +1,42 @@
 #!/usr/bin/env python3
 """numbered.py send ADDRESS PORT SECONDS | receive PORT: datagrams with numbers, an answer to every hundredth
-(so that both directions are in use), and how many were lost, came twice or late."""
+(so that both directions are in use), and how many were lost, came twice or late.
+
+No more than WINDOW are under way, as far as the answers tell: a sender or a receiver that has to wait for its
+processor overflows no queue. An answer that is lost holds the sender up for PATIENCE seconds."""
 import socket
 import struct
 import sys
 import time
+
+WINDOW, PATIENCE = 300, 0.2
 
 
 def send(address, port, seconds):
     link = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     link.connect((address, port))
     link.setblocking(False)
-    number, until, began = 0, time.monotonic() + seconds, time.monotonic()
+    number, answered, until = 0, 0, time.monotonic() + seconds
     while time.monotonic() < until:
-        # One by one while the flow is learned, then in bursts of twenty: no queue on the way overflows.
-        if number < 100:
-            time.sleep(0.005)
-            began = time.monotonic() - number / 10000
-        for _ in range(1 if number < 100 else 20):
+        # One by one while the flow is learned, then in bursts of twenty.
+        single = number < 100
+        for _ in range(1 if single else 20):
             link.send(struct.pack("!Q", number) + b"x" * 56)
             number += 1
-        try:
-            while True:
-                link.recv(64)
-        except (BlockingIOError, ConnectionRefusedError):
-            pass
-        wait = began + number / 10000 - time.monotonic()
-        if wait > 0:
-            time.sleep(wait)
+        time.sleep(0.005 if single else 0.002)
+        patience = time.monotonic() + PATIENCE
+        while True:
+            try:
+                answered = max(answered, struct.unpack("!Q", link.recv(64))[0])
+            except ConnectionRefusedError:
+                pass
+            except BlockingIOError:
+                if number - answered <= WINDOW:
+                    break
+                if time.monotonic() > patience:
+                    answered = number
+                    break
+                time.sleep(0.001)
     for _ in range(5):
         time.sleep(0.1)
         try:
@@ -55,7 +64,7 @@ def receive(port):
         seen.add(number)
         highest = max(highest, number)
         if number % 100 == 0:
-            link.sendto(b"yes", peer)
+            link.sendto(data[:8], peer)
 
 
 if sys.argv[1] == "send":

@@ -197,7 +197,7 @@ claim 'and come back with it' wait_for 20 ping_two -c 1
 
 # ---- the daemons end ----
 dpd_pid() { cat "$LXD_DIR/dpd/dpd.pid" 2>/dev/null || pgrep -f "hawser-dpd .*--dir $LXD_DIR/dpd" | head -1; }
-numbered() { # SECONDS: 10,000 numbered datagrams a second from c1 to c2
+numbered() { # SECONDS: numbered datagrams from c1 to c2
     two python3 "$E2E_LIB/../bpf/numbered.py" receive 9000 >"$E2E_DIR/numbers" 2>&1 &
     receiver=$!
     wait_for 10 two grep -q ':2328 ' /proc/net/udp || return
