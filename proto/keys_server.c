@@ -68,6 +68,8 @@ const Key keys_server[] = {
     S("core.https_allowed_headers", "string", NULL, NULL, "Sets Access-Control-Allow-Headers."),
     S("core.https_allowed_methods", "string", NULL, NULL, "Sets Access-Control-Allow-Methods."),
     S("core.https_allowed_origin", "string", NULL, NULL, "Sets Access-Control-Allow-Origin."),
+    S("core.https_trusted_proxy", "ip list", grammar_ip_list, NULL,
+      "Addresses of proxies that tell whom they speak for in a PROXY header."),
     {"core.metrics_address", "listen", grammar_listen, NULL, KEY_LIVE | KEY_LOCAL,
      "Address that serves the metrics and nothing else; unset means that there is none."},
     S("core.metrics_authentication", "bool", grammar_bool, "true",

@@ -9,6 +9,7 @@ const char *const info_extensions[] = {
     "etag",
     "patch",
     "https_allowed_credentials",
+    "server_trusted_proxy",
     "certificate_update",
     "certificate_project",
     "certificate_token",

@@ -2,9 +2,11 @@
 #include "agent/api/listen.h"
 
 #include "base/fd.h"
+#include "proto/grammar.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <gio/gio.h>
 #include <grp.h>
 #include <ifaddrs.h>
 #include <net/if.h>
@@ -160,4 +162,23 @@ listen_addresses(const char *bound, const char *port)
     }
     freeifaddrs(all);
     return list;
+}
+
+bool
+listen_names(const char *list, const struct sockaddr *address, socklen_t size)
+{
+    g_autoptr(GSocketAddress) native =
+        g_socket_address_new_from_native((gpointer) address, (gsize) size);
+    if (native == NULL || !G_IS_INET_SOCKET_ADDRESS(native)) {
+        return false;
+    }
+    GInetAddress *peer = g_inet_socket_address_get_address(G_INET_SOCKET_ADDRESS(native));
+    g_auto(GStrv) names = grammar_list(list);
+    for (char **name = names; *name != NULL; name++) {
+        g_autoptr(GInetAddress) named = g_inet_address_new_from_string(*name);
+        if (named != NULL && g_inet_address_equal(named, peer)) {
+            return true;
+        }
+    }
+    return false;
 }

@@ -427,6 +427,15 @@ on_client(int *fd, const struct sockaddr *address, socklen_t size, GBytes *certi
     g_hash_table_remove(listener->showing, GINT_TO_POINTER(taken));
 }
 
+static bool
+on_proxy(const struct sockaddr *address, socklen_t size, void *data)
+{
+    Settings *settings = ((Listener *) data)->server->agent->settings;
+    const char *proxies =
+        settings != NULL ? settings_get(settings, "core.https_trusted_proxy") : NULL;
+    return proxies != NULL && listen_names(proxies, address, size);
+}
+
 /* ---- listeners ---- */
 
 static Listener *
@@ -465,10 +474,11 @@ listener_new(Server *server, int *fd, bool tls, GError **error)
         fd_steal(fd);
     } else {
         Trust *trust = server->agent->trust;
-        const TlsFrontKeys keys = {.cert_pem = trust_server_cert_pem(trust),
+        const TlsFrontSpec spec = {.is_proxy = on_proxy,
+                                   .cert_pem = trust_server_cert_pem(trust),
                                    .key_pem = trust_server_key_pem(trust),
                                    .ca_pem = trust_ca_pem(trust)};
-        listener->front = tlsfront_new(fd, &keys, on_client, listener, error);
+        listener->front = tlsfront_new(fd, &spec, on_client, listener, error);
         if (listener->front == NULL) {
             listener_free(listener);
             return NULL;

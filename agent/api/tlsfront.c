@@ -7,9 +7,11 @@
  * H2  A handshake takes HANDSHAKE_MS at most, and at most HANDSHAKES_MAX go on at once: who comes then is
  *     hung up on.
  * H3  Threads outlive the front: credentials are counted, and an arrival at a closed front is dropped.
+ * H4  A trusted proxy says in a header before TLS whom it speaks for (proxyhead.c); nobody else can.
  * Called by server.c; main loop, but for the threads. */
 #include "agent/api/tlsfront.h"
 
+#include "agent/api/proxyhead.h"
 #include "agent/api/tunnel.h"
 #include "base/fd.h"
 #include "base/log.h"
@@ -35,6 +37,7 @@ struct TlsFront {
     int fd; /* main loop only, as all that follows */
     guint source;
     TlsFrontFn fn;
+    TlsFrontProxyFn is_proxy;
     void *data;
 };
 
@@ -43,6 +46,7 @@ typedef struct {
     int net, plain, given; /* given: the HTTP server's end */
     struct sockaddr_storage address;
     socklen_t size;
+    bool proxied; /* H4 */
     GBytes *certificate;
 } Arrival;
 
@@ -108,7 +112,9 @@ serve(gpointer data)
     haw_autofd int plain = arrival->plain;
     g_atomic_int_inc(&front->refs); /* the session needs the credentials until its end */
     gnutls_session_t session = session_new(front, net);
-    bool ok = tunnel_handshake(session, net, HANDSHAKE_MS) == 0;
+    bool ok = (!arrival->proxied ||
+               proxyhead_read(net, HANDSHAKE_MS, &arrival->address, &arrival->size)) &&
+              tunnel_handshake(session, net, HANDSHAKE_MS) == 0;
     g_atomic_int_dec_and_test(&front->handshakes);
     if (ok) {
         announce(&arrival, session);
@@ -137,12 +143,14 @@ take(TlsFront *front, int net, const struct sockaddr_storage *address, socklen_t
     setsockopt(net, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     setsockopt(net, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
     Arrival *arrival = g_new0(Arrival, 1);
-    *arrival = (Arrival){.front = front,
-                         .net = net,
-                         .plain = pair[0],
-                         .given = pair[1],
-                         .address = *address,
-                         .size = size};
+    *arrival =
+        (Arrival){.front = front,
+                  .net = net,
+                  .plain = pair[0],
+                  .given = pair[1],
+                  .address = *address,
+                  .size = size,
+                  .proxied = front->is_proxy((const struct sockaddr *) address, size, front->data)};
     g_atomic_int_inc(&front->refs);
     g_atomic_int_inc(&front->handshakes);
     g_autoptr(GError) error = NULL;
@@ -183,18 +191,18 @@ datum(const char *text)
 }
 
 TlsFront *
-tlsfront_new(int *fd, const TlsFrontKeys *keys, TlsFrontFn fn, void *data, GError **error)
+tlsfront_new(int *fd, const TlsFrontSpec *spec, TlsFrontFn fn, void *data, GError **error)
 {
-    gnutls_datum_t cert = datum(keys->cert_pem), key = datum(keys->key_pem);
+    gnutls_datum_t cert = datum(spec->cert_pem), key = datum(spec->key_pem);
     TlsFront *front = g_new0(TlsFront, 1);
     front->refs = 1;
-    front->any_issuer = keys->ca_pem == NULL;
+    front->any_issuer = spec->ca_pem == NULL;
     gnutls_certificate_allocate_credentials(&front->credentials);
     gnutls_priority_init(&front->priorities, PRIORITIES, NULL);
     int status =
         gnutls_certificate_set_x509_key_mem(front->credentials, &cert, &key, GNUTLS_X509_FMT_PEM);
-    if (status >= 0 && keys->ca_pem != NULL) {
-        gnutls_datum_t authority = datum(keys->ca_pem);
+    if (status >= 0 && spec->ca_pem != NULL) {
+        gnutls_datum_t authority = datum(spec->ca_pem);
         status = gnutls_certificate_set_x509_trust_mem(front->credentials, &authority,
                                                        GNUTLS_X509_FMT_PEM);
     }
@@ -206,6 +214,7 @@ tlsfront_new(int *fd, const TlsFrontKeys *keys, TlsFrontFn fn, void *data, GErro
     }
     front->fd = fd_steal(fd);
     front->fn = fn;
+    front->is_proxy = spec->is_proxy;
     front->data = data;
     fcntl(front->fd, F_SETFL, fcntl(front->fd, F_GETFL) | O_NONBLOCK);
     front->source = g_unix_fd_add(front->fd, G_IO_IN, on_accept, front);

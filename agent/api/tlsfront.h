@@ -10,12 +10,16 @@ typedef struct TlsFront TlsFront;
 typedef void (*TlsFrontFn)(int *fd, const struct sockaddr *address, socklen_t size,
                            GBytes *certificate, void *data);
 
+/* Whether a peer is a proxy that may tell whose connection it passes on. */
+typedef bool (*TlsFrontProxyFn)(const struct sockaddr *address, socklen_t size, void *data);
+
 typedef struct {
     const char *cert_pem, *key_pem;
+    TlsFrontProxyFn is_proxy;
     const char *ca_pem; /* clients are told to show a certificate of this one; NULL: any */
-} TlsFrontKeys;
+} TlsFrontSpec;
 /* Takes the listening socket. INVALID for a certificate or key that can't be used. */
-TlsFront *tlsfront_new(int *fd, const TlsFrontKeys *keys, TlsFrontFn fn, void *data,
+TlsFront *tlsfront_new(int *fd, const TlsFrontSpec *spec, TlsFrontFn fn, void *data,
                        GError **error);
 /* No new connections; what came out lives on. */
 void tlsfront_close(TlsFront *front);

@@ -135,5 +135,37 @@ if quiet lxc storage volume copy default/vol second:default/vol; then
 else
     only_lxd || skip 'volumes between servers' 'this agent does not offer migration'
 fi
+
+# ---- a proxy in front ----
+if only_hawser; then
+    need socat
+    must lxc config trust add "$T/ann/.config/lxc/client.crt" --name behind
+    lxc monitor --type lifecycle >"$T/requestors" 2>&1 &
+    monitor=$!
+    socat TCP-LISTEN:18450,bind=127.0.0.1,fork,reuseaddr TCP:$A,bind=127.0.0.9 &
+    relay=$!
+    wait_for 20 sh -c 'ss -ltn | grep -q 127.0.0.1:18450'
+    wait_for 20 sh -c "lxc profile create probe; lxc profile delete probe; grep -q profile-deleted $T/requestors"
+    through() { # curl's options: over the relay, from 127.0.0.5, as ann
+        curl -sk --max-time 20 --interface 127.0.0.5 --cert "$T/ann/.config/lxc/client.crt" \
+            --key "$T/ann/.config/lxc/client.key" "$@" https://127.0.0.1:18450/1.0/profiles
+    }
+    told() { # name of a profile; prints the address of who made it
+        wait_for 20 grep -q "name: $1\|profiles/$1" "$T/requestors" &&
+            sed -n "/address:/h; /profiles\/$1/{x;s/.*address: //p}; /profiles\/$1/,/address:/s/.*address: //p" \
+                "$T/requestors" | tail -n 1 | cut -d: -f1
+    }
+    claim 'a connection through a relay' through -f -d '{"name":"plainly"}'
+    same 'has its address' 127.0.0.9 told plainly
+    refuse 'and a PROXY header of a stranger is no TLS' '' through -f --haproxy-protocol -d '{"name":"stranger"}'
+    refuse 'a trusted proxy is an address' 'IP' lxc config set core.https_trusted_proxy host.example
+    must lxc config set core.https_trusted_proxy '127.0.0.8, 127.0.0.9'
+    claim 'a trusted proxy says whom it speaks for' through -f --haproxy-protocol -d '{"name":"proxied"}'
+    same 'which is then the address' 127.0.0.5 told proxied
+    claim 'it need not' through -f -d '{"name":"silent"}'
+    same 'and is itself the client then' 127.0.0.9 told silent
+    must lxc config unset core.https_trusted_proxy
+    kill "$monitor" "$relay"
+fi
 claim 'a remote is renamed and removed' sh -c 'lxc remote rename second other && lxc remote remove other'
 e2e_end
