@@ -21,6 +21,7 @@
 #include "agent/image/image.h"
 #include "agent/inst/console.h"
 #include "agent/inst/devlxd.h"
+#include "agent/inst/intercept.h"
 #include "agent/inst/exec.h"
 #include "agent/vm/guestvm.h"
 #include "agent/inst/files.h"
@@ -222,9 +223,16 @@ static const struct {
     const char *what;
     bool (*start)(Agent *agent, GError **error);
 } starters[] = {
-    {"settings", start_settings}, {"certificates", start_trust},  {"unix socket", start_socket},
-    {"storage", start_pools},     {"images", start_images},       {"ovn", ovn_start},
-    {"networks", start_networks}, {"guest socket", devlxd_start}, {"instances", start_instances},
+    {"settings", start_settings},
+    {"certificates", start_trust},
+    {"unix socket", start_socket},
+    {"storage", start_pools},
+    {"images", start_images},
+    {"ovn", ovn_start},
+    {"networks", start_networks},
+    {"guest socket", devlxd_start},
+    {"system calls", intercept_start},
+    {"instances", start_instances},
     {"https", start_https},
 };
 

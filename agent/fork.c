@@ -8,6 +8,7 @@
 #include "agent/inst/forkfile.h"
 #include "agent/inst/forkmount.h"
 #include "agent/inst/forkproxy.h"
+#include "agent/inst/forksyscall.h"
 #include "agent/move/forkpass.h"
 #include "agent/vm/vmshare.h"
 
@@ -19,12 +20,19 @@ static const struct {
     const char *name;
     int (*run)(int argc, char **argv);
 } helpers[] = {
-    {"forkcgroup", forklxc_cgroup},   {"forkexec", forklxc_exec},
-    {"forkfile", forkfile_main},      {"forkmount", forkmount_main},
-    {"forkpass", forkpass_main},      {"forkprepare", hardware_fork_prepare},
-    {"forkproxy", forkproxy_main},    {"forkqimg", diskimg_fork},
-    {"forksftp", forkfile_sftp_main}, {"forkshare", vmshare_fork},
-    {"forkstart", forklxc_start},     {NULL, NULL},
+    {"forkcgroup", forklxc_cgroup},
+    {"forkexec", forklxc_exec},
+    {"forkfile", forkfile_main},
+    {"forkmount", forkmount_main},
+    {"forkpass", forkpass_main},
+    {"forkprepare", hardware_fork_prepare},
+    {"forkproxy", forkproxy_main},
+    {"forkqimg", diskimg_fork},
+    {"forksftp", forkfile_sftp_main},
+    {"forkshare", vmshare_fork},
+    {"forkstart", forklxc_start},
+    {"forksyscall", forksyscall_main},
+    {NULL, NULL},
 };
 
 #ifdef __SANITIZE_ADDRESS__

@@ -10,6 +10,7 @@
 #include "agent/inst/backupfile.h"
 #include "agent/inst/discard.h"
 #include "agent/inst/instdriver.h"
+#include "agent/inst/intercept.h"
 #include "agent/inst/lxcconf.h"
 #include "agent/inst/plug.h"
 #include "base/clock.h"
@@ -41,7 +42,8 @@ static bool
 check_config(const char *type, json_t *config, json_t *expanded, GError **error)
 {
     const char *raw_lxc = keys_get(expanded, "raw.lxc");
-    return keys_check_all(keys_instance, config, error) &&
+    json_auto_t *mounts = intercept_mounts(expanded, error);
+    return mounts != NULL && keys_check_all(keys_instance, config, error) &&
            keys_check_instance_type(config, type, error) &&
            keys_check_instance_rules(expanded, error) &&
            restrict_unprivileged_only(expanded, error) &&

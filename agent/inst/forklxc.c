@@ -3,6 +3,9 @@
  * K2  PATH is unset: liblxc would else call newuidmap, which knows /etc/subuid only, where the map
  *     that the daemon chose can be written directly by root; and it saves two processes a start.
  * K3  Whatever a container's volume brings as "config" is thrown away: only our file counts.
+ * K4  liblxc 5.0 lets the transient and the attached process write to one socket in any order where no LSM
+ *     keeps them apart and system calls are intercepted: then the attaching fails, now and then, while
+ *     the command goes on. So a command waits for our word, and a failed attaching is done again.
  * Called by fork.c of hawserd for 'forkstart NAME LXCPATH CONF', 'forkexec NAME LXCPATH CONF' and
  * 'forkcgroup NAME LXCPATH CONF ITEM VALUE' (device rules of cgroup v2: inject.c),
  * see lxc.c for the descriptors that forkexec expects. */
@@ -24,6 +27,7 @@
 #include <unistd.h>
 
 /* Descriptors of forkexec, as lxc.c passes them. */
+enum { ATTACH_TRIES = 10 };
 enum { EXEC_STDIN = 3, EXEC_STDOUT, EXEC_STDERR, EXEC_PID, EXEC_SPEC };
 
 static struct lxc_container *
@@ -88,6 +92,7 @@ forklxc_start(int argc, char **argv)
 struct command {
     char **argv;
     bool terminal;
+    int go[2]; /* K4: a byte, once the attaching has succeeded */
 };
 
 /* Inside the container, with its ids and descriptors in place. */
@@ -95,6 +100,11 @@ static int
 run_inside(void *data)
 {
     struct command *command = data;
+    char word;
+    close(command->go[1]);
+    if (read(command->go[0], &word, 1) != 1) {
+        return 1;
+    }
     signal(SIGPIPE, SIG_DFL);
     setsid();
     if (command->terminal) {
@@ -104,6 +114,26 @@ run_inside(void *data)
     int code = errno == ENOENT || errno == ENOTDIR ? 127 : 126;
     dprintf(STDERR_FILENO, "Error: %s: %s\n", command->argv[0], strerror(errno));
     return code;
+}
+
+/* K4. The pid, -1. */
+static pid_t
+attach(struct lxc_container *c, struct command *command, lxc_attach_options_t *options)
+{
+    for (int left = ATTACH_TRIES; left > 0; left--) {
+        pid_t pid = -1;
+        if (pipe2(command->go, O_CLOEXEC) < 0) {
+            return -1;
+        }
+        bool ok = c->attach(c, run_inside, command, options, &pid) == 0 && pid > 0 &&
+                  write(command->go[1], "", 1) == 1;
+        close(command->go[0]);
+        close(command->go[1]);
+        if (ok) {
+            return pid;
+        }
+    }
+    return -1;
 }
 
 static char **
@@ -168,9 +198,8 @@ forklxc_exec(int argc, char **argv)
     options.stdin_fd = EXEC_STDIN;
     options.stdout_fd = EXEC_STDOUT;
     options.stderr_fd = EXEC_STDERR;
-    pid_t pid = -1;
-    int failed = c->attach(c, run_inside, &command, &options, &pid);
-    if (failed != 0 || pid <= 0) {
+    pid_t pid = attach(c, &command, &options);
+    if (pid <= 0) {
         fprintf(stderr, "attach failed\n");
         return 1;
     }

@@ -291,6 +291,12 @@ add_own(GString *out, const LxcConf *conf, GError **error)
     if (ok && conf->seccomp_path != NULL) {
         ok = add(out, "lxc.seccomp.profile", conf->seccomp_path, error);
     }
+    if (ok && conf->notify_path != NULL) {
+        g_autofree char *proxy = g_strconcat("unix:", conf->notify_path, NULL);
+        g_autofree char *cookie = g_strdup_printf("%" G_GINT64_FORMAT, conf->id);
+        ok = add(out, "lxc.seccomp.notify.proxy", proxy, error) &&
+             add(out, "lxc.seccomp.notify.cookie", cookie, error);
+    }
     return ok && (devlxd == NULL || add(out, "lxc.mount.entry", devlxd, error));
 }
 

@@ -26,6 +26,8 @@ typedef struct {
     bool rootfs_idmapped;     /* ids are mapped by the mount */
     const char *seccomp_path; /* NULL: none */
     const char *devlxd_dir;   /* NULL: none */
+    const char *notify_path;  /* socket that intercepted system calls are told to; NULL: none are */
+    gint64 id;                /* by which they say whose they are */
     json_t *config;           /* expanded */
     const GArray *map;        /* empty for a privileged one */
     json_t *items;            /* [[key, value], …] of devices and limits */
@@ -37,4 +39,7 @@ char *lxcconf_text(const LxcConf *conf, GError **error);
 /* raw.lxc: LXD's forbidden keys, and lines that are no "key = value". */
 bool lxcconf_check_raw(const char *raw, GError **error);
 /* The seccomp profile that the keys ask for; NULL (without error) for none. Caller frees. */
-char *lxcconf_seccomp(json_t *config, const char *architecture);
+char *lxcconf_seccomp(json_t *config, const char *architecture, const LxcConfHost *host);
+/* Whether the container has system calls intercepted: never a privileged one, nor where we are inside of
+ * a container ourselves. */
+bool lxcconf_intercepts(json_t *config, const LxcConfHost *host);

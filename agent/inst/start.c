@@ -12,6 +12,7 @@
 #include "agent/inst/instdriver.h"
 #include "agent/inst/idmap.h"
 #include "agent/inst/lifecycle.h"
+#include "agent/inst/intercept.h"
 #include "agent/inst/limits.h"
 #include "agent/inst/lxcconf.h"
 #include "agent/inst/plug.h"
@@ -216,7 +217,8 @@ write_plain(const char *path, const char *text, GError **error)
 static bool
 write_seccomp(struct start *s, GError **error)
 {
-    g_autofree char *text = lxcconf_seccomp(s->inst->expanded_config, s->inst->architecture);
+    const LxcConfHost host = lxcconf_host();
+    g_autofree char *text = lxcconf_seccomp(s->inst->expanded_config, s->inst->architecture, &host);
     if (text == NULL) {
         return true;
     }
@@ -234,6 +236,9 @@ write_conf(struct start *s, GError **error)
     if (devlxd && !fd_mkdir_p(devlxd_dir, 0755, error)) {
         return false;
     }
+    const LxcConfHost host = lxcconf_host();
+    g_autofree char *notify_path =
+        lxcconf_intercepts(inst->expanded_config, &host) ? intercept_path(inst->agent) : NULL;
     LxcConf conf = {
         .name = inst->object,
         .hostname = inst->name,
@@ -244,10 +249,12 @@ write_conf(struct start *s, GError **error)
         .rootfs_idmapped = s->idmapped,
         .seccomp_path = s->seccomp_path,
         .devlxd_dir = devlxd_dir,
+        .notify_path = notify_path,
+        .id = inst->id,
         .config = inst->expanded_config,
         .map = s->map,
         .items = s->items,
-        .host = lxcconf_host(),
+        .host = host,
     };
     g_autofree char *text = lxcconf_text(&conf, error);
     return text != NULL && write_plain(s->conf_path, text, error);

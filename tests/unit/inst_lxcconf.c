@@ -167,7 +167,8 @@ static char *
 profile_of(const char *text)
 {
     json_t *config = json_loads(text, 0, NULL);
-    char *profile = lxcconf_seccomp(config, "x86_64");
+    const LxcConfHost host = {0};
+    char *profile = lxcconf_seccomp(config, "x86_64", &host);
     json_decref(config);
     return profile;
 }
@@ -186,6 +187,23 @@ seccomp_profiles_follow_the_keys(void)
     g_assert_cmpstr(allow, ==, "2\nallowlist\n[all]\nread\nwrite\n");
     g_assert_null(none);
     g_assert_cmpstr(deny, ==, "2\ndenylist\n[all]\nmknod errno 1\n");
+}
+
+static void
+intercepted_calls_are_handed_over(void)
+{
+    g_autofree char *mknod = profile_of("{\"security.syscalls.intercept.mknod\":\"true\"}");
+    g_autofree char *mount = profile_of("{\"security.syscalls.intercept.mount\":\"true\","
+                                        "\"security.syscalls.deny_default\":\"false\"}");
+    g_autofree char *privileged = profile_of("{\"security.syscalls.intercept.mknod\":\"true\","
+                                             "\"security.privileged\":\"true\"}");
+    g_assert_nonnull(strstr(mknod, "\nmknodat notify [2,8192,SCMP_CMP_MASKED_EQ,61440]\n"));
+    g_assert_nonnull(strstr(mknod, "\nseccomp errno 22 [1,8,SCMP_CMP_MASKED_EQ,8]\n"));
+    g_assert_null(strstr(mknod, "mount notify"));
+    g_assert_nonnull(strstr(mount, "2\ndenylist\n[all]\nseccomp errno 22"));
+    g_assert_nonnull(strstr(mount, "\nmount notify ["));
+    g_assert_nonnull(strstr(mount, "\nfsopen errno 38\n"));
+    g_assert_null(strstr(privileged, "notify"));
 }
 
 static void
@@ -232,6 +250,8 @@ main(int argc, char **argv)
     g_test_add_func("/lxcconf/raw-lxc-may-not-touch-what-is-ours",
                     raw_lxc_may_not_touch_what_is_ours);
     g_test_add_func("/lxcconf/seccomp-profiles-follow-the-keys", seccomp_profiles_follow_the_keys);
+    g_test_add_func("/lxcconf/intercepted-calls-are-handed-over",
+                    intercepted_calls_are_handed_over);
     g_test_add_func("/limits/cpu-counts-go-to-the-least-used-cpus",
                     cpu_counts_go_to_the_least_used_cpus);
     g_test_add_func("/limits/memory-is-a-size-or-a-share-of-the-host",
