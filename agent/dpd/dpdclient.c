@@ -22,7 +22,7 @@
 #include "proto/dpdwire.h"
 
 enum {
-    START_MS = 5000,
+    START_MS = 30000, /* a busy machine, a cold cache */
     START_STEP_MS = 10,
     TRIES = 3,
     PAUSE_MS = 100,

@@ -10,7 +10,7 @@
 #include "base/log.h"
 #include "proto/dpdwire.h"
 
-enum { HELLO_MS = 5000, WAIT_MS = 30000, GRACE_MS = 5000 };
+enum { HELLO_MS = 15000, WAIT_MS = 30000, GRACE_MS = 5000 };
 
 struct DpdSession {
     DpdWire *wire;       /* owned */

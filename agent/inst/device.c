@@ -24,11 +24,8 @@ unserved_start(Agent *agent, const Device *device, json_t *lxc, GError **error)
                         "Parent device \"%s\" doesn't exist: no InfiniBand hardware was found",
                         parent != NULL ? parent : "");
     }
-    if (g_str_equal(type, "tpm")) {
-        return haw_fail(error, HAW_UNSUPPORTED,
-                        "Required tool \"swtpm\" with a CUSE or vTPM proxy is missing");
-    }
-    return haw_fail(error, HAW_UNSUPPORTED, "Unsupported device type \"%s\" for containers", type);
+    return haw_fail(error, HAW_UNSUPPORTED,
+                    "Required tool \"swtpm\" with a CUSE or vTPM proxy is missing");
 }
 
 static const DevtypeOption none_options[] = {{NULL}};
@@ -36,7 +33,6 @@ static const DevtypeOption infiniband_options[] = {
     {"nictype", NULL, true},     {"parent", NULL, true},  {"name", NULL, false},
     {"mtu", grammar_mtu, false}, {"hwaddr", NULL, false}, {NULL}};
 static const DevtypeOption tpm_options[] = {{"path", NULL, false}, {"pathrm", NULL, false}, {NULL}};
-static const DevtypeOption pci_options[] = {{"address", NULL, true}, {NULL}};
 
 /* A swtpm of its own: vm/vmtpm.c. */
 static bool
@@ -71,13 +67,11 @@ static const Devtype tpm_devtype = {.type = "tpm",
                                     .validate = tpm_validate,
                                     .start = unserved_start,
                                     .start_vm = tpm_start_vm};
-static const Devtype pci_devtype = {
-    .type = "pci", .hotplug = false, .options = pci_options, .start = unserved_start};
 
 static const Devtype *const devtypes[] = {
     &disk_devtype,         &proxy_devtype,       &unixdev_char_devtype, &unixdev_block_devtype,
     &hotplug_unix_devtype, &hotplug_usb_devtype, &hotplug_gpu_devtype,  &none_devtype,
-    &infiniband_devtype,   &tpm_devtype,         &pci_devtype,
+    &infiniband_devtype,   &tpm_devtype,         &pcipass_devtype,
 };
 
 /* Types that one kind of instance has only; LXD's. */

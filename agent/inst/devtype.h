@@ -29,7 +29,7 @@ typedef struct {
 } Devtype;
 
 extern const Devtype disk_devtype, proxy_devtype, unixdev_char_devtype, unixdev_block_devtype,
-    hotplug_unix_devtype, hotplug_usb_devtype, hotplug_gpu_devtype;
+    hotplug_unix_devtype, hotplug_usb_devtype, hotplug_gpu_devtype, pcipass_devtype;
 
 /* An option's value, NULL when it is absent or empty. */
 const char *devtype_get(const Device *device, const char *option);

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "agent/dpd/dpdclient.h"
+#include "agent/net/nicvf.h"
 #include "agent/ovn/ovn.h"
 #include "base/log.h"
 #include "proto/grammar.h"
@@ -70,50 +70,6 @@ describe(NicUse *use, const char *kind, const char *lsp, const char *mac, Texts 
     ret->plain = g_strcmp0(ovn_datapath_type(agent), "netdev") == 0;
 }
 
-static void
-set_number(NicUse *use, const char *key, gint64 number)
-{
-    g_autofree char *text = g_strdup_printf("%" G_GINT64_FORMAT, number);
-    nicuse_set_volatile(use, key, text);
-}
-
-static void
-note(NicUse *use, const DpdPort *port)
-{
-    nicuse_set_volatile(use, "last_state.created", "false");
-    nicuse_set_volatile(use, "last_state.hwaddr", port->old_mac);
-    set_number(use, "last_state.mtu", port->old_mtu);
-    nicuse_set_volatile(use, "last_state.vf.parent", port->pf);
-    set_number(use, "last_state.vf.id", port->vf);
-    nicuse_set_volatile(use, "last_state.vf.hwaddr", port->old_vf_mac);
-    set_number(use, "last_state.vf.vlan", MAX(port->old_vlan, 0));
-    nicuse_set_volatile(use, "last_state.vf.spoofcheck",
-                        port->old_spoof_check > 0 ? "true" : "false");
-    nicuse_set_volatile(use, "last_state.vdpa.name", port->vdpa[0] != '\0' ? port->vdpa : NULL);
-    nicuse_set_volatile(use, "last_state.pci.slot.name", port->pci[0] != '\0' ? port->pci : NULL);
-    nicuse_set_volatile(use, "host_name",
-                        port->netdev[0] != '\0' ? port->netdev : port->representor);
-}
-
-static void
-forget(const Nic *nic)
-{
-    static const char *const keys[] = {"last_state.created",
-                                       "last_state.hwaddr",
-                                       "last_state.mtu",
-                                       "last_state.vf.id",
-                                       "last_state.vf.parent",
-                                       "last_state.vf.hwaddr",
-                                       "last_state.vf.vlan",
-                                       "last_state.vf.spoofcheck",
-                                       "last_state.vdpa.name",
-                                       "last_state.pci.slot.name",
-                                       "host_name"};
-    for (size_t i = 0; i < G_N_ELEMENTS(keys); i++) {
-        json_object_del(nic->volatiles, keys[i]);
-    }
-}
-
 /* Offloaded flows are what acceleration is for; a simulated NIC has no hardware to put them in. */
 static bool
 check_offload(NicUse *use, GError **error)
@@ -150,7 +106,7 @@ put(NicUse *use, const char *kind, const char *lsp, const char *mac, char **ret_
         !dpdclient_put(netobj_agent(use->table)->dpd, &spec, &port, error)) {
         return false;
     }
-    note(use, &port);
+    nicvf_note(use, &port);
     *ret_link = g_strdup(port.netdev[0] != '\0' ? port.netdev : port.representor);
     return true;
 }
@@ -188,16 +144,14 @@ nic_accel_start(NicUse *use, const char *lsp, const char *mac, char **ret_link, 
 void
 nic_accel_vm(NicUse *use, json_t *item)
 {
-    g_autofree char *id = id_of(use->nic);
-    const char *pci = nicuse_volatile(use, "last_state.pci.slot.name");
     if (!nic_accel_running(use)) {
         return;
     }
-    bool vdpa = nicuse_volatile(use, "last_state.vdpa.name") != NULL;
-    json_object_set_new(item, "kind", json_string(vdpa ? "vdpa" : "vfio"));
-    json_object_set_new(item, "id", json_string(id));
-    if (pci != NULL) {
-        json_object_set_new(item, "pci", json_string(pci));
+    nicvf_item(use, item);
+    if (nicuse_volatile(use, "last_state.vdpa.name") != NULL) {
+        g_autofree char *id = id_of(use->nic);
+        json_object_set_new(item, "kind", json_string("vdpa"));
+        json_object_set_new(item, "id", json_string(id));
     }
 }
 
@@ -208,7 +162,7 @@ nic_accel_stop(const Nic *nic, Agent *agent, GError **error)
     if (!dpdclient_drop(agent->dpd, id, error)) {
         return false;
     }
-    forget(nic);
+    nicvf_forget(nic);
     return true;
 }
 

@@ -4,15 +4,19 @@
  * H2  A VLAN interface that we made (last_state.created) is ours to remove.
  * H3  At its stop a physical interface may still be on its way back from the instance's namespace, or
  *     have come back under another name; it is waited for, and found by its old name or MAC.
+ * H4  A virtual machine is given the device itself (hw/pcilend.h); its interface is gone meanwhile.
  * Virtual functions are nic_sriov.c's. */
 #include <linux/if_link.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/auth/project.h"
 #include "agent/net/netjob.h"
 #include "agent/net/nicuse.h"
 #include "agent/net/parent.h"
 #include "hw/link.h"
+#include "hw/pcilend.h"
+#include "hw/sysfs.h"
 
 enum { BACK_MS = 5000, BACK_STEP_MS = 50 };
 
@@ -20,6 +24,7 @@ struct job {
     const char *parent, *vlan, *mac; /* borrowed; mac NULL: as it is */
     char *ifname;                    /* owned: parent or parent.vlan */
     char *link;                      /* owned: what is handed in */
+    char *dev, *driver, *note;       /* owned: of a device that is lent (H4) */
     guint mtu;
     bool gvrp, created, tap; /* tap: a virtual machine's: QEMU reads what its interface gets */
     struct link_info before;
@@ -31,6 +36,9 @@ job_done(struct job *job)
 {
     g_free(job->ifname);
     g_free(job->link);
+    g_free(job->dev);
+    g_free(job->driver);
+    g_free(job->note);
 }
 
 static struct job
@@ -187,33 +195,102 @@ configure_job(NlSock *sock, void *data, GError **error)
 static void
 note_before(NicUse *use, const struct job *job)
 {
-    g_autofree char *mtu = g_strdup_printf("%u", job->before.mtu);
     nicuse_set_volatile(use, "last_state.created", job->created ? "true" : "false");
     nicuse_set_volatile(use, "last_state.hwaddr", job->before.mac);
-    nicuse_set_volatile(use, "last_state.mtu", mtu);
+    nicuse_set_number(use, "last_state.mtu", job->before.mtu);
     nicuse_set_volatile(use, "host_name", job->link);
 }
 
 static void
 forget_before(NicUse *use)
 {
-    static const char *const keys[] = {"last_state.created", "last_state.hwaddr", "last_state.mtu",
-                                       "host_name"};
+    static const char *const keys[] = {"last_state.created",    "last_state.hwaddr",
+                                       "last_state.mtu",        "last_state.pci.slot.name",
+                                       "last_state.pci.driver", "host_name"};
     for (size_t i = 0; i < G_N_ELEMENTS(keys); i++) {
         nicuse_set_volatile(use, keys[i], NULL);
     }
 }
 
+/* H4 */
+static bool
+lend_job(NlSock *sock, void *data, GError **error)
+{
+    struct job *job = data;
+    return pcilend_give(job->dev, job->note, error);
+}
+
+static bool
+find_job(NlSock *sock, void *data, GError **error)
+{
+    struct job *job = data;
+    if (link_index(sock, job->parent) == 0) {
+        return haw_fail(error, HAW_NOT_FOUND, "Parent device \"%s\" doesn't exist", job->parent);
+    }
+    job->link = g_strdup(job->parent);
+    job->dev = pcilend_of_netdev(job->parent, error);
+    job->driver = sysfs_link("/sys/class/net/%s/device/driver", job->parent);
+    return job->dev != NULL && link_get(sock, job->parent, &job->before, error);
+}
+
+static char *
+note_path(const NicUse *use)
+{
+    g_autofree char *object = project_object_name(use->nic->project, use->nic->inst);
+    return agent_path(netobj_agent(use->table), "run/%s/pci.%s", object, use->nic->device);
+}
+
+static bool
+lend(NicUse *use, GError **error)
+{
+    struct job job = job_of(use);
+    job.note = note_path(use);
+    bool ok = netjob_run(find_job, &job, error);
+    if (ok) {
+        note_before(use, &job); /* H1 */
+        nicuse_set_volatile(use, "last_state.pci.slot.name", job.dev);
+        nicuse_set_volatile(use, "last_state.pci.driver", job.driver);
+        ok = netjob_run(lend_job, &job, error);
+    }
+    job_done(&job);
+    return ok;
+}
+
+static bool
+back_job(NlSock *sock, void *data, GError **error)
+{
+    const struct job *job = data;
+    return pcilend_back(job->note, error);
+}
+
+static void
+physical_vm(NicUse *use, json_t *item)
+{
+    json_object_set_new(item, "kind", json_string("vfio"));
+    json_object_set_new(item, "pci", json_string(nicuse_volatile(use, "last_state.pci.slot.name")));
+}
+
+/* What is set on an interface can't be on a device that has none. */
+static bool
+physical_check(NicUse *use, GError **error)
+{
+    static const char *const keys[] = {"vlan", "mtu", "hwaddr", "gvrp"};
+    for (size_t i = 0; nicuse_is_vm(use) && i < G_N_ELEMENTS(keys); i++) {
+        if (nicuse_get(use, keys[i]) != NULL) {
+            return haw_fail(error, HAW_INVALID, "Invalid device option \"%s\"", keys[i]);
+        }
+    }
+    return need_parent(use, error);
+}
+
 static bool
 physical_start(NicUse *use, char **ret_link, GError **error)
 {
-    if (nicuse_is_vm(use)) {
-        return haw_fail(error, HAW_UNSUPPORTED,
-                        "A physical NIC can't be handed to a virtual machine: use nictype sriov "
-                        "or macvlan");
-    }
     if (!need_parent(use, error)) {
         return false;
+    }
+    if (nicuse_is_vm(use)) {
+        return lend(use, error);
     }
     struct job job = job_of(use);
     job.mac = nicuse_get(use, "hwaddr");
@@ -276,10 +353,16 @@ static bool
 physical_stop(NicUse *use, GError **error)
 {
     g_autofree char *host = g_strdup(nicuse_volatile(use, "host_name"));
+    struct job job = job_of(use);
+    job.note = note_path(use);
+    if (nicuse_is_vm(use) && !netjob_run(back_job, &job, error)) {
+        job_done(&job);
+        return false;
+    }
     if (host == NULL || use->parent == NULL) {
+        job_done(&job);
         return true;
     }
-    struct job job = job_of(use);
     job.link = g_strdup(host);
     job.mac = nicuse_get(use, "hwaddr");
     job.created = g_strcmp0(nicuse_volatile(use, "last_state.created"), "true") == 0;
@@ -298,6 +381,7 @@ const struct nic_driver nic_physical = {
     .fixed_by_network = "nictype parent mtu vlan maas.subnet.ipv4 maas.subnet.ipv6 gvrp",
     .start = physical_start,
     .stop = physical_stop,
-    .check = need_parent,
+    .check = physical_check,
+    .vm = physical_vm,
     .gives_back = true,
 };

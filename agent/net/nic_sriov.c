@@ -5,60 +5,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "agent/dpd/dpdclient.h"
-#include "agent/net/nicuse.h"
+#include "agent/net/nicvf.h"
 
 static bool
 need_parent(NicUse *use, GError **error)
 {
     return use->parent != NULL ||
            haw_fail(error, HAW_INVALID, "Missing required option \"parent\"");
-}
-
-static void
-set_number(NicUse *use, const char *key, gint64 number)
-{
-    g_autofree char *text = g_strdup_printf("%" G_GINT64_FORMAT, number);
-    nicuse_set_volatile(use, key, text);
-}
-
-static void
-note(NicUse *use, const DpdPort *port)
-{
-    nicuse_set_volatile(use, "last_state.created", "false");
-    nicuse_set_volatile(use, "last_state.hwaddr", port->old_mac);
-    set_number(use, "last_state.mtu", port->old_mtu);
-    set_number(use, "last_state.vf.id", port->vf);
-    nicuse_set_volatile(use, "last_state.vf.parent", port->pf);
-    nicuse_set_volatile(use, "last_state.vf.hwaddr", port->old_vf_mac);
-    set_number(use, "last_state.vf.vlan", MAX(port->old_vlan, 0));
-    nicuse_set_volatile(use, "last_state.vf.spoofcheck",
-                        port->old_spoof_check > 0 ? "true" : "false");
-    nicuse_set_volatile(use, "last_state.pci.slot.name", port->pci[0] != '\0' ? port->pci : NULL);
-    nicuse_set_volatile(use, "host_name", port->netdev[0] != '\0' ? port->netdev : NULL);
-}
-
-static void
-sriov_vm(NicUse *use, json_t *item)
-{
-    const char *pci = nicuse_volatile(use, "last_state.pci.slot.name");
-    json_object_set_new(item, "kind", json_string("vfio"));
-    if (pci != NULL) {
-        json_object_set_new(item, "pci", json_string(pci));
-    }
-}
-
-static void
-forget(NicUse *use)
-{
-    static const char *const keys[] = {"last_state.created",       "last_state.hwaddr",
-                                       "last_state.mtu",           "last_state.vf.id",
-                                       "last_state.vf.parent",     "last_state.vf.hwaddr",
-                                       "last_state.vf.vlan",       "last_state.vf.spoofcheck",
-                                       "last_state.pci.slot.name", "host_name"};
-    for (size_t i = 0; i < G_N_ELEMENTS(keys); i++) {
-        nicuse_set_volatile(use, keys[i], NULL);
-    }
 }
 
 /* The texts of 'ret' are borrowed from the NIC, 'parents' and 'id'. */
@@ -97,7 +50,7 @@ sriov_start(NicUse *use, char **ret_link, GError **error)
     if (!dpdclient_put(netobj_agent(use->table)->dpd, &spec, &port, error)) {
         return false;
     }
-    note(use, &port);
+    nicvf_note(use, &port);
     *ret_link = port.netdev[0] != '\0' ? g_strdup(port.netdev) : NULL;
     return true;
 }
@@ -109,7 +62,7 @@ sriov_stop(NicUse *use, GError **error)
     if (!dpdclient_drop(netobj_agent(use->table)->dpd, id, error)) {
         return false;
     }
-    forget(use);
+    nicvf_forget(use->nic);
     return true;
 }
 
@@ -132,6 +85,6 @@ const struct nic_driver nic_sriov = {
     .stop = sriov_stop,
     .check = need_parent,
     .adopt = sriov_adopt,
-    .vm = sriov_vm,
+    .vm = nicvf_item,
     .gives_back = true,
 };

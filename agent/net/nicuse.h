@@ -28,6 +28,7 @@ const char *nicuse_volatile(const NicUse *use, const char *key);
 void nicuse_set_volatile(const NicUse *use, const char *key, const char *value); /* NULL removes */
 /* Address and subnets behind "ipv4.…" (family 4 or 6) of the device; NULL for none. */
 const char *nicuse_ip(const NicUse *use, int family, const char *suffix);
+void nicuse_set_number(const NicUse *use, const char *key, gint64 value);
 bool nicuse_is_vm(const NicUse *use);
 /* The MAC, the name inside, the host interface's name: as configured, as remembered, or chosen now
  * and remembered. Borrowed from the device. */

@@ -26,7 +26,7 @@
 #include "proto/ovsdb.h"
 #include "proto/unixctl.h"
 
-enum { READY_MS = 10000, CPUS_COUNTED_MS = 11000 };
+enum { READY_MS = 30000, CPUS_COUNTED_MS = 11000 };
 
 typedef enum { NORTH, SOUTH, LOCAL, SWITCH, NORTHD, CONTROLLER, DAEMONS } Which;
 

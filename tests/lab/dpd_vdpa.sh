@@ -15,7 +15,7 @@ is "the same again is the same device" "$name" "$(ctl up id=v kind=vdpa parent=v
 ulimit -l unlimited
 ctl exec v qemu-system-x86_64 -accel tcg -m 64 -display none -serial file:$E2E_DIR/guest -monitor none -no-reboot -nic none \
     -kernel "$HAWSER_BUILD/tests/lab/vnetguest" -netdev vhost-vdpa,id=n0,vhostfd=3 \
-    -device virtio-net-pci,netdev=n0,mac=00:16:3e:00:00:05,romfile= >>$E2E_DIR/log 2>&1 </dev/null &
+    -device virtio-net-pci,netdev=n0,mac=00:16:3e:00:00:05,romfile=,disable-legacy=on,iommu_platform=on >>$E2E_DIR/log 2>&1 </dev/null &
 guest=$!
 wait_for 90 grep -q GUEST-SENT $E2E_DIR/guest && ok "a QEMU boots a guest with it, and it sends" ||
     nok "no guest: $(tail -n 3 $E2E_DIR/log)"
