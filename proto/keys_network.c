@@ -264,6 +264,9 @@ const Key keys_network_ovn[] = {
     N("ipv6.nat.address", "ipv6", grammar_ipv6, NULL, "The address seen outside."),
     N("hawser.fastpath", "bool", grammar_bool, "true",
       "Packets between instances skip the switch once OVN let them through."),
+    N("hawser.shared", "bool", grammar_bool, "false",
+      "One network with those of this name and project on other servers of the same northbound "
+      "database; given when it is made."),
     ACL_KEYS,
     {"volatile.", "any", NULL, NULL, KEY_PREFIX | KEY_INTERNAL, "The agent's notes."},
     USER_KEYS,

@@ -15,6 +15,7 @@
 #include "agent/inst/lifecycle.h"
 #include "agent/move/dial.h"
 #include "agent/move/liveqemu.h"
+#include "agent/net/ovn_handover.h"
 #include "base/crash.h"
 #include "base/log.h"
 
@@ -400,6 +401,7 @@ settle_target(void *data)
             inst_move(inst, INST_THAWING);
             inst_move(inst, INST_RUNNING);
         }
+        ovn_handover_take(agent, inst_id(inst));
         /* QEMU gone: its disk is what there is, and it is ours. */
         create_finish(inst, "copy", NULL);
         haw_info("live.settled", KS("inst", inst->name), KS("here", "yes"));

@@ -12,6 +12,7 @@
 #include "agent/move/livedecide.h"
 #include "agent/move/liveqemu.h"
 #include "agent/move/streamer.h"
+#include "agent/net/ovn_handover.h"
 #include "agent/vm/vmhost.h"
 #include "agent/vm/vmlayout.h"
 #include "base/clock.h"
@@ -581,6 +582,8 @@ livein_move(LiveIn *live, GError **error)
     if (!run_it(live, &why)) {
         return refuse(live, why, error);
     }
+    ovn_handover_take(live->inst->agent, inst_id(live->inst));
+    crash_point("live_target");
     movemux_send(live->mux, json_pack("{s:s}", "outcome", "running"), NULL);
     bool ok = vm_incoming_finish(live->inst, error);
     crash_point("live_target");

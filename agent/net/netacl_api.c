@@ -14,6 +14,7 @@
 #include "agent/net/ovn_acluse.h"
 #include "agent/net/ovn_net.h"
 #include "agent/net/pktlog.h"
+#include "agent/ovn/ovnids.h"
 #include "agent/state/acls.h"
 #include "base/clock.h"
 #include "base/crash.h"
@@ -254,7 +255,9 @@ acls_post(Request *req, GError **error)
     if (there != NULL) {
         return haw_fail(error, HAW_INVALID, "The network ACL already exists");
     }
-    if (!take_body(req, row, kind, error) || !aclrow_insert(agent->db, row, error)) {
+    OvnIds ids = ovnids_own(agent);
+    if (!take_body(req, row, kind, error) ||
+        !aclrow_insert(agent->db, row, ids.first, ids.last, error)) {
         return false;
     }
     announce(req, "network-acl-created", row->name);

@@ -22,6 +22,7 @@
 #include "agent/net/ovn_peer.h"
 #include "agent/net/zone.h"
 #include "agent/net/subnet.h"
+#include "agent/ovn/ovnids.h"
 #include "base/crash.h"
 #include "base/fd.h"
 #include "base/ids.h"
@@ -214,6 +215,15 @@ check_new(NetTable *table, const char *project, const char *name, const char *ty
            (strcmp(type, "ovn") != 0 || ovn_check_network(table, project, name, 0, config, error));
 }
 
+static OvnIds
+choose_ids(NetTable *table, const NetRow *row)
+{
+    return strcmp(row->type, "ovn") != 0 ? ovnids_plain()
+           : keys_get_bool(row->config, "hawser.shared", false)
+               ? ovnids_shared(row->project, row->name)
+               : ovnids_own(netobj_agent(table));
+}
+
 bool
 netlife_create(NetTable *table, const char *project, const char *name, const char *type,
                const char *description, json_t *config, GError **error)
@@ -225,7 +235,8 @@ netlife_create(NetTable *table, const char *project, const char *name, const cha
         return false;
     }
     g_autoptr(Network) net = netobj_new(table, row_new(project, name, type, description, config));
-    if (!netrow_insert(netobj_agent(table)->db, net->row, error)) {
+    OvnIds ids = choose_ids(table, net->row);
+    if (!netrow_insert(netobj_agent(table)->db, net->row, ids.first, ids.last, error)) {
         return false;
     }
     netobj_add(table, netobj_ref(net));
@@ -326,6 +337,11 @@ netlife_update(Network *net, const char *description, json_t *config, GError **e
     }
     keep_volatile(config, net->row->config);
     netcheck_drop_empty(config);
+    if (keys_get_bool(config, "hawser.shared", false) != netobj_bool(net, "hawser.shared", false)) {
+        json_decref(config);
+        return haw_fail(error, HAW_INVALID,
+                        "\"hawser.shared\" is given when a network is made: make another one");
+    }
     bool ok = netcheck_config(net->row->name, net->row->type, config, error) &&
               check_acls(net->table, net->row->project, net->row->name, config, error) &&
               zone_check_network(netobj_agent(net->table), config, error) &&

@@ -7,6 +7,8 @@
  *     addresses, they are there: a guest's first question (a router solicitation, say) is asked again
  *     only seconds later.
  * V4  A nested NIC has no host side: its frames come tagged through its parent's.
+ * V5  A port that is another server's still (a virtual machine on its way here) is bound beside the other one,
+ *     and given back when it is not to be.
  * Called through nic.c. */
 #include <string.h>
 
@@ -18,6 +20,7 @@
 #include "agent/net/ovn_input.h"
 #include "agent/net/ovn_net.h"
 #include "agent/net/veth.h"
+#include "agent/ovn/handover.h"
 #include "agent/ovn/ovn.h"
 #include "agent/state/ovn_ports.h"
 #include "base/clock.h"
@@ -232,6 +235,7 @@ take_back(NicUse *use, const OvnPort *port)
         veth_remove(host, NULL);
     }
     nicuse_set_volatile(use, "host_name", NULL);
+    handover_cancel(agent, port->lsp); /* V5 */
     apply_or_later(use);
 }
 
@@ -245,12 +249,15 @@ ovn_start_nic(NicUse *use, char **ret_link, GError **error)
         return false;
     }
     crash_point("ovn_nic");
-    if ((!nested && !make_link(use, port, &link, error)) || !ovn_net_apply(use->net, error) ||
+    if (!handover_begin(netobj_agent(use->table), port->lsp, error) || /* V5 */
+        (!nested && !make_link(use, port, &link, error)) || !ovn_net_apply(use->net, error) ||
         !finish_dynamic(use, port->lsp, error)) {
         take_back(use, port);
         return false;
     }
-    if (!nested) {
+    if (!nested && handover_is_theirs(netobj_agent(use->table), port->lsp)) {
+        handover_await(netobj_agent(use->table), port->lsp, FLOWS_MS);
+    } else if (!nested) {
         await_flows(use, port->lsp);
     }
     crash_point("ovn_nic");
@@ -282,6 +289,7 @@ ovn_stop_nic(NicUse *use, GError **error)
             haw_warn("ovn.unbind", KS("port", port->lsp), KS("why", mine->message));
         }
         if (ran) {
+            handover_cancel(agent, port->lsp); /* V5 */
             apply_or_later(use);
         }
     }

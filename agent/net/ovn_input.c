@@ -321,6 +321,7 @@ plain(Network *net, bool routed, GError **error)
     in->name = g_strdup(net->row->name);
     in->mac = g_strdup(mac != NULL ? mac : net->row->hwaddr);
     in->mtu = mtu != NULL ? (guint) g_ascii_strtoull(mtu, NULL, 10) : MTU_PLAIN;
+    in->shared = netobj_bool(net, "hawser.shared", false);
     in->dhcp_stateful = netobj_bool(net, "ipv6.dhcp.stateful", false);
     in->domain = g_strdup(domain != NULL ? domain : "lxd");
     in->search = grammar_list(search != NULL ? search : in->domain);

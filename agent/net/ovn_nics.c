@@ -142,16 +142,27 @@ add_port(OvnNetRows *rows, const OvnNic *nic)
     ovn_rows_into(rows, "Logical_Switch_Port", nic->lsp, OVN_IN_GROUP_PORTS);
 }
 
+/* While a NIC moves between two servers that share the network both have its names. */
+static char *
+dns_key(const OvnNetRows *rows, const OvnNic *nic)
+{
+    const OvnChassis *here =
+        rows->in->chassis->len > 0 ? g_ptr_array_index(rows->in->chassis, 0) : NULL;
+    return rows->in->shared && here != NULL ? g_strdup_printf("%s/%s", nic->lsp, here->chassis)
+                                            : g_strdup(nic->lsp);
+}
+
 static void
 add_dns(OvnNetRows *rows, const OvnNic *nic)
 {
+    g_autofree char *key = dns_key(rows, nic);
     g_autofree char *ls = ovn_rows_name(rows->in->id, OVN_ROWS_LS_INT);
     g_autofree char *name = g_strdup_printf("%s.%s", nic->hostname, rows->in->domain);
     g_autofree char *text = g_strjoin(nic->address[0] != NULL && nic->address[1] != NULL ? " " : "",
                                       nic->address[0] != NULL ? nic->address[0] : "",
                                       nic->address[1] != NULL ? nic->address[1] : "", NULL);
     json_t *records = nic->running && *text != '\0' ? json_pack("{s:s}", name, text) : json_null();
-    ovn_rows_add(rows, "DNS", nic->lsp,
+    ovn_rows_add(rows, "DNS", key,
                  json_pack("{s:o, s:{s:s, s:s}}", "records", records, "external_ids", "lxd_switch",
                            ls, "lxd_switch_port", nic->lsp),
                  OVN_IN_SWITCH_DNS);

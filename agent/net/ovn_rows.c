@@ -545,6 +545,9 @@ ovn_rows_build(OvnPlan *plan, const OvnNetInput *input)
     OvnNetRows rows = {.plan = plan, .in = input};
     g_snprintf(rows.scope, sizeof rows.scope, "net%" G_GINT64_FORMAT, input->id);
     g_autofree char *router = ovn_rows_name(input->id, OVN_ROWS_ROUTER);
+    if (input->shared) {
+        ovnplan_share(plan, rows.scope);
+    }
     add_chassis(&rows);
     ovn_rows_add(&rows, "Logical_Router", router, json_pack("{s:s}", "name", router), OVN_IN_NONE);
     if (has_ext(&rows)) {

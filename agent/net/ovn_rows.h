@@ -49,6 +49,7 @@ typedef struct {
     char *uplink; /* name of the uplink network; NULL: none */
     char *mac;    /* the router's */
     guint mtu;
+    bool shared;        /* with other servers on the same northbound database */
     bool l2proxy;       /* the uplink's ovn.ingress_mode */
     bool dhcp_stateful; /* ipv6.dhcp.stateful */
     char *domain;       /* "lxd" */

@@ -8,6 +8,8 @@
  * D5  Every row that is changed must still be there, and small transactions make no row whose key came
  *     to be meanwhile: expectations at the server, which refuses the whole otherwise. Large ones go
  *     without the second kind, which costs the server a walk over the table for each; D2 mends that.
+ * D6  Rows of a shared scope that another server has made are used as they stand: never changed or removed; ours
+ *     may become members of their sets.
  * Called by reconcile.c and tests. */
 #include "agent/ovn/diff.h"
 
@@ -59,6 +61,7 @@ struct step {
 struct slot {
     const OvnPlanRow *row;
     const OvsdbRow *found;
+    const OvsdbRow *foreign; /* D6: stands in its place; 'found' is NULL then */
     struct step *create;
     guint n;
 };
@@ -171,6 +174,24 @@ find_ours(OvnDiff *diff, const char *table, const char *key, bool drop_doubles)
     return first;
 }
 
+/* D6: the row of that key that another server has made. */
+static const OvsdbRow *
+find_foreign(OvnDiff *diff, const OvnPlanRow *planned)
+{
+    const GPtrArray *rows =
+        ovnplan_is_shared(diff->plan, planned->scope)
+            ? ovsdb_peek(diff->db, planned->table, "external_ids:" DIFF_KEY, planned->key)
+            : NULL;
+    const OvsdbRow *first = NULL;
+    for (guint i = 0; rows != NULL && i < rows->len; i++) {
+        const OvsdbRow *row = g_ptr_array_index(rows, i);
+        if (!is_ours(diff, row) && (first == NULL || strcmp(row->uuid, first->uuid) < 0)) {
+            first = row;
+        }
+    }
+    return first;
+}
+
 static void
 match_plan(OvnDiff *diff)
 {
@@ -183,6 +204,8 @@ match_plan(OvnDiff *diff)
         slot->found = find_ours(diff, row->table, row->key, true);
         if (slot->found != NULL) {
             g_hash_table_insert(diff->kept, (gpointer) slot->found, slot);
+        } else {
+            slot->foreign = find_foreign(diff, row);
         }
     }
 }
@@ -208,6 +231,9 @@ resolve_key(OvnDiff *diff, const char *table, const char *key, GError **error)
     const OvnPlanRow *planned = ovnplan_find(diff->plan, table, key);
     if (planned != NULL) {
         const struct slot *slot = slot_of(diff, planned);
+        if (slot->foreign != NULL) {
+            return json_string(slot->foreign->uuid);
+        }
         if (slot->found == NULL) {
             g_autofree char *ref = g_strdup_printf("r%u", slot->n);
             return json_pack("{s:s}", "ref", ref);
@@ -366,6 +392,9 @@ compare_row(OvnDiff *diff, struct slot *slot, GError **error)
         return haw_fail(error, HAW_BUG, "OVN plan: %s '%s' is of scope '%s', which is not applied",
                         slot->row->table, slot->row->key, slot->row->scope);
     }
+    if (slot->foreign != NULL) {
+        return true; /* D6 */
+    }
     if (slot->found == NULL || !marks_hold(slot)) {
         take_column(diff, slot, &step, "external_ids", wanted_marks(diff, slot));
     }
@@ -424,9 +453,13 @@ place_member(OvnDiff *diff, const OvnPlanMember *member, GError **error)
 {
     const struct slot *child = slot_of(diff, member->child);
     struct slot *slot = member->parent != NULL ? slot_of(diff, member->parent) : NULL;
-    const OvsdbRow *parent = slot != NULL
-                                 ? slot->found
-                                 : find_ours(diff, member->parent_table, member->parent_key, false);
+    const OvsdbRow *parent = slot == NULL
+                                 ? find_ours(diff, member->parent_table, member->parent_key, false)
+                             : slot->foreign != NULL ? slot->foreign
+                                                     : slot->found;
+    if (child->foreign != NULL) {
+        return true; /* where it belongs is its maker's to say */
+    }
     bool making = slot != NULL && parent == NULL;
     if (!making && (parent == NULL || g_hash_table_contains(diff->removed, parent))) {
         return haw_fail(
@@ -608,9 +641,10 @@ guard(const OvnDiff *diff, OvsdbTxn *txn)
     for (guint i = 0; i < diff->steps->len && creations <= GUARD_MOST; i++) {
         const struct step *step = g_ptr_array_index(diff->steps, i);
         if (step->kind == STEP_CREATE) {
-            ovsdb_txn_expect_none(
-                txn, step->table, "external_ids",
-                json_pack("{s:s, s:s}", DIFF_OWNER, diff->owner, DIFF_KEY, step->key));
+            bool shared = ovnplan_is_shared(diff->plan, step->scope);
+            ovsdb_txn_expect_none(txn, step->table, "external_ids",
+                                  json_pack("{s:s*, s:s}", DIFF_OWNER, shared ? NULL : diff->owner,
+                                            DIFF_KEY, step->key));
         }
     }
 }

@@ -25,6 +25,7 @@ struct Ovn {
     FiberLock applying;
     GHashTable *dirty; /* scopes to look at, owned texts */
     bool all_dirty;
+    bool sharing; /* some scope is, or was, shared */
     FiberSignal kicked;
     guint64 seen_epoch;               /* of the northbound session, reconciled */
     guint64 applies, failures, steps; /* for status */

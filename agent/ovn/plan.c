@@ -22,6 +22,7 @@ struct OvnPlan {
     GPtrArray *rows;    /* OvnPlanRow, owned */
     GHashTable *by_key; /* struct row_key (inside the row's allocation) → OvnPlanRow */
     GArray *members;    /* struct member */
+    GHashTable *shared; /* set of scopes; keys are of texts */
     char *mistake;      /* P2; NULL when there is none */
 };
 
@@ -61,6 +62,7 @@ ovnplan_new(void)
     plan->rows = g_ptr_array_new_with_free_func(row_free);
     plan->by_key = g_hash_table_new(row_key_hash, row_key_equal);
     plan->members = g_array_new(FALSE, FALSE, sizeof(struct member));
+    plan->shared = g_hash_table_new(g_str_hash, g_str_equal);
     return plan;
 }
 
@@ -71,6 +73,7 @@ ovnplan_free(OvnPlan *plan)
         g_hash_table_unref(plan->by_key);
         g_ptr_array_unref(plan->rows);
         g_array_unref(plan->members);
+        g_hash_table_unref(plan->shared);
         g_string_chunk_free(plan->texts);
         g_free(plan->mistake);
         g_free(plan);
@@ -93,6 +96,18 @@ static const char *
 keep(OvnPlan *plan, const char *text)
 {
     return g_string_chunk_insert_const(plan->texts, text);
+}
+
+void
+ovnplan_share(OvnPlan *plan, const char *scope)
+{
+    g_hash_table_add(plan->shared, (gpointer) keep(plan, scope));
+}
+
+bool
+ovnplan_is_shared(const OvnPlan *plan, const char *scope)
+{
+    return g_hash_table_contains(plan->shared, scope);
 }
 
 const OvnPlanRow *

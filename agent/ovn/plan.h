@@ -3,6 +3,8 @@
  * Every row carries in its external_ids, beside what the builder names: hawser-owner (this server or
  * cluster), hawser-scope and hawser-key; what carries no such marks, or another owner's, is foreign and
  * is never changed or removed.
+ * Scopes that are shared (ovnplan_share()) are planned alike by several servers on one database: whose row of
+ * a key is there first, its row it is, and the others use it as it stands.
  * Threads: any; no I/O. */
 #pragma once
 #include "base/error.h"
@@ -34,6 +36,9 @@ void ovnplan_row(OvnPlan *plan, const char *scope, const char *table, const char
  * not "root" (ports, routes, NAT, policies, ACLs …) live only by such a parent. */
 void ovnplan_into(OvnPlan *plan, const char *table, const char *key, const char *parent_table,
                   const char *parent_key, const char *column);
+/* Rows of the scope may stand as another server's. */
+void ovnplan_share(OvnPlan *plan, const char *scope);
+bool ovnplan_is_shared(const OvnPlan *plan, const char *scope);
 /* Adds one element (stolen; a string, a number or {"ref"}) to set 'column' of a row of this plan that
  * was made before; that set is ours as a whole. */
 void ovnplan_add(OvnPlan *plan, const char *table, const char *key, const char *column,

@@ -173,6 +173,9 @@ apply_once(Ovn *ovn, const char *const *scopes, guint *ret_steps, gint64 *ret_nu
     if (diff == NULL) {
         return haw_push(error, "OVN rows of '%s'%s", scopes[0], scopes[1] != NULL ? " …" : "");
     }
+    for (const char *const *scope = scopes; *scope != NULL; scope++) {
+        ovn->sharing |= ovnplan_is_shared(plan, *scope);
+    }
     *ret_steps = diff_size(diff);
     if (diff_size(diff) == 0) {
         const OvsdbRow *global = global_row(ovn);
@@ -442,6 +445,8 @@ on_row(Ovsdb *db, const OvsdbRow *before, const OvsdbRow *after, void *data)
             rows[i] != NULL ? ovsdb_map_text(rows[i], "external_ids", DIFF_SCOPE) : NULL;
         if (scope != NULL && g_strcmp0(owner, ovn->owner) == 0) {
             ovn_kick(ovn->agent, scope);
+        } else if (owner != NULL && after == NULL && ovn->sharing) {
+            ovn_kick(ovn->agent, NULL); /* what stood in for rows of ours may have gone */
         }
     }
 }

@@ -89,25 +89,36 @@ aclrow_load(Db *db, const char *project, const char *name, GError **error)
     return g_ptr_array_steal_index(found, 0);
 }
 
+struct insert {
+    AclRow *row;
+    gint64 first, last;
+};
+
 static bool
 insert_tx(DbTx *tx, void *data, GError **error)
 {
-    AclRow *row = data;
+    struct insert *insert = data;
+    AclRow *row = insert->row;
     if (!db_exec(tx, error,
-                 "INSERT INTO network_acls (project_id, name, description, config, ingress, egress)"
-                 " SELECT id, ?, ?, ?, ?, ? FROM projects WHERE name = ?",
-                 "ssjjjs", row->name, row->description, row->config, row->ingress, row->egress,
-                 row->project)) {
+                 "INSERT INTO network_acls (id, project_id, name, description, config, ingress,"
+                 " egress) SELECT (SELECT COALESCE(MAX(a.id) + 1, ?) FROM network_acls a"
+                 " WHERE a.id BETWEEN ? AND ?), id, ?, ?, ?, ?, ? FROM projects WHERE name = ?",
+                 "iiissjjjs", insert->first, insert->first, insert->last, row->name,
+                 row->description, row->config, row->ingress, row->egress, row->project)) {
         return false;
     }
     row->id = db_last_id(tx);
+    if (row->id > insert->last) {
+        return haw_fail(error, HAW_LIMIT, "No id is left for network ACL \"%s\"", row->name);
+    }
     return db_changes(tx) == 1 || haw_fail(error, HAW_NOT_FOUND, "Project not found");
 }
 
 bool
-aclrow_insert(Db *db, AclRow *row, GError **error)
+aclrow_insert(Db *db, AclRow *row, gint64 first_id, gint64 last_id, GError **error)
 {
-    return db_write(db, insert_tx, row, error);
+    struct insert insert = {row, first_id, last_id};
+    return db_write(db, insert_tx, &insert, error);
 }
 
 static bool

@@ -2,6 +2,11 @@
  * caller. */
 #include "agent/state/networks.h"
 
+struct insert {
+    NetRow *row;
+    gint64 first, last;
+};
+
 struct change {
     gint64 id;
     const char *text;
@@ -66,18 +71,23 @@ netrow_list(Db *db, GError **error)
 static bool
 insert_tx(DbTx *tx, void *data, GError **error)
 {
-    NetRow *row = data;
+    struct insert *insert = data;
+    NetRow *row = insert->row;
     if (!db_exec(tx, error,
-                 "INSERT INTO networks (project_id, name, type, description, config, state, hwaddr)"
-                 " SELECT id, ?, ?, ?, ?, ?, ? FROM projects WHERE name = ?",
-                 "sssjsss", row->name, row->type, row->description, row->config, row->state,
-                 row->hwaddr, row->project)) {
+                 "INSERT INTO networks (id, project_id, name, type, description, config, state,"
+                 " hwaddr) SELECT (SELECT COALESCE(MAX(n.id) + 1, ?) FROM networks n"
+                 " WHERE n.id BETWEEN ? AND ?), id, ?, ?, ?, ?, ?, ? FROM projects WHERE name = ?",
+                 "iiisssjsss", insert->first, insert->first, insert->last, row->name, row->type,
+                 row->description, row->config, row->state, row->hwaddr, row->project)) {
         return false;
     }
     if (db_changes(tx) == 0) {
         return haw_fail(error, HAW_NOT_FOUND, "Project not found");
     }
     row->id = db_last_id(tx);
+    if (row->id > insert->last) {
+        return haw_fail(error, HAW_LIMIT, "No id is left for network \"%s\"", row->name);
+    }
     g_autoptr(DbRows) rows =
         db_query(tx, error, "SELECT project_id FROM networks WHERE id = ?", "i", row->id);
     if (rows == NULL || !db_next(rows)) {
@@ -88,9 +98,10 @@ insert_tx(DbTx *tx, void *data, GError **error)
 }
 
 bool
-netrow_insert(Db *db, NetRow *row, GError **error)
+netrow_insert(Db *db, NetRow *row, gint64 first_id, gint64 last_id, GError **error)
 {
-    return db_write(db, insert_tx, row, error);
+    struct insert insert = {row, first_id, last_id};
+    return db_write(db, insert_tx, &insert, error);
 }
 
 static bool

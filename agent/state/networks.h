@@ -21,8 +21,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(NetRow, netrow_free)
 
 /* All rows by project and name: NetRow elements, owned by the array. */
 GPtrArray *netrow_list(Db *db, GError **error);
-/* Inserts; the id goes into the row. EXISTS. */
-bool netrow_insert(Db *db, NetRow *row, GError **error);
+/* Inserts with the next id of that range, which goes into the row. EXISTS; LIMIT when the range is full. */
+bool netrow_insert(Db *db, NetRow *row, gint64 first_id, gint64 last_id, GError **error);
 bool netrow_set_state(Db *db, gint64 id, const char *state, GError **error);
 bool netrow_update(Db *db, gint64 id, const char *description, json_t *config, GError **error);
 /* Begins a rename (old_name is remembered), or ends it with name NULL. EXISTS. */

@@ -21,7 +21,8 @@ static struct {
     bool peered; /* with the next one */
     int mtu;
     const char *clash; /* an address set of this name */
-} nets[NETS + 1];      /* 1 … NETS */
+    bool shared;
+} nets[NETS + 1]; /* 1 … NETS */
 
 static json_t *
 named(const char *name)
@@ -103,6 +104,9 @@ build_all(Agent *agent, gint64 id, OvnPlan *plan, GError **error)
         return false;
     }
     g_autofree char *scope = g_strdup_printf("net%d", (int) id);
+    if (id <= NETS && nets[id].shared) {
+        ovnplan_share(plan, scope);
+    }
     for (int nic = 0; id <= NETS && nets[id].there && nic < NICS; nic++) {
         if (nets[id].nic[nic]) {
             build_nic(plan, scope, id, nic);
@@ -572,6 +576,49 @@ kills_change_nothing(void *unused)
 
 /* ---- frame ---- */
 
+/* As another server: what it has to do for the networks as they are now. */
+static guint
+steps_of_another(const char *scope)
+{
+    g_autoptr(GError) error = NULL;
+    char *mine = g_steal_pointer(&agent.ovn->owner);
+    agent.ovn->owner = g_strdup("others");
+    ovn_apply(&agent, OVN_WAIT_NONE, &error, scope, NULL);
+    g_assert_no_error(error);
+    g_free(agent.ovn->owner);
+    agent.ovn->owner = mine;
+    guint rows = 0;
+    g_autoptr(GPtrArray) ports =
+        ovsdb_list(agent.ovn->nb, "Logical_Switch_Port", "external_ids:" DIFF_OWNER, "others");
+    rows += ports->len;
+    return rows;
+}
+
+static void
+a_shared_network_is_used_as_it_stands(void *unused)
+{
+    begin(NULL);
+    nets[1].there = nets[1].shared = nets[1].nic[0] = true;
+    apply("net1");
+    nets[1].nic[1] = true; /* the other server's; ours is one that it sees, and leaves alone */
+    g_assert_cmpuint(steps_of_another("net1"), ==, 1);
+    g_assert_cmpuint(rows_of("Logical_Switch"), ==, 1);
+    g_assert_cmpuint(set_size(row("Logical_Switch", "net1-ls"), "ports"), ==, 2);
+    g_assert_cmpuint(set_size(row("Port_Group", "net1_pg"), "ports"), ==, 2);
+    g_assert_cmpstr(ovsdb_map_text(row("Logical_Switch", "net1-ls"), "external_ids", DIFF_OWNER),
+                    ==, "us");
+    g_assert_cmpstr(
+        ovsdb_map_text(row("Logical_Switch_Port", "net1-nic1"), "external_ids", DIFF_OWNER), ==,
+        "others");
+
+    nets[1].nic[1] = false; /* what is theirs stays when we have none of it */
+    apply("net1");
+    g_assert_nonnull(row("Logical_Switch_Port", "net1-nic1"));
+    g_assert_cmpuint(steps_of_another("net1"), ==, 0);
+    g_assert_cmpuint(rows_of("Logical_Switch_Port"), ==, 1);
+    finish();
+}
+
 struct claim {
     const char *name;
     FiberFn fn;
@@ -595,6 +642,7 @@ main(int argc, char **argv)
         {"/reconcile/foreign-rows-are-never-touched", foreign_rows_are_never_touched},
         {"/reconcile/a-foreign-row-of-that-name-is-named", a_foreign_row_of_that_name_is_named},
         {"/reconcile/what-an-operator-deletes-comes-back", what_an_operator_deletes_comes_back},
+        {"/reconcile/a-shared-network-is-used-as-it-stands", a_shared_network_is_used_as_it_stands},
         {"/reconcile/doubles-become-one", doubles_become_one},
         {"/reconcile/a-read-only-database-says-so", a_read_only_database_says_so},
         {"/reconcile/an-unreachable-database-is-named", an_unreachable_database_is_named},

@@ -21,7 +21,7 @@ add_network(const char *name)
     row->hwaddr = g_strdup("");
     row->old_name = g_strdup("");
     row->config = json_object();
-    g_assert_true(netrow_insert(db, row, &error));
+    g_assert_true(netrow_insert(db, row, 1, 1000, &error));
     return row->id;
 }
 
