@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/fiber.h"
 #include "base/log.h"
+#include "proto/jsontext.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -65,7 +66,7 @@ event_send(Agent *agent, const char *type, const char *project, json_t *metadata
 {
     EventHub *hub = agent->events;
     unsigned bit = type_bit(type);
-    char *text = NULL;
+    g_autoptr(GString) text = NULL;
 
     for (GList *at = hub != NULL ? hub->listeners : NULL; at != NULL; at = at->next) {
         Listener *listener = at->data;
@@ -76,17 +77,17 @@ event_send(Agent *agent, const char *type, const char *project, json_t *metadata
             g_autofree char *now = clock_format(clock_real_us());
             json_t *event = json_pack("{s:s,s:s,s:O,s:s,s:s*}", "type", type, "timestamp", now,
                                       "metadata", metadata, "location", "none", "project", project);
-            text = json_dumps(event, JSON_COMPACT);
+            text = g_string_sized_new(512);
+            jsontext_append(text, event);
             json_decref(event);
         }
         if (listener->backlog.length >= BACKLOG_MAX) { /* V1 */
             listener->gone = true;
         } else {
-            g_queue_push_tail(&listener->backlog, g_strdup(text));
+            g_queue_push_tail(&listener->backlog, g_strndup(text->str, text->len));
         }
         fiber_signal_all(&listener->news);
     }
-    free(text);
     json_decref(metadata);
 }
 

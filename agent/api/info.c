@@ -10,6 +10,7 @@
 #include "agent/auth/trust.h"
 #include "agent/store/pool.h"
 #include "base/fd.h"
+#include "proto/jsontext.h"
 #include "proto/keys.h"
 
 #include <errno.h>
@@ -209,44 +210,55 @@ describe(Request *req, const char *storage, char **ret_tag)
 
 /* Every client begins with this request, so the last answer is kept with all that it was made of. */
 static struct {
-    char *key, *text, *tag;
+    GString *made_of;
+    GBytes *body;
+    char *tag;
 } last;
 
-static char *
-key_of(Request *req, const char *storage)
+/* All that an answer depends on, as text; caller frees. */
+static GString *
+made_of(Request *req, const char *storage)
 {
     const Caller *caller = req_caller(req);
-    json_t *list = server_addresses(req_agent(req)->server);
-    char *addresses = json_dumps(list, JSON_COMPACT);
-    json_decref(list);
-    char *key =
-        g_strdup_printf("%d %s %s %d %s %s %s %" G_GUINT64_FORMAT, caller->kind, caller->username,
-                        caller->protocol, caller->restricted, req_project(req), storage, addresses,
-                        settings_generation(req_agent(req)->settings));
-    free(addresses);
-    return key;
+    GString *text = g_string_sized_new(256);
+    g_string_append_printf(text, "%d %s %s %d %s %s %" G_GUINT64_FORMAT " ", caller->kind,
+                           caller->username, caller->protocol, caller->restricted, req_project(req),
+                           storage, settings_generation(req_agent(req)->settings));
+    json_t *addresses = server_addresses(req_agent(req)->server);
+    jsontext_append(text, addresses);
+    json_decref(addresses);
+    return text;
+}
+
+static void
+make_last(Request *req, const char *storage, GString **of)
+{
+    GString *text = req_text_new();
+    if (last.made_of != NULL) {
+        g_string_free(last.made_of, TRUE);
+        g_bytes_unref(last.body);
+        g_free(last.tag);
+    }
+    json_t *described = describe(req, storage, &last.tag);
+    jsontext_append(text, described);
+    json_decref(described);
+    g_string_append(text, "}\n");
+    last.body = g_string_free_to_bytes(text);
+    last.made_of = g_steal_pointer(of);
 }
 
 static bool
 get(Request *req, GError **error)
 {
     g_autofree char *storage = pool_drivers(req_agent(req)->pools);
-    g_autofree char *key = key_of(req, storage);
+    g_autoptr(GString) of = made_of(req, storage);
 
-    if (g_strcmp0(key, last.key) != 0) {
-        g_free(last.tag);
-        free(last.text);
-        json_t *reply = json_pack("{s:s,s:s,s:i,s:s,s:i,s:s,s:o}", "type", "sync", "status",
-                                  "Success", "status_code", 200, "operation", "", "error_code", 0,
-                                  "error", "", "metadata", describe(req, storage, &last.tag));
-        last.text = json_dumps(reply, JSON_COMPACT);
-        json_decref(reply);
-        g_free(last.key);
-        last.key = g_steal_pointer(&key);
+    if (last.made_of == NULL || !g_string_equal(of, last.made_of)) {
+        make_last(req, storage, &of);
     }
     const char *const headers[] = {"ETag", last.tag, NULL};
-    return req_reply_bytes(req, 200, "application/json", last.text, strlen(last.text),
-                           last.tag != NULL ? headers : NULL);
+    return req_reply_shared(req, 200, "application/json", last.body,
+                            last.tag != NULL ? headers : NULL);
 }
 
 static bool

@@ -10,6 +10,7 @@
 #include "agent/inst/show.h"
 #include "agent/inst/snapshot.h"
 #include "proto/grammar.h"
+#include "proto/jsontext.h"
 #include "proto/keys.h"
 
 #include <string.h>
@@ -51,6 +52,34 @@ in_collection(Inst *inst, const char *name)
 
 /* ---- GET ---- */
 
+/* What a list says of one. Yields. */
+static void
+append_listed(GString *text, Inst *inst, int recursion, const char *kind,
+              GHashTable *with_snapshots)
+{
+    if (recursion >= 2) {
+        json_t *full = show_full_listed(inst, with_snapshots);
+        jsontext_append(text, full);
+        json_decref(full);
+    } else if (recursion == 1) {
+        size_t size;
+        const char *shown = show_instance_text(inst, &size);
+        g_string_append_len(text, shown, (gssize) size);
+    } else {
+        g_autofree char *url = show_url(inst, kind);
+        jsontext_append_string(text, url, strlen(url));
+    }
+}
+
+static bool
+matches(Inst *inst, const Filter *filter)
+{
+    json_t *object = show_instance(inst);
+    bool match = filter_matches(filter, object);
+    json_decref(object);
+    return match;
+}
+
 static bool
 get_all(Request *req, GError **error)
 {
@@ -65,26 +94,21 @@ get_all(Request *req, GError **error)
     g_autoptr(GPtrArray) all = inst_list(req_agent(req)->instances, project);
     g_autoptr(GHashTable) with_snapshots =
         recursion >= 2 ? show_with_snapshots(req_agent(req)) : NULL;
-    json_t *list = json_array();
+    GString *text = req_text_new();
+    char before = '[';
     for (guint i = 0; i < all->len; i++) {
         Inst *inst = all->pdata[i];
         if (!in_collection(inst, kind) || inst->deleted ||
-            (project == NULL && !caller_may_project(req_caller(req), inst->project))) {
+            (project == NULL && !caller_may_project(req_caller(req), inst->project)) ||
+            (filtered && !matches(inst, filter))) {
             continue;
         }
-        json_t *object = recursion > 0 || filtered ? show_instance(inst) : NULL;
-        bool match = !filtered || filter_matches(filter, object);
-        if (match && recursion >= 2) {
-            json_array_append_new(list, show_full_listed(inst, with_snapshots));
-        } else if (match && recursion == 1) {
-            json_array_append(list, object);
-        } else if (match) {
-            g_autofree char *url = show_url(inst, kind);
-            json_array_append_new(list, json_string(url));
-        }
-        json_decref(object);
+        g_string_append_c(text, before);
+        append_listed(text, inst, recursion, kind, with_snapshots);
+        before = ',';
     }
-    return req_reply(req, list);
+    g_string_append(text, before == '[' ? "[]" : "]");
+    return req_reply_text(req, text);
 }
 
 static bool

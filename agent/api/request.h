@@ -42,6 +42,8 @@ void caller_identify_unix(Caller *ret, int fd);
 void caller_identify_tls(Caller *ret, Agent *agent, struct MHD_Connection *connection);
 /* Sets an error reply. */
 void request_reply_error(Request *req, const GError *error);
+/* What a page of core.https_allowed_origin has to hear with the reply. */
+void request_reply_cors(Request *req);
 /* The value of an ETag for a JSON value: stable, content-derived; caller frees. */
 char *request_etag(json_t *tagged);
 

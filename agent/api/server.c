@@ -35,12 +35,6 @@
 #define IDLE_TIMEOUT_S  300
 
 typedef struct {
-    GSource source; /* first: it is one */
-    struct MHD_Daemon *daemon;
-    gpointer epoll_tag;
-} ServerSource;
-
-typedef struct {
     Server *server;
     struct MHD_Daemon *daemon;
     GSource *source;
@@ -49,7 +43,14 @@ typedef struct {
     char *host, *port;   /* of HTTPS, as bound */
     guint retiring;      /* timer that looks whether it may go, 0 while in use */
     bool metrics;        /* has nothing but the metrics: S5 */
+    bool arrived;        /* a client, in this turn of the loop */
 } Listener;
+
+typedef struct {
+    GSource source; /* first: it is one */
+    Listener *listener;
+    gpointer epoll_tag;
+} ServerSource;
 
 struct Server {
     Agent *agent;
@@ -67,7 +68,7 @@ source_prepare(GSource *source, gint *ret_timeout_ms)
 {
     MHD_UNSIGNED_LONG_LONG timeout;
     *ret_timeout_ms = -1;
-    if (MHD_get_timeout(((ServerSource *) source)->daemon, &timeout) == MHD_YES) {
+    if (MHD_get_timeout(((ServerSource *) source)->listener->daemon, &timeout) == MHD_YES) {
         *ret_timeout_ms = (gint) MIN(timeout, G_MAXINT);
     }
     return *ret_timeout_ms == 0;
@@ -79,14 +80,20 @@ source_check(GSource *source)
     MHD_UNSIGNED_LONG_LONG timeout;
     ServerSource *self = (ServerSource *) source;
     return g_source_query_unix_fd(source, self->epoll_tag) != 0 ||
-           (MHD_get_timeout(self->daemon, &timeout) == MHD_YES && timeout == 0);
+           (MHD_get_timeout(self->listener->daemon, &timeout) == MHD_YES && timeout == 0);
 }
 
 static gboolean
 source_dispatch(GSource *source, GSourceFunc fn, gpointer data)
 {
+    Listener *listener = ((ServerSource *) source)->listener;
     g_source_set_ready_time(source, -1);
-    MHD_run(((ServerSource *) source)->daemon);
+    listener->arrived = false;
+    MHD_run(listener->daemon);
+    if (listener->arrived) {
+        /* MHD looks for its request in the next turn only. Most clients have sent it by now. */
+        MHD_run(listener->daemon);
+    }
     return G_SOURCE_CONTINUE;
 }
 
@@ -174,30 +181,6 @@ on_completed(void *data, struct MHD_Connection *connection, void **con_cls,
     }
 }
 
-static void
-add_cors(Request *req)
-{
-    Settings *settings = req->agent->settings;
-    const char *origin = MHD_lookup_connection_value(req->connection, MHD_HEADER_KIND, "Origin");
-    const char *allowed =
-        settings != NULL ? settings_get(settings, "core.https_allowed_origin") : NULL;
-    if (origin == NULL || allowed == NULL || *allowed == '\0') {
-        return;
-    }
-    MHD_add_response_header(req->response, "Access-Control-Allow-Origin", allowed);
-    const char *methods = settings_get(settings, "core.https_allowed_methods");
-    if (methods != NULL && *methods != '\0') {
-        MHD_add_response_header(req->response, "Access-Control-Allow-Methods", methods);
-    }
-    const char *headers = settings_get(settings, "core.https_allowed_headers");
-    if (headers != NULL && *headers != '\0') {
-        MHD_add_response_header(req->response, "Access-Control-Allow-Headers", headers);
-    }
-    if (settings_bool(settings, "core.https_allowed_credentials")) {
-        MHD_add_response_header(req->response, "Access-Control-Allow-Credentials", "true");
-    }
-}
-
 static enum MHD_Result
 queue_reply(Request *req)
 {
@@ -206,7 +189,7 @@ queue_reply(Request *req)
                      req->route != NULL ? req->route->pattern : NULL, req->status,
                      clock_mono_us() - req->began_us);
     }
-    add_cors(req);
+    request_reply_cors(req);
     if (req->hang_up) { /* S4 */
         MHD_add_response_header(req->response, "Connection", "close");
     }
@@ -404,6 +387,7 @@ on_connection(void *data, struct MHD_Connection *connection, void **socket_conte
 {
     Listener *listener = data;
     if (code == MHD_CONNECTION_NOTIFY_STARTED) {
+        listener->arrived = true;
         int fd = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
         gpointer shown = NULL;
         g_hash_table_steal_extended(listener->showing, GINT_TO_POINTER(fd), NULL, &shown);
@@ -455,9 +439,9 @@ listener_new(Server *server, int *fd, bool tls, GError **error)
     OPTION(MHD_OPTION_CONNECTION_TIMEOUT, IDLE_TIMEOUT_S, NULL);
     OPTION(MHD_OPTION_URI_LOG_CALLBACK, (intptr_t) on_uri, listener);
     OPTION(MHD_OPTION_NOTIFY_COMPLETED, (intptr_t) on_completed, listener);
+    OPTION(MHD_OPTION_NOTIFY_CONNECTION, (intptr_t) on_connection, listener);
     if (tls) {
         OPTION(MHD_OPTION_PER_IP_CONNECTION_LIMIT, PER_ADDRESS_MAX, NULL);
-        OPTION(MHD_OPTION_NOTIFY_CONNECTION, (intptr_t) on_connection, listener);
     } else {
         OPTION(MHD_OPTION_LISTEN_SOCKET, *fd, NULL);
     }
@@ -489,7 +473,7 @@ listener_new(Server *server, int *fd, bool tls, GError **error)
     listener->source = g_source_new(&source_funcs, sizeof(ServerSource));
     /* It never does; but sources that may not are taken out of the poll around each dispatch. */
     g_source_set_can_recurse(listener->source, TRUE);
-    ((ServerSource *) listener->source)->daemon = listener->daemon;
+    ((ServerSource *) listener->source)->listener = listener;
     ((ServerSource *) listener->source)->epoll_tag =
         g_source_add_unix_fd(listener->source, epoll_fd, G_IO_IN);
     g_source_attach(listener->source, NULL);

@@ -87,6 +87,10 @@ gint64 req_body_size(Request *req);
 /* ---- replies ---- */
 /* Sync 200. 'metadata' is stolen; NULL sends {}. */
 bool req_reply(Request *req, json_t *metadata);
+/* The same for metadata that is text already: append it to what req_text_new() gives, and nothing
+ * behind it. 'text' is stolen. */
+GString *req_text_new(void);
+bool req_reply_text(Request *req, GString *text);
 /* Sync 200 with an ETag over 'tagged' (stolen). Handlers of PUT and PATCH call req_check_etag(). */
 bool req_reply_etag(Request *req, json_t *metadata, json_t *tagged);
 /* The value of an ETag over 'tagged' (borrowed), in its quotes; caller frees. */
@@ -102,6 +106,9 @@ bool req_reply_fd(Request *req, int *fd, const char *content_type, const char *f
                   const char *const *headers);
 bool req_reply_bytes(Request *req, int status, const char *content_type, const void *bytes,
                      size_t size, const char *const *headers);
+/* The same for bytes that many replies have in common: none is copied. */
+bool req_reply_shared(Request *req, int status, const char *content_type, GBytes *bytes,
+                      const char *const *headers);
 /* multipart/form-data of files, in order; the fds are given. */
 typedef struct {
     const char *field, *filename;

@@ -22,6 +22,7 @@
 #include "agent/inst/journal.h"
 #include "agent/inst/lifecycle.h"
 #include "agent/inst/record.h"
+#include "agent/inst/show.h"
 #include "agent/inst/snapshot.h"
 #include "agent/move/livedecide.h"
 #include "base/fd.h"
@@ -187,6 +188,7 @@ inst_unref(Inst *inst)
     json_decref(inst->base_devices);
     json_decref(inst->expanded_config);
     json_decref(inst->expanded_devices);
+    show_forget(inst->shown);
     g_free(inst);
 }
 

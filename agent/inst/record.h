@@ -7,6 +7,7 @@
 
 typedef struct Driver Driver;
 typedef struct VmSession VmSession;
+typedef struct InstShown InstShown;
 
 struct Inst {
     int refs;
@@ -20,6 +21,7 @@ struct Inst {
     json_t *config, *devices, *profiles;
     json_t *base_config, *base_devices; /* the profiles' part, shared between instances */
     json_t *expanded_config, *expanded_devices;
+    InstShown *shown; /* owns; what lists said of it last (show.c) */
 
     InstState state;
     const char *doing; /* what holds the queue: "start" */

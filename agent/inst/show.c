@@ -2,6 +2,8 @@
  * H1  Maps are shared with the instance (record.h: they are replaced, never edited), so that a list of
  *     a thousand costs references, not copies.
  * H2  A counter that can't be read is left at LXD's value for "unknown"; a state is never refused.
+ * H3  The text of an instance is kept together with all that it was made of, and made anew when any of
+ *     that is another: nobody has to say that something changed.
  * Called by api/instances.c, api/snapshots.c and backupfile.c; main loop. */
 #include "agent/inst/show.h"
 #include "agent/inst/instbackup.h"
@@ -11,6 +13,7 @@
 #include "agent/net/network.h"
 #include "base/clock.h"
 #include "base/fd.h"
+#include "proto/jsontext.h"
 #include "proto/keys.h"
 
 #include <string.h>
@@ -57,6 +60,95 @@ show_instance(Inst *inst)
     json_object_set_new(object, "status_code", json_integer(ready ? 113 : inst_state_code(state)));
     json_object_set_new(object, "type", json_string(inst->type));
     return object;
+}
+
+/* ---- text for lists ---- */
+
+/* H3: what show_instance() shows and may change. The maps are held, so that a new one can't have an
+ * old one's address (H1). */
+struct shown_of {
+    json_t *config, *devices, *expanded_config, *expanded_devices, *profiles;
+    gint64 last_used_at;
+    InstState state;
+    bool ephemeral, stateful;
+};
+
+struct InstShown {
+    struct shown_of of;
+    char *project, *name, *description;
+    size_t size;
+    char text[];
+};
+
+static struct shown_of
+shown_of(Inst *inst)
+{
+    struct shown_of of;
+    memset(&of, 0, sizeof of); /* compared by its bytes */
+    of.config = inst->config;
+    of.devices = inst->devices;
+    of.expanded_config = inst->expanded_config;
+    of.expanded_devices = inst->expanded_devices;
+    of.profiles = inst->profiles;
+    of.last_used_at = inst->last_used_at;
+    of.state = inst->state;
+    of.ephemeral = inst->ephemeral;
+    of.stateful = inst->stateful;
+    return of;
+}
+
+void
+show_forget(InstShown *shown)
+{
+    if (shown != NULL) {
+        json_decref(shown->of.config);
+        json_decref(shown->of.devices);
+        json_decref(shown->of.expanded_config);
+        json_decref(shown->of.expanded_devices);
+        json_decref(shown->of.profiles);
+        g_free(shown->project);
+        g_free(shown->name);
+        g_free(shown->description);
+        g_free(shown);
+    }
+}
+
+static InstShown *
+shown_new(Inst *inst, const struct shown_of *of)
+{
+    g_autoptr(GString) text = g_string_sized_new(2048);
+    json_t *object = show_instance(inst);
+    jsontext_append(text, object);
+    json_decref(object);
+    InstShown *shown = g_malloc(sizeof *shown + text->len);
+    shown->of = *of;
+    json_incref(of->config);
+    json_incref(of->devices);
+    json_incref(of->expanded_config);
+    json_incref(of->expanded_devices);
+    json_incref(of->profiles);
+    shown->project = g_strdup(inst->project);
+    shown->name = g_strdup(inst->name);
+    shown->description = g_strdup(inst->description);
+    shown->size = text->len;
+    memcpy(shown->text, text->str, text->len);
+    return shown;
+}
+
+const char *
+show_instance_text(Inst *inst, size_t *ret_size)
+{
+    InstShown *shown = inst->shown;
+    struct shown_of of = shown_of(inst);
+    if (shown == NULL || memcmp(&shown->of, &of, sizeof of) != 0 ||
+        strcmp(shown->name, inst->name) != 0 || strcmp(shown->project, inst->project) != 0 ||
+        strcmp(shown->description, inst->description) != 0) {
+        InstShown *fresh = shown_new(inst, &of);
+        show_forget(shown);
+        inst->shown = shown = fresh;
+    }
+    *ret_size = shown->size;
+    return shown->text;
 }
 
 json_t *

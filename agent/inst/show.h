@@ -3,6 +3,10 @@
 #include "agent/inst/record.h"
 
 json_t *show_instance(Inst *inst);
+/* Its text, kept with the instance until something of it changes; borrowed until then. */
+const char *show_instance_text(Inst *inst, size_t *ret_size);
+/* That text; the instance goes. Takes NULL. */
+void show_forget(InstShown *shown);
 /* With state, snapshots and backups (recursion=2). Yields. */
 json_t *show_full(Inst *inst);
 /* As show_full(), for lists: 'with_snapshots' (may be NULL: unknown) has the ids of those that have
