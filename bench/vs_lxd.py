@@ -133,74 +133,22 @@ def fill(daemon, count):
         list(pool.map(one, range(count)))
 
 
-class Wire:
-    """GETs over a bare socket: neither an HTTP library's work nor JSON's is in the times."""
-
-    def __init__(self, socket_path, path):
-        self.socket_path, self.link = socket_path, None
-        self.request = f"GET {path} HTTP/1.1\r\nHost: lxd\r\n\r\n".encode()
-
-    def connect(self):
-        self.link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.link.settimeout(60)
-        self.link.connect(self.socket_path)
-
-    def close(self):
-        self.link.close()
-
-    @staticmethod
-    def whole(data):
-        head = data.find(b"\r\n\r\n")
-        if head < 0:
-            return False
-        at = data.lower().find(b"content-length:", 0, head)
-        if at < 0:
-            return data.endswith(b"0\r\n\r\n")
-        return len(data) >= head + 4 + int(data[at + 15:data.find(b"\r", at)])
-
-    def get(self):
-        self.link.sendall(self.request)
-        data = self.link.recv(1 << 20)
-        while not self.whole(data):
-            more = self.link.recv(1 << 20)
-            if not more:
-                raise RuntimeError(f"{self.socket_path}: hung up")
-            data += more
-
-    def get_anew(self):
-        self.connect()
-        self.get()
-        self.close()
+def gets(ask, paths, url, rounds, how="kept"):
+    """The median milliseconds of a GET from each of the sockets, asked in turns by http_ask."""
+    done = subprocess.run([ask, how, str(rounds), url] + paths, check=True, capture_output=True, text=True)
+    return [statistics.median(map(float, line.split())) / 1000 for line in done.stdout.splitlines()]
 
 
-def gets(paths, url, rounds, anew=False):
-    """Milliseconds of each round for each of the sockets, in turns."""
-    wires = [Wire(path, url) for path in paths]
-    times = [[] for _ in wires]
-    if not anew:
-        for wire in wires:
-            wire.connect()
-    for number in range(rounds + 3):
-        for which, wire in enumerate(wires):
-            took = timed(wire.get_anew if anew else wire.get)
-            if number >= 3:
-                times[which].append(took)
-    if not anew:
-        for wire in wires:
-            wire.close()
-    return times
-
-
-def root_rows(table, daemons, floor, tell):
+def root_rows(table, daemons, ask, floor, tell):
     """GET /1.0, over one connection and over a new one each; and what a server that does nothing takes."""
     paths = [daemon.path for daemon in daemons]
     with subprocess.Popen([floor, "floor.socket", "6000"]) as child:
         while not os.path.exists("floor.socket"):
             time.sleep(0.01)
-        for anew, how in ((False, "kept connection"), (True, "new connection")):
-            times = [statistics.median(each) for each in gets(paths + ["floor.socket"], "/1.0", 300, anew)]
-            table.add(f"GET /1.0, {how}", "ms", times[0], times[1], 1 / 5)
-            tell(f"GET /1.0, {how}: a server that does nothing takes {times[2]:.3f} ms, "
+        for how in ("kept", "new"):
+            times = gets(ask, paths + ["floor.socket"], "/1.0", 500, how)
+            table.add(f"GET /1.0, {how} connection", "ms", times[0], times[1], 1 / 5)
+            tell(f"GET /1.0, {how} connection: a server that does nothing takes {times[2]:.3f} ms, "
                  f"{times[2] / times[0]:.2f} of LXD's time")
         child.kill()
 
@@ -223,7 +171,7 @@ class Table:
 
 def main():
     parse = argparse.ArgumentParser()
-    for name in ("lxd", "hawser", "image", "floor"):
+    for name in ("lxd", "hawser", "image", "ask", "floor"):
         parse.add_argument("--" + name, required=True)
     parse.add_argument("--image-name", default="")
     parse.add_argument("--lxd-pid", type=int, required=True)
@@ -266,10 +214,9 @@ def main():
         fill(daemon, many)
         tell(f"{daemon.name}: {time.monotonic() - started:.1f} s")
         daemon.hang_up()
-    times = gets([lxd.path, hawser.path], "/1.0/instances?recursion=1", 20)
-    table.add(f"GET /1.0/instances?recursion=1, {many} containers", "ms", statistics.median(times[0]),
-              statistics.median(times[1]), 1 / 5)
-    root_rows(table, both, args.floor, tell)
+    times = gets(args.ask, [lxd.path, hawser.path], "/1.0/instances?recursion=1", 20)
+    table.add(f"GET /1.0/instances?recursion=1, {many} containers", "ms", times[0], times[1], 1 / 5)
+    root_rows(table, both, args.ask, args.floor, tell)
     table.add("resident memory, idle", "MiB", idle[0], idle[1], 1 / 4)
     table.add(f"resident memory, {many} containers", "MiB",
               *(daemon.resident_kib() / 1024 for daemon in both), 1 / 4)
