@@ -24,9 +24,18 @@
 
 enum { FILE_MOST = 1024 * 1024 };
 
+/* The sizes of huge pages that the host knows: "hugepages-2048kB" is "hugetlb.2MB.…" in a group. */
+static const struct {
+    guint64 bytes;
+    const char *name;
+} huge_sizes[] = {
+    {64ull << 10, "64KB"}, {1ull << 20, "1MB"}, {2ull << 20, "2MB"}, {1ull << 30, "1GB"}};
+enum { HUGE_SIZES = G_N_ELEMENTS(huge_sizes) };
+
 struct HostProbe {
     guint64 memory;
-    GHashTable *devices; /* "8:0" → "sda" */
+    gint64 huge_pages[HUGE_SIZES]; /* -1: no such size */
+    GHashTable *devices;           /* "8:0" → "sda" */
 };
 
 struct disk {
@@ -43,6 +52,15 @@ struct InstProbe {
 
 /* ---- what to read ---- */
 
+static gint64
+count_huge_pages(guint64 bytes)
+{
+    g_autofree char *path = g_strdup_printf(
+        "/sys/kernel/mm/hugepages/hugepages-%" G_GUINT64_FORMAT "kB/nr_hugepages", bytes / 1024);
+    g_autofree char *pages = fd_read_file(path, FILE_MOST, NULL, NULL);
+    return pages != NULL ? g_ascii_strtoll(pages, NULL, 10) : -1;
+}
+
 HostProbe *
 hostprobe_new(void)
 {
@@ -51,6 +69,9 @@ hostprobe_new(void)
     sysinfo(&info);
     host->memory = (guint64) info.totalram * info.mem_unit;
     host->devices = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
+    for (int i = 0; i < HUGE_SIZES; i++) {
+        host->huge_pages[i] = count_huge_pages(huge_sizes[i].bytes);
+    }
     return host;
 }
 
@@ -262,36 +283,27 @@ read_memory(const InstProbe *probe, HostProbe *host, Exposition *samples)
     }
 }
 
-/* The sizes of huge pages that the host knows: "hugepages-2048kB" is "hugetlb.2MB.…" in a group. */
+/* Of a size that the host has no page of, a group can have none: nothing is read. */
 static void
-read_hugepages(const InstProbe *probe, Exposition *samples)
+read_hugepages(const InstProbe *probe, const HostProbe *host, Exposition *samples)
 {
-    static const struct {
-        guint64 bytes;
-        const char *name;
-    } sizes[] = {
-        {64ull << 10, "64KB"}, {1ull << 20, "1MB"}, {2ull << 20, "2MB"}, {1ull << 30, "1GB"}};
     bool v1 = cgroup_version(CG_HUGETLB) == 1, any = false;
     double total = 0, left = 0;
-    for (size_t i = 0; i < G_N_ELEMENTS(sizes); i++) {
-        g_autofree char *host = g_strdup_printf(
-            "/sys/kernel/mm/hugepages/hugepages-%" G_GUINT64_FORMAT "kB/nr_hugepages",
-            sizes[i].bytes / 1024);
-        g_autofree char *pages = fd_read_file(host, FILE_MOST, NULL, NULL);
-        g_autofree char *limit_file =
-            g_strdup_printf("hugetlb.%s.%s", sizes[i].name, v1 ? "limit_in_bytes" : "max");
+    for (int i = 0; i < HUGE_SIZES && cgroup_dir(probe->cgroup, CG_HUGETLB) != NULL; i++) {
         g_autofree char *used_file =
-            g_strdup_printf("hugetlb.%s.%s", sizes[i].name, v1 ? "usage_in_bytes" : "current");
-        gint64 used = pages != NULL ? cgroup_number(probe->cgroup, CG_HUGETLB, used_file) : -1;
-        if (used < 0) {
+            g_strdup_printf("hugetlb.%s.%s", huge_sizes[i].name, v1 ? "usage_in_bytes" : "current");
+        g_autofree char *limit_file =
+            g_strdup_printf("hugetlb.%s.%s", huge_sizes[i].name, v1 ? "limit_in_bytes" : "max");
+        any = any || host->huge_pages[i] >= 0;
+        if (host->huge_pages[i] <= 0) {
             continue;
         }
-        double most = value_of(pages) * (double) sizes[i].bytes;
+        gint64 used = cgroup_number(probe->cgroup, CG_HUGETLB, used_file);
         gint64 limit = cgroup_number(probe->cgroup, CG_HUGETLB, limit_file);
+        double most = (double) host->huge_pages[i] * (double) huge_sizes[i].bytes;
         most = limit >= 0 ? MIN(most, (double) limit) : most;
         total += most;
-        left += MAX(most - (double) used, 0);
-        any = true;
+        left += MAX(most - (double) MAX(used, 0), 0);
     }
     if (any) {
         exposition_add(samples, METRIC_MEM_HUGE_TOTAL, probe->labels, total);
@@ -565,7 +577,7 @@ instprobe_read(const InstProbe *probe, HostProbe *host, Exposition *samples)
     }
     read_cpu(probe, samples);
     read_memory(probe, host, samples);
-    read_hugepages(probe, samples);
+    read_hugepages(probe, host, samples);
     read_disks(probe, host, samples);
     read_filesystems(probe, samples);
     read_rest(probe, samples);

@@ -1,6 +1,7 @@
 /* GET /1.0/metrics: one pass over all running instances, kept for 8 seconds, handed out by project.
- * M1  One pass at a time, for all projects at once, on one worker thread, without helper processes;
- *     whoever asks meanwhile waits for it and gets the same. What the agent knows of itself is fresh.
+ * M1  One pass at a time, for all projects at once, without helper processes, on a thread a processor
+ *     but LOOKS_MOST at most; whoever asks meanwhile waits for it and gets the same. What the agent
+ *     knows of itself is fresh.
  * M2  A pass is never changed once it is there: answers are put together from shared parts, each part
  *     once, so that no sample can stand twice in an answer.
  * M3  Everybody sees the instances of the projects they may see; the host's own numbers are for those
@@ -23,11 +24,12 @@
 
 #define KEEP_US (8 * G_USEC_PER_SEC)
 enum { GZIP_FROM = 1024, GZIP_LEVEL = 1 };
+enum { LOOKS_MOST = 4, PROBES_A_LOOK = 16 };
 
 /* What one pass found. Shared by the answers that are made of it. */
 struct pass {
-    guint refs;             /* main loop only */
-    GHashTable *by_project; /* name → Exposition, both owned */
+    guint refs;                         /* main loop only */
+    GHashTable *by_project[LOOKS_MOST]; /* one a thread: name → Exposition, both owned */
     Exposition *host;
     gint64 at_us;
 };
@@ -41,7 +43,9 @@ static void
 pass_unref(struct pass *pass)
 {
     if (pass != NULL && --pass->refs == 0) {
-        g_hash_table_unref(pass->by_project);
+        for (int i = 0; i < LOOKS_MOST; i++) {
+            g_hash_table_unref(pass->by_project[i]);
+        }
         exposition_free(pass->host);
         g_free(pass);
     }
@@ -49,9 +53,11 @@ pass_unref(struct pass *pass)
 
 /* ---- one pass ---- */
 
+/* One thread's part: each 'count'th container. */
 struct look {
-    GPtrArray *probes; /* InstProbe, owned */
-    GHashTable *by_project;
+    const GPtrArray *probes; /* InstProbe, borrowed */
+    guint first, count;
+    GHashTable *by_project; /* borrowed: nobody else's meanwhile */
 };
 
 static Exposition *
@@ -65,15 +71,43 @@ project_part(GHashTable *by_project, const char *project)
     return part;
 }
 
-static void
-look_run(void *data)
+static gpointer
+look_run(gpointer data)
 {
     struct look *look = data;
     g_autoptr(HostProbe) host = hostprobe_new();
-    for (guint i = 0; i < look->probes->len; i++) {
+    for (guint i = look->first; i < look->probes->len; i += look->count) {
         const InstProbe *probe = look->probes->pdata[i];
         instprobe_read(probe, host, project_part(look->by_project, instprobe_project(probe)));
     }
+    return NULL;
+}
+
+/* Most of a pass is the kernel adding up numbers: another processor may do another container's. */
+static void
+looks_run(void *data)
+{
+    struct look *looks = data;
+    GThread *threads[LOOKS_MOST] = {NULL};
+    for (guint i = 1; i < looks->count; i++) {
+        threads[i] = g_thread_new("metrics", look_run, &looks[i]);
+    }
+    look_run(looks);
+    for (guint i = 1; i < looks->count; i++) {
+        g_thread_join(threads[i]);
+    }
+}
+
+static void
+pass_look(struct pass *pass, const GPtrArray *probes)
+{
+    struct look looks[LOOKS_MOST];
+    guint count = MIN(1 + probes->len / PROBES_A_LOOK, g_get_num_processors());
+    count = MIN(count, LOOKS_MOST);
+    for (guint i = 0; i < count; i++) {
+        looks[i] = (struct look){probes, i, count, pass->by_project[i]};
+    }
+    fiber_run(looks_run, looks);
 }
 
 static struct pass *
@@ -84,8 +118,10 @@ pass_make(Agent *agent)
     g_autoptr(GPtrArray) probes = g_ptr_array_new_with_free_func((GDestroyNotify) instprobe_free);
     g_autoptr(GPtrArray) instances = inst_list(agent->instances, NULL);
     pass->refs = 1;
-    pass->by_project =
-        g_hash_table_new_full(g_str_hash, g_str_equal, g_free, (GDestroyNotify) exposition_free);
+    for (int i = 0; i < LOOKS_MOST; i++) {
+        pass->by_project[i] = g_hash_table_new_full(g_str_hash, g_str_equal, g_free,
+                                                    (GDestroyNotify) exposition_free);
+    }
     pass->host = exposition_new();
     for (guint i = 0; i < instances->len; i++) {
         InstProbe *probe = instprobe_new(instances->pdata[i]);
@@ -93,9 +129,8 @@ pass_make(Agent *agent)
             g_ptr_array_add(probes, probe);
         }
     }
-    struct look look = {probes, pass->by_project};
-    fiber_run(look_run, &look);
-    vmprobe_read_all(instances, pass->by_project, project_part);
+    pass_look(pass, probes);
+    vmprobe_read_all(instances, pass->by_project[0], project_part);
     dataprobe_read(agent, pass->host);
     pass->at_us = clock_mono_us();
     exposition_add(pass->host, METRIC_SCRAPE_SECONDS, "", (double) (pass->at_us - began_us) / 1e6);
@@ -146,18 +181,20 @@ struct answer {
     GPtrArray *parts; /* borrowed */
     ExpositionFormat format;
     bool gzip;
-    GString *text;    /* owned */
-    GBytes *squeezed; /* owned, NULL: not */
+    GBytes *text; /* owned */
+    bool squeezed;
 };
 
 static GBytes *
-squeeze(const GString *text)
+squeeze(GBytes *text)
 {
     g_autoptr(GZlibCompressor) zlib =
         g_zlib_compressor_new(G_ZLIB_COMPRESSOR_FORMAT_GZIP, GZIP_LEVEL);
     g_autoptr(GOutputStream) memory = g_memory_output_stream_new_resizable();
+    gsize size;
+    const void *bytes = g_bytes_get_data(text, &size);
     g_autoptr(GOutputStream) out = g_converter_output_stream_new(memory, G_CONVERTER(zlib));
-    if (!g_output_stream_write_all(out, text->str, text->len, NULL, NULL, NULL) ||
+    if (!g_output_stream_write_all(out, bytes, size, NULL, NULL, NULL) ||
         !g_output_stream_close(out, NULL, NULL)) {
         return NULL;
     }
@@ -168,10 +205,14 @@ static void
 answer_run(void *data)
 {
     struct answer *answer = data;
-    answer->text = exposition_render((const Exposition *const *) answer->parts->pdata,
-                                     answer->parts->len, answer->format);
-    if (answer->gzip && answer->text->len >= GZIP_FROM) {
-        answer->squeezed = squeeze(answer->text);
+    answer->text = g_string_free_to_bytes(exposition_render(
+        (const Exposition *const *) answer->parts->pdata, answer->parts->len, answer->format));
+    GBytes *squeezed =
+        answer->gzip && g_bytes_get_size(answer->text) >= GZIP_FROM ? squeeze(answer->text) : NULL;
+    if (squeezed != NULL) {
+        g_bytes_unref(answer->text);
+        answer->text = squeezed;
+        answer->squeezed = true;
     }
 }
 
@@ -191,23 +232,20 @@ answer_send(Request *req, const struct answer *answer)
     const char *type = answer->format == EXPOSITION_OPENMETRICS
                            ? "application/openmetrics-text; version=1.0.0; charset=utf-8"
                            : "text/plain; version=0.0.4; charset=utf-8";
-    if (answer->squeezed != NULL) {
-        gsize size;
-        const void *bytes = g_bytes_get_data(answer->squeezed, &size);
-        return req_reply_bytes(req, 200, type, bytes, size, gzip);
-    }
-    return req_reply_bytes(req, 200, type, answer->text->str, answer->text->len, plain);
+    return req_reply_shared(req, 200, type, answer->text, answer->squeezed ? gzip : plain);
 }
 
 static void
 add_projects(const struct pass *pass, const struct view *view, GPtrArray *parts)
 {
-    GHashTableIter iter;
-    gpointer name, part;
-    g_hash_table_iter_init(&iter, pass->by_project);
-    while (g_hash_table_iter_next(&iter, &name, &part)) {
-        if (view_has(name, view)) {
-            g_ptr_array_add(parts, part);
+    for (int i = 0; i < LOOKS_MOST; i++) {
+        GHashTableIter iter;
+        gpointer name, part;
+        g_hash_table_iter_init(&iter, pass->by_project[i]);
+        while (g_hash_table_iter_next(&iter, &name, &part)) {
+            if (view_has(name, view)) {
+                g_ptr_array_add(parts, part);
+            }
         }
     }
 }
@@ -239,8 +277,7 @@ get(Request *req, GError **error)
     fiber_run(answer_run, &answer);
     pass_unref(pass);
     bool sent = answer_send(req, &answer);
-    g_string_free(answer.text, TRUE);
-    g_clear_pointer(&answer.squeezed, g_bytes_unref);
+    g_bytes_unref(answer.text);
     return sent;
 }
 
