@@ -22,6 +22,7 @@
 #include "agent/auth/project.h"
 #include "agent/image/archive.h"
 #include "agent/inst/backupfile.h"
+#include "agent/inst/optimized.h"
 #include "agent/inst/show.h"
 #include "agent/store/shelf.h"
 #include "base/clock.h"
@@ -34,7 +35,7 @@ typedef struct {
     Inst *inst; /* shares */
     char *name, *new_name, *compression;
     gint64 expires_at;
-    bool instance_only;
+    bool instance_only, optimized;
 } Job;
 
 static void
@@ -150,7 +151,7 @@ unmap(json_t *document)
 }
 
 static char *
-index_text(Inst *inst, const Vol *vol, GPtrArray *snaps)
+index_text(Inst *inst, const Vol *vol, GPtrArray *snaps, bool optimized)
 {
     json_t *names = json_array();
     const char *driver = pool_driver(inst->agent->pools, vol->pool);
@@ -159,11 +160,14 @@ index_text(Inst *inst, const Vol *vol, GPtrArray *snaps)
         json_array_append_new(names, json_string(((SnapRow *) snaps->pdata[i])->name));
     }
     json_t *document = backupfile_document(inst, vol, snaps != NULL);
-    unmap(document);
+    if (!optimized) {
+        unmap(document);
+    }
     json_auto_t *index =
         json_pack("{s:s,s:s,s:s,s:s,s:b,s:b,s:o,s:o}", "name", inst->name, "backend",
                   driver != NULL ? driver : "", "pool", vol->pool, "type", inst->type, "optimized",
-                  0, "optimized_header", 0, "snapshots", names, "config", document);
+                  (int) optimized, "optimized_header", (int) optimized, "snapshots", names,
+                  "config", document);
     return index != NULL ? yaml_from_json(index) : NULL;
 }
 
@@ -255,6 +259,27 @@ content_add(Content *content, const Vol *vol, const char *prefix, json_t *idmap,
     return true;
 }
 
+/* Streams of the driver's in place of files. */
+static bool
+pack_optimized(Job *job, int fd, const Vol *vol, GPtrArray *snaps, Meter *meter, GError **error)
+{
+    Inst *inst = job->inst;
+    size_t count = 0;
+    g_autofree char *dir = dir_of(inst);
+    g_autofree char *yaml = index_text(inst, vol, snaps, true);
+    g_autoptr(Optimized) made = optimized_make(inst->agent->pools, vol, snaps, dir, error);
+    if (made == NULL) {
+        return false;
+    }
+    const ArchiveMember *streams = optimized_members(made, &count);
+    const ArchiveMember first = {.name = "backup/index.yaml", .bytes = yaml, .size = strlen(yaml)};
+    g_autoptr(GArray) members = g_array_new(FALSE, TRUE, sizeof(ArchiveMember));
+    g_array_append_val(members, first);
+    g_array_append_vals(members, streams, (guint) count);
+    return archive_pack(fd, (const ArchiveMember *) (void *) members->data, members->len,
+                        job->compression, meter, error);
+}
+
 static bool
 write_archive(Job *job, int fd, Meter *meter, GError **error)
 {
@@ -269,9 +294,12 @@ write_archive(Job *job, int fd, Meter *meter, GError **error)
     if ((!job->instance_only && snaps == NULL) || !inst_volume(inst, &vol, error)) {
         return false;
     }
+    if (job->optimized) {
+        return pack_optimized(job, fd, &vol, snaps, meter, error);
+    }
     bool vm = vol.type == VOL_VM;
     json_auto_t *idmap = vm ? NULL : idmap_seen(inst, &vol);
-    g_autofree char *yaml = index_text(inst, &vol, snaps);
+    g_autofree char *yaml = index_text(inst, &vol, snaps, false);
     if (yaml == NULL) {
         return haw_fail(error, HAW_BUG, "describe '%s'", inst->name);
     }
@@ -333,7 +361,8 @@ run_create(Operation *op, void *data, GError **error)
                               .name = g_strdup(job->name),
                               .created_at = clock_real_us(),
                               .expires_at = job->expires_at,
-                              .volume_only = job->instance_only};
+                              .volume_only = job->instance_only,
+                              .optimized = job->optimized};
     bool ok = write_archive(job, fd, meter, error) &&
               (rename(temp, file) == 0 || haw_fail_errno(error, errno, "create '%s'", file)) &&
               volume_backups_insert(inst->agent->db, made, error); /* Z2 */
@@ -535,6 +564,9 @@ handle_post(Request *req, GError **error)
     job->expires_at = expires_at;
     job->instance_only = json_is_true(json_object_get(body, "instance_only")) ||
                          json_is_true(json_object_get(body, "container_only"));
+    Vol vol;
+    job->optimized = json_is_true(json_object_get(body, "optimized_storage")) &&
+                     inst_volume(inst, &vol, NULL) && optimized_can(inst->agent->pools, &vol);
     return start(req, job, "Backing up instance", run_create);
 }
 

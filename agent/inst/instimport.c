@@ -16,6 +16,7 @@
 #include "agent/auth/project.h"
 #include "agent/image/archive.h"
 #include "agent/inst/create.h"
+#include "agent/inst/optimized.h"
 #include "agent/inst/plug.h"
 #include "agent/store/shelf.h"
 #include "agent/store/vmdir.h"
@@ -68,8 +69,11 @@ read_index(int fd, GError **error)
         haw_fail(error, HAW_UNSUPPORTED, "Backups of type \"%s\" can't be imported", type);
         return NULL;
     }
-    if (json_is_true(json_object_get(index, "optimized"))) {
-        haw_fail(error, HAW_UNSUPPORTED, "Optimized backups can't be imported");
+    if (json_is_true(json_object_get(index, "optimized")) &&
+        g_strcmp0(keys_get(index, "backend"), "btrfs") != 0) {
+        haw_fail(error, HAW_UNSUPPORTED,
+                 "Optimized backups of storage driver \"%s\" can't be imported",
+                 keys_get(index, "backend"));
         return NULL;
     }
     return json_incref(index);
@@ -285,9 +289,27 @@ named(json_t *list, const char *name)
     return NULL;
 }
 
+/* Of an optimized backup (optimized.h): streams in place of files. */
+typedef struct {
+    Import *job;
+    Inst *inst;
+    const Vol *vol;
+    Meter *meter;
+    OptimizedIn *in;
+    const char *snap; /* NULL: the volume */
+} Streaming;
+
+static bool
+fill_stream(const char *path, void *data, GError **error)
+{
+    const Streaming *streaming = data;
+
+    return subvols_receive(optimized_streams(streaming->in), streaming->snap, path, error);
+}
+
 static bool
 import_snapshot(Import *job, Inst *inst, const Vol *vol, json_t *shown, Meter *meter,
-                GError **error)
+                Streaming *streaming, GError **error)
 {
     const char *long_name = keys_get(shown, "name");
     const char *slash = long_name != NULL ? strrchr(long_name, '/') : NULL;
@@ -306,8 +328,12 @@ import_snapshot(Import *job, Inst *inst, const Vol *vol, json_t *shown, Meter *m
                                       .config = volume_config,
                                       .created_at = time_of(shown, "created_at"),
                                       .expires_at = time_of(shown, "expires_at")};
-    if (!volume_import_snapshot(job->agent->pools, vol, &volume_row, is_vm(job) ? fill_vm : fill,
-                                &filling, error)) {
+    if (streaming != NULL) {
+        streaming->snap = name;
+    }
+    VolFill how = streaming != NULL ? fill_stream : is_vm(job) ? fill_vm : fill;
+    void *what = streaming != NULL ? (void *) streaming : &filling;
+    if (!volume_import_snapshot(job->agent->pools, vol, &volume_row, how, what, error)) {
         return haw_push(error, "snapshot \"%s\"", name);
     }
     json_t *profiles = json_object_get(shown, "profiles");
@@ -325,6 +351,41 @@ import_snapshot(Import *job, Inst *inst, const Vol *vol, json_t *shown, Meter *m
 }
 
 static bool
+import_snapshots(Import *job, Inst *inst, const Vol *vol, Meter *meter, Streaming *streaming,
+                 GError **error)
+{
+    json_t *snap;
+    size_t i;
+
+    json_array_foreach (json_object_get(json_object_get(job->index, "config"), "snapshots"), i,
+                        snap) {
+        if (!import_snapshot(job, inst, vol, snap, meter, streaming, error)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Snapshots come first: each stream, the volume's as well, is what differs from the one before. */
+static bool
+fill_streams(const char *path, void *data, GError **error)
+{
+    Streaming *streaming = data;
+    Import *job = streaming->job;
+    g_autoptr(OptimizedIn) in =
+        optimized_open(job->agent->pools, streaming->vol, job->fd,
+                       json_object_get(job->index, "snapshots"), streaming->meter, error);
+
+    streaming->in = in;
+    if (in == NULL || !import_snapshots(job, streaming->inst, streaming->vol, streaming->meter,
+                                        streaming, error)) {
+        return false;
+    }
+    streaming->snap = NULL;
+    return fill_stream(path, streaming, error);
+}
+
+static bool
 import_content(Import *job, Operation *op, Inst *inst, GError **error)
 {
     Vol vol;
@@ -333,21 +394,17 @@ import_content(Import *job, Operation *op, Inst *inst, GError **error)
     Filling filling = {.fd = job->fd,
                        .prefix = vm ? "backup/virtual-machine" : "backup/container",
                        .meter = meter};
-    json_t *snapshots = json_object_get(json_object_get(job->index, "config"), "snapshots");
-    json_t *snap;
-    size_t i;
-
     json_auto_t *volume_config =
         user_keys(json_object_get(json_object_get(job->index, "config"), "volume"));
     const VolMake make = {.config = volume_config, .as_is = true};
+    bool streams = json_is_true(json_object_get(job->index, "optimized"));
+    Streaming streaming = {.job = job, .inst = inst, .vol = &vol, .meter = meter};
+    VolFill how = streams ? fill_streams : vm ? fill_vm : fill;
+    void *what = streams ? (void *) &streaming : &filling;
     if (!inst_volume(inst, &vol, error) ||
-        !volume_create(job->agent->pools, &vol, &make, vm ? fill_vm : fill, &filling, error)) {
+        !volume_create(job->agent->pools, &vol, &make, how, what, error) ||
+        (!streams && !import_snapshots(job, inst, &vol, meter, NULL, error))) {
         return false;
-    }
-    json_array_foreach (snapshots, i, snap) {
-        if (!import_snapshot(job, inst, &vol, snap, meter, error)) {
-            return false;
-        }
     }
     return create_finish(inst, NULL, error);
 }

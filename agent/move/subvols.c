@@ -5,7 +5,7 @@
  *     cannot be moved), and goes where it belongs; properties are set when all of a volume is there.
  * T3  Paths of inner subvolumes come from the other side: no "..", walked with RESOLVE_BENEATH and
  *     without symlinks.
- * Called by movevol.c. */
+ * Called by movevol.c, and by inst/optimized.c for backups. */
 #include "agent/move/subvols.h"
 
 #include "agent/move/pour.h"
@@ -64,8 +64,8 @@ list_one(json_t *list, const char *path, const char *snap, GError **error)
     return true;
 }
 
-static json_t *
-list_all(PoolTable *pools, const Vol *vol, GPtrArray *snaps, GError **error)
+json_t *
+subvols_lines(PoolTable *pools, const Vol *vol, GPtrArray *snaps, GError **error)
 {
     json_auto_t *list = json_array();
     for (guint i = 0; i < snaps->len; i++) {
@@ -79,20 +79,25 @@ list_all(PoolTable *pools, const Vol *vol, GPtrArray *snaps, GError **error)
     return list_one(list, main_path, "", error) ? json_pack("{s:O}", "subvolumes", list) : NULL;
 }
 
+typedef struct {
+    SubvolsSend fn;
+    void *data;
+} Sending;
+
 /* T1 */
 static bool
-send_line(MoveConn *conn, const char *base, const char *parent_base, const char *path,
-          GError **error)
+send_line(const Sending *sending, const SubvolsLine *line, const char *base,
+          const char *parent_base, GError **error)
 {
-    g_autofree char *at = g_build_filename(base, path, NULL);
+    g_autofree char *at = g_build_filename(base, line->path, NULL);
     g_autofree char *parent =
-        parent_base != NULL ? g_build_filename(parent_base, path, NULL) : NULL;
+        parent_base != NULL ? g_build_filename(parent_base, line->path, NULL) : NULL;
     bool differs = parent != NULL && subvol_is(parent);
     bool was = subvol_is_readonly(at);
     bool parent_was = differs && subvol_is_readonly(parent);
     bool ok = (was || subvol_set_readonly(at, true, error)) &&
               (!differs || parent_was || subvol_set_readonly(parent, true, error)) &&
-              pour_subvol_send(conn, at, differs ? parent : NULL, error);
+              sending->fn(line, at, differs ? parent : NULL, sending->data, error);
     if (!was) {
         subvol_set_readonly(at, false, NULL);
     }
@@ -103,14 +108,15 @@ send_line(MoveConn *conn, const char *base, const char *parent_base, const char 
 }
 
 static bool
-send_lines(MoveConn *conn, json_t *list, const char *snap, const char *base,
+send_lines(const Sending *sending, json_t *list, const char *snap, const char *base,
            const char *parent_base, GError **error)
 {
     size_t i;
-    json_t *line;
-    json_array_foreach (json_object_get(list, "subvolumes"), i, line) {
-        if (strcmp(text_of(line, "snapshot"), snap) == 0 &&
-            !send_line(conn, base, parent_base, text_of(line, "path"), error)) {
+    json_t *item;
+    json_array_foreach (json_object_get(list, "subvolumes"), i, item) {
+        const SubvolsLine line = {.snap = snap, .path = text_of(item, "path")};
+        if (strcmp(text_of(item, "snapshot"), snap) == 0 &&
+            !send_line(sending, &line, base, parent_base, error)) {
             return false;
         }
     }
@@ -118,18 +124,15 @@ send_lines(MoveConn *conn, json_t *list, const char *snap, const char *base,
 }
 
 bool
-subvols_send(MoveConn *conn, PoolTable *pools, const Vol *vol, GPtrArray *snaps, GError **error)
+subvols_send_to(PoolTable *pools, const Vol *vol, GPtrArray *snaps, json_t *lines, SubvolsSend send,
+                void *data, GError **error)
 {
-    json_auto_t *list = list_all(pools, vol, snaps, error);
-    g_autofree char *text = list != NULL ? json_dumps(list, JSON_COMPACT) : NULL;
+    const Sending sending = {.fn = send, .data = data};
     g_autofree char *parent = NULL;
-    if (text == NULL || !moveconn_write_frame(conn, text, strlen(text), error)) {
-        return false;
-    }
     for (guint i = 0; i < snaps->len; i++) {
         const char *snap = ((SnapRow *) snaps->pdata[i])->name;
         g_autofree char *base = place_of(pools, vol, snap);
-        if (!send_lines(conn, list, snap, base, parent, error)) {
+        if (!send_lines(&sending, lines, snap, base, parent, error)) {
             return false;
         }
         g_free(parent);
@@ -137,13 +140,29 @@ subvols_send(MoveConn *conn, PoolTable *pools, const Vol *vol, GPtrArray *snaps,
     }
     g_auto(VolView) view = {0};
     return volview_open(pools, vol, &view, error) &&
-           send_lines(conn, list, "", view.path, parent, error);
+           send_lines(&sending, lines, "", view.path, parent, error);
+}
+
+static bool
+send_frames(const SubvolsLine *line, const char *at, const char *parent, void *data, GError **error)
+{
+    return pour_subvol_send(data, at, parent, error);
+}
+
+bool
+subvols_send(MoveConn *conn, PoolTable *pools, const Vol *vol, GPtrArray *snaps, GError **error)
+{
+    json_auto_t *lines = subvols_lines(pools, vol, snaps, error);
+    g_autofree char *text = lines != NULL ? json_dumps(lines, JSON_COMPACT) : NULL;
+    return text != NULL && moveconn_write_frame(conn, text, strlen(text), error) &&
+           subvols_send_to(pools, vol, snaps, lines, send_frames, conn, error);
 }
 
 /* ---- receiving ---- */
 
 struct SubvolsIn {
-    MoveConn *conn;
+    SubvolsTake take;
+    void *data;
     Pool *pool;
     json_t *list;
 };
@@ -185,21 +204,34 @@ subvols_check(json_t *list, GError **error)
 }
 
 SubvolsIn *
+subvols_in_from(PoolTable *pools, const Vol *vol, json_t *lines, SubvolsTake take, void *data,
+                GError **error)
+{
+    Pool *pool = shelf_pool(pools, vol->pool, true, error);
+    if (pool == NULL || !subvols_check(lines, error)) {
+        return NULL;
+    }
+    SubvolsIn *in = g_new0(SubvolsIn, 1);
+    *in = (SubvolsIn){.take = take, .data = data, .pool = pool, .list = json_incref(lines)};
+    return in;
+}
+
+static bool
+take_frames(const SubvolsLine *line, const char *dir, void *data, GError **error)
+{
+    return pour_subvol_receive(data, dir, error);
+}
+
+SubvolsIn *
 subvols_in_new(MoveConn *conn, PoolTable *pools, const Vol *vol, GPtrArray *snaps, GError **error)
 {
     g_autofree char *text = NULL;
     size_t size = 0;
-    Pool *pool = shelf_pool(pools, vol->pool, true, error);
-    if (pool == NULL || !moveconn_read_frame(conn, &text, &size, error)) {
+    if (!moveconn_read_frame(conn, &text, &size, error)) {
         return NULL;
     }
-    json_auto_t *list = json_loadb(text, size, 0, NULL);
-    if (!subvols_check(list, error)) {
-        return NULL;
-    }
-    SubvolsIn *in = g_new0(SubvolsIn, 1);
-    *in = (SubvolsIn){.conn = conn, .pool = pool, .list = json_incref(list)};
-    return in;
+    json_auto_t *lines = json_loadb(text, size, 0, NULL);
+    return subvols_in_from(pools, vol, lines, take_frames, conn, error);
 }
 
 void
@@ -249,14 +281,15 @@ put_inside(const char *from, const char *base, const char *path, GError **error)
 
 /* T2 */
 static bool
-take_line(SubvolsIn *in, const char *base, const char *path, GError **error)
+take_line(SubvolsIn *in, const char *base, const SubvolsLine *line, GError **error)
 {
+    const char *path = line->path;
     g_autofree char *id = ids_uuid();
     g_autofree char *dir = g_build_filename(in->pool->new_dir, id, NULL);
     if (mkdir(dir, 0700) < 0) {
         return haw_fail_errno(error, errno, "create '%s'", dir);
     }
-    bool ok = pour_subvol_receive(in->conn, dir, error);
+    bool ok = in->take(line, dir, in->data, error);
     g_autofree char *name = ok ? only_name(dir, error) : NULL;
     g_autofree char *from = name != NULL ? g_build_filename(dir, name, NULL) : NULL;
     ok = from != NULL && subvol_set_readonly(from, false, error);
@@ -306,7 +339,8 @@ subvols_receive(SubvolsIn *in, const char *snap, const char *path, GError **erro
         if (strcmp(text_of(line, "snapshot"), wanted) != 0) {
             continue;
         }
-        if (!take_line(in, path, text_of(line, "path"), error)) {
+        const SubvolsLine one = {.snap = wanted, .path = text_of(line, "path")};
+        if (!take_line(in, path, &one, error)) {
             return false;
         }
         count++;
