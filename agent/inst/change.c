@@ -278,11 +278,7 @@ rename_held(Inst *inst, const char *name, GError **error)
     crash_point("rename");
     journal_end(inst, note);
     if (ok) {
-        g_autofree char *uuid = ids_uuid();
-        ok = inst_set_config(inst,
-                             json_pack("{s:s,s:s}", "volatile.apply_template", "rename",
-                                       "volatile.cloud-init.instance-id", uuid),
-                             error);
+        ok = create_renamed(inst, error);
     }
     return plug_settle_all(inst, ok ? error : NULL) && ok;
 }

@@ -214,6 +214,18 @@ create_finish(Inst *inst, const char *trigger, GError **error)
     return true;
 }
 
+bool
+create_renamed(Inst *inst, GError **error)
+{
+    const char *due = keys_get(inst->config, "volatile.apply_template");
+    g_autofree char *uuid = ids_uuid();
+    return inst_set_config(inst,
+                           json_pack("{s:s,s:s}", "volatile.apply_template",
+                                     due != NULL && *due != '\0' ? due : "rename",
+                                     "volatile.cloud-init.instance-id", uuid),
+                           error);
+}
+
 /* ---- contents ---- */
 
 json_t *

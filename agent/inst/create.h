@@ -24,6 +24,9 @@ bool create_refresh(Inst *inst, Operation *op, Inst *from, bool instance_only, G
 /* The creation is complete: takes the mark away. */
 bool create_finish(Inst *inst, const char *trigger, GError **error);
 void create_abort(Inst *inst);
+/* After a rename: its templates are due, unless they are since it was made or copied; cloud-init takes it
+ * for another. */
+bool create_renamed(Inst *inst, GError **error);
 
 /* volatile.<nic>.hwaddr for each NIC that has no address yet, into 'config'. */
 void create_add_hwaddrs(json_t *config, json_t *x_devices);

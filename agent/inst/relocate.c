@@ -14,7 +14,6 @@
 #include "agent/inst/plug.h"
 #include "agent/store/shelf.h"
 #include "base/crash.h"
-#include "base/ids.h"
 #include "base/log.h"
 #include "proto/keys.h"
 
@@ -216,11 +215,7 @@ move_held(Inst *inst, Operation *op, const InstRow *row, bool instance_only, GEr
     crash_point("move");
     journal_end(inst, note);
     if (ok && strcmp(name, row->name) != 0) {
-        g_autofree char *uuid = ids_uuid();
-        ok = inst_set_config(inst,
-                             json_pack("{s:s,s:s}", "volatile.apply_template", "rename",
-                                       "volatile.cloud-init.instance-id", uuid),
-                             error);
+        ok = create_renamed(inst, error);
     }
     return plug_settle_all(inst, ok ? error : NULL) && ok;
 }

@@ -216,6 +216,8 @@ forward_check(json_t *net_config, const char *listen, json_t *body, GError **err
 
 /* ---- text ---- */
 
+enum { FEW_PORTS = 16 };
+
 static void add(GPtrArray *lines, const char *format, ...) G_GNUC_PRINTF(2, 3);
 static void
 add(GPtrArray *lines, const char *format, ...)
@@ -244,7 +246,8 @@ put_mapping(const char *family, const char *listen, const char *protocol, const 
         where);
 }
 
-/* Runs of consecutive ports that stay themselves share a line; what changes has a line a port. */
+/* A few ports have a line each, as LXD writes them. Of many, runs of consecutive ones that stay themselves
+ * share a line. */
 static void
 put_port(const char *family, const char *listen, json_t *spec, GPtrArray *dnat, GPtrArray *snat)
 {
@@ -256,6 +259,7 @@ put_port(const char *family, const char *listen, json_t *spec, GPtrArray *dnat, 
         return;
     }
     const GArray *reached = to->len > 0 ? to : from;
+    bool few = from->len <= FEW_PORTS;
     for (guint i = 0; i < from->len;) {
         guint first = g_array_index(from, guint16, i);
         guint last = first;
@@ -264,19 +268,19 @@ put_port(const char *family, const char *listen, json_t *spec, GPtrArray *dnat, 
                                   : g_array_index(to, guint16, i);
         bool many = to->len == 1 && from->len > 1;
         i++;
-        while (i < from->len && g_array_index(from, guint16, i) == last + 1 &&
+        while (!few && i < from->len && g_array_index(from, guint16, i) == last + 1 &&
                (many || to->len == 0 ||
                 (goal == (int) first && g_array_index(to, guint16, i) == last + 1))) {
             last++;
             i++;
         }
         put_mapping(family, listen, protocol, target, first, last,
-                    !many && goal == (int) first ? -1 : goal, dnat);
+                    !few && !many && goal == (int) first ? -1 : goal, dnat);
     }
     for (guint i = 0; i < reached->len;) {
         guint first = g_array_index(reached, guint16, i);
         guint last = first;
-        for (i++; i < reached->len && g_array_index(reached, guint16, i) == last + 1; i++) {
+        for (i++; !few && i < reached->len && g_array_index(reached, guint16, i) == last + 1; i++) {
             last++;
         }
         g_autofree char *range = range_text(first, last);
