@@ -53,9 +53,10 @@ struct LiveOut {
     json_t *hello, *ready;
     GPtrArray *disks;          /* char *: block nodes */
     bool native, sealed, copy; /* copy: the guest stays here, too */
-    bool begun, running_there;
+    bool ballooned; /* when it began */
     int devices;       /* the socket for devices' state */
     gint64 stopped_us; /* when the guest stopped for good */
+    gint64 pause_us;
     gint64 said_us;
     json_t *figures; /* for the operation's metadata */
 };
@@ -391,6 +392,15 @@ on_wish(Pages__Wish wish, void *data, GError **error)
     }
 }
 
+/* Nobody else moves a balloon meanwhile: the queue is held. */
+static bool
+on_punched(void *data)
+{
+    LiveOut *live = data;
+    return live->ballooned ||
+           liveqemu_ballooned(qmp_of(live), vm_memory_bytes(vm_session(live->inst)));
+}
+
 static bool
 on_answered(Pages__Wish wish, void *data, GError **error)
 {
@@ -478,8 +488,13 @@ send_memory(LiveOut *live, GError **error)
 {
     int fds[1 + CHANNELS] = {-1, -1, -1};
     Pages__Start start = PAGES__START__INIT;
-    const StreamerHooks hooks = {
-        .ask = on_wish, .answered = on_answered, .progress = on_progress, .data = live};
+    const StreamerHooks hooks = {.ask = on_wish,
+                                 .punched = on_punched,
+                                 .answered = on_answered,
+                                 .progress = on_progress,
+                                 .data = live};
+    live->ballooned = false;
+    live->ballooned = on_punched(live);
     fds[0] = open(vm_memory_path(vm_session(live->inst)), O_RDWR | O_CLOEXEC);
     bool ok = fds[0] >= 0 || haw_fail(error, HAW_IO, "The guest's memory can't be opened");
     ok = ok && open_lanes(live, fds + 1, error);
@@ -547,7 +562,8 @@ finish(LiveOut *live, GError **error)
     crash_point("live_source");
     livedecide_end(inst, live->uuid);
     movemux_send(live->mux, json_pack("{s:b}", "settled", 1), NULL);
-    haw_info("live.moved", KS("inst", inst->name), KS("uuid", live->uuid));
+    haw_info("live.moved", KS("inst", inst->name), KS("uuid", live->uuid),
+             KU("pause_us", (guint64) live->pause_us));
     return ok;
 }
 
@@ -570,10 +586,10 @@ conclude(LiveOut *live, GError **error)
         return haw_fail(error, HAW_FAILED, "The target could not take the virtual machine over: %s",
                         outcome != NULL ? text_of(outcome, "why") : "it said no");
     }
-    gint64 pause_us = clock_mono_us() - live->stopped_us;
+    live->pause_us = clock_mono_us() - live->stopped_us;
     g_autofree char *text =
-        g_strdup_printf("moved; the guest stood still for %.1f ms", (double) pause_us / 1e3);
-    json_object_set_new(live->figures, "downtime_us", json_integer(pause_us));
+        g_strdup_printf("moved; the guest stood still for %.1f ms", (double) live->pause_us / 1e3);
+    json_object_set_new(live->figures, "downtime_us", json_integer(live->pause_us));
     show(live, text);
     return finish(live, error);
 }

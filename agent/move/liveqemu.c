@@ -16,7 +16,7 @@
 #define MIRROR "hawser_mirror_"
 #define REMOTE "hawser_nbd_"
 
-enum { POLL_MS = 2, MIRROR_POLL_MS = 100, UNDO_MS = 20000, MIRROR_END_MS = 20000 };
+enum { POLL_MS = 1, MIRROR_POLL_MS = 100, UNDO_MS = 20000, MIRROR_END_MS = 20000 };
 #define BANDWIDTH_MAX (G_GINT64_CONSTANT(10) << 30)
 
 static const char *
@@ -91,6 +91,14 @@ liveqemu_migrate(Qmp *qmp, const char *command, int fd, GError **error)
 {
     return qmp_send_fd(qmp, "hawser_move", fd, error) &&
            qmp_do(qmp, command, json_pack("{s:s}", "uri", "fd:hawser_move"), error);
+}
+
+bool
+liveqemu_ballooned(Qmp *qmp, gint64 memory_bytes)
+{
+    json_auto_t *info = qmp_call(qmp, "query-balloon", NULL, NULL);
+    json_t *actual = json_object_get(info, "actual");
+    return actual != NULL && json_integer_value(actual) < memory_bytes;
 }
 
 /* ---- source: mirrors ---- */

@@ -14,6 +14,8 @@ bool liveqemu_await(Qmp *qmp, const char *status, gint64 wait_ms, GCancellable *
 bool liveqemu_migrate(Qmp *qmp, const char *command, int fd, GError **error);
 
 /* ---- source ---- */
+/* The balloon holds some of the guest's memory: pages of it may be punched at any time. */
+bool liveqemu_ballooned(Qmp *qmp, gint64 memory_bytes);
 /* Starts to mirror the disk of block node 'node' to the NBD server at the other end of 'fd' (borrowed). */
 bool liveqemu_mirror(Qmp *qmp, const char *node, int fd, gint64 bandwidth, GError **error);
 /* Until every mirror has all; 'tell' gets bytes done and in all, and must not yield. */
@@ -26,6 +28,6 @@ bool liveqemu_mirrors_end(Qmp *qmp, GError **error);
 bool liveqemu_undo(Qmp *qmp, GError **error);
 
 /* ---- target ---- */
-/* Serves block node 'node' for writing; *ret_fd is connected to it, the caller's. */
+/* Serves block nodes (NULL at the end) for writing; ret_fds[i] is connected to nodes[i], the caller's. */
 bool liveqemu_serve(Qmp *qmp, const char *const *nodes, int *ret_fds, GError **error);
 bool liveqemu_serve_end(Qmp *qmp, GError **error);

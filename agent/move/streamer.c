@@ -1,5 +1,6 @@
 /* Starting hawser-pages, and talking with it.
- * S1  Its socket is its leash: closed, it ends; it is awaited before we return, and killed when it lingers.
+ * S1  Its socket is its leash: closed, it ends. One that failed is awaited before we return, and killed when it
+ *     lingers. One that succeeded takes itself down behind us, for a guest stands still: the next one waits.
  * S2  It gets the descriptors it works on and no others; keys go by its socket.
  * Called by liveout.c and livein.c. */
 #include "agent/move/streamer.h"
@@ -112,7 +113,8 @@ reply(int fd, const StreamerHooks *hooks, Pages__Wish wish, GError **error)
     g_autoptr(GError) why = NULL;
     answer.ok = hooks->ask != NULL && hooks->ask(wish, hooks->data, &why);
     answer.reason = why != NULL ? why->message : "";
-    answer.punched = true; /* a balloon may have */
+    answer.punched = wish == PAGES__WISH__STOP_FINAL && answer.ok &&
+                     (hooks->punched == NULL || hooks->punched(hooks->data));
     order.body_case = PAGES__ORDER__BODY_ANSWER;
     order.answer = &answer;
     if (!give_order(fd, &order, NULL, 0, error)) {
@@ -168,15 +170,25 @@ converse(int fd, const StreamerHooks *hooks, GCancellable *cancel, Pages__Progre
 }
 
 /* S1 */
+static guint ending;
+static FiberSignal ended = FIBER_SIGNAL_INIT;
+
 static void
-await_end(pid_t pid, int *fd)
+await_end(pid_t pid)
 {
     int status;
-    fd_close(fd);
     if (!fiber_wait_pid(pid, END_MS, NULL, &status, NULL)) {
         kill(pid, SIGKILL);
         fiber_wait_pid(pid, -1, NULL, &status, NULL);
     }
+}
+
+static void
+await_end_behind(void *data)
+{
+    await_end((pid_t) GPOINTER_TO_INT(data));
+    ending--;
+    fiber_signal_all(&ended);
 }
 
 static bool
@@ -186,6 +198,9 @@ run(Agent *agent, Pages__Start *start, const int *fds, guint n_fds, const Stream
     g_autofree char *program = find_program(), *log = agent_path(agent, "logs/hawser-pages.log");
     const char *const argv[] = {program, "3", NULL};
     int pair[2];
+    while (ending > 0) {
+        fiber_signal_wait(&ended, -1, NULL, NULL);
+    }
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0) {
         return haw_fail_errno(error, errno, "make a socket pair");
     }
@@ -201,7 +216,13 @@ run(Agent *agent, Pages__Start *start, const int *fds, guint n_fds, const Stream
     order.start = start;
     bool ok = give_order(ours, &order, fds, n_fds, error) &&
               converse(ours, hooks, cancel, ret_done, error);
-    await_end(pid, &ours);
+    fd_close(&ours);
+    if (ok) {
+        ending++;
+        fiber_start("pages-end", await_end_behind, GINT_TO_POINTER(pid));
+    } else {
+        await_end(pid);
+    }
     return ok;
 }
 
@@ -216,6 +237,13 @@ tally_ask(Pages__Wish wish, void *data, GError **error)
 {
     struct tally *tally = data;
     return tally->hooks->ask(wish, tally->hooks->data, error);
+}
+
+static bool
+tally_punched(void *data)
+{
+    struct tally *tally = data;
+    return tally->hooks->punched(tally->hooks->data);
 }
 
 static bool
@@ -243,9 +271,11 @@ streamer_run(Agent *agent, Pages__Start *start, const int *fds, guint n_fds,
     int role = start->sink ? 1 : 0;
     Pages__Progress done = PAGES__PROGRESS__INIT;
     struct tally tally = {.hooks = hooks};
-    const StreamerHooks over = {hooks->ask != NULL ? tally_ask : NULL,
-                                hooks->answered != NULL ? tally_answered : NULL, tally_progress,
-                                &tally};
+    const StreamerHooks over = {.punched = hooks->punched != NULL ? tally_punched : NULL,
+                                .ask = hooks->ask != NULL ? tally_ask : NULL,
+                                .answered = hooks->answered != NULL ? tally_answered : NULL,
+                                .progress = tally_progress,
+                                .data = &tally};
     counts.running[role]++;
     bool ok = run(agent, start, fds, n_fds, &over, cancel, &done, error);
     counts.running[role]--;

@@ -6,6 +6,8 @@
 #include <gio/gio.h>
 
 typedef struct {
+    /* Something may have punched pages out of the memory meanwhile; NULL: yes. Yields. */
+    bool (*punched)(void *data);
     /* What it asks; the answer goes out when this returns. Yields. May be NULL (a sink asks nothing). */
     bool (*ask)(Pages__Wish wish, void *data, GError **error);
     /* The answer to 'wish' has gone out; may be NULL. Yields. */
@@ -24,8 +26,8 @@ void streamer_counts(struct streamer_counts *ret);
 
 /* Whether this host can track and take a guest's memory; UNSUPPORTED with the reason. Yields. */
 bool streamer_works(Agent *agent, GError **error);
-/* Runs one with its order and descriptors (borrowed: the memory file, then the channels) to its end, which
- * it is when this returns. *ret_done (may be NULL) is what it reported last. Yields. */
+/* Runs one with its order and descriptors (borrowed: the memory file, then the channels) until it has done
+ * its work or, failed, has ended. *ret_done (may be NULL) is what it reported last. Yields. */
 bool streamer_run(Agent *agent, Pages__Start *start, const int *fds, guint n_fds,
                   const StreamerHooks *hooks, GCancellable *cancel, Pages__Progress *ret_done,
                   GError **error);

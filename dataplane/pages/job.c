@@ -122,6 +122,12 @@ tell(const struct page_progress *progress, void *data)
     report_progress(data, progress, false);
 }
 
+static void
+moved(const struct page_progress *progress, void *data)
+{
+    report_progress(data, progress, true);
+}
+
 static bool
 run_source(struct job *job, GError **error)
 {
@@ -150,15 +156,11 @@ run_source(struct job *job, GError **error)
         .throttle = throttle_guest,
         .punched = was_punched,
         .progress = tell,
+        .done = moved,
         .data = job,
     };
-    struct page_progress progress;
     memcpy(options.token, start->token.data, FRAME_TOKEN_BYTES);
-    if (!pagemove_run(start->pid, &options, &policy, &guest, &progress, error)) {
-        return false;
-    }
-    report_progress(job, &progress, true);
-    return true;
+    return pagemove_run(start->pid, &options, &policy, &guest, error);
 }
 
 /* ---- sink ---- */
@@ -172,11 +174,23 @@ received(guint64 total_bytes, void *data)
     report_progress(job, &progress, false);
 }
 
+static void
+whole(const struct page_sink_total *total, void *data)
+{
+    struct job *job = data;
+    struct page_progress progress = {
+        .round = total->rounds,
+        .memory_bytes = job->start->memory_bytes,
+        .sent_bytes = total->data_bytes,
+        .punched_bytes = total->punched_bytes,
+    };
+    report_progress(job, &progress, true);
+}
+
 static bool
 run_sink(struct job *job, GError **error)
 {
     const Pages__Start *start = job->start;
-    struct page_sink_total total;
     struct page_sink_options options = {
         .memory_fd = job->fds[0],
         .memory_bytes = start->memory_bytes,
@@ -186,20 +200,11 @@ run_sink(struct job *job, GError **error)
         .idle_ms = start->idle_ms,
         .cancel_fd = job->orders,
         .progress = received,
+        .done = whole,
         .data = job,
     };
     memcpy(options.token, start->token.data, FRAME_TOKEN_BYTES);
-    if (!pagesink_run(&options, &total, error)) {
-        return false;
-    }
-    struct page_progress progress = {
-        .round = total.rounds,
-        .memory_bytes = start->memory_bytes,
-        .sent_bytes = total.data_bytes,
-        .punched_bytes = total.punched_bytes,
-    };
-    report_progress(job, &progress, true);
-    return true;
+    return pagesink_run(&options, error);
 }
 
 /* ---- both ---- */

@@ -139,8 +139,7 @@ switch_over(struct move *move, GArray *runs, GError **error)
 
 bool
 pagemove_run(pid_t pid, const struct page_source_options *options,
-             const struct converge_policy *policy, const struct page_guest *guest,
-             struct page_progress *ret_progress, GError **error)
+             const struct converge_policy *policy, const struct page_guest *guest, GError **error)
 {
     struct move move = {.guest = guest, .progress = {.memory_bytes = options->memory_bytes}};
     struct page_source_options mine = *options;
@@ -166,6 +165,6 @@ pagemove_run(pid_t pid, const struct page_source_options *options,
         g_propagate_error(error, why);
         return false;
     }
-    *ret_progress = move.progress;
+    guest->done(&move.progress, guest->data);
     return true;
 }

@@ -27,6 +27,9 @@ struct page_guest {
      * looked for while the guest stands still, for some 10 ms a GiB. NULL: nothing has. */
     bool (*punched)(void *data);
     void (*progress)(const struct page_progress *progress, void *data); /* may be NULL */
+    /* The sink has all of it. Told before what was set up is taken down: that takes some 50 ms a GiB, and
+     * the guest stands still. */
+    void (*done)(const struct page_progress *progress, void *data);
     void *data;
 };
 
@@ -35,4 +38,4 @@ struct page_guest {
  * owner refused. options->progress and data are not used. */
 bool pagemove_run(pid_t pid, const struct page_source_options *options,
                   const struct converge_policy *policy, const struct page_guest *guest,
-                  struct page_progress *ret_progress, GError **error);
+                  GError **error);

@@ -526,8 +526,7 @@ close_sink(Sink *sink)
 }
 
 bool
-pagesink_run(const struct page_sink_options *options, struct page_sink_total *ret_total,
-             GError **error)
+pagesink_run(const struct page_sink_options *options, GError **error)
 {
     Sink sink = {.options = options, .channels = g_new0(struct channel, options->channels)};
     gint64 idle_ms = options->idle_ms > 0 ? options->idle_ms : IDLE_MS;
@@ -542,7 +541,7 @@ pagesink_run(const struct page_sink_options *options, struct page_sink_total *re
     }
     bool ok = sink.failure == NULL;
     if (ok) {
-        *ret_total = sink.total;
+        options->done(&sink.total, options->data);
     } else {
         tell_failure(&sink);
         g_propagate_error(error, g_error_copy(sink.failure));

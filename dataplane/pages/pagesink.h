@@ -3,6 +3,11 @@
 #pragma once
 #include "dataplane/pages/pagecrypt.h"
 
+struct page_sink_total {
+    guint64 data_bytes, punched_bytes;
+    guint rounds;
+};
+
 struct page_sink_options {
     int memory_fd;        /* all holes */
     guint64 memory_bytes; /* must be what the source says */
@@ -13,15 +18,11 @@ struct page_sink_options {
     gint64 idle_ms;    /* gives up after so long without a byte; 0: 30 s */
     int cancel_fd;     /* readable: give up with CANCELLED; -1: none */
     void (*progress)(guint64 total_bytes, void *data); /* some times a second; may be NULL */
+    /* The memory is whole: told before the mapping of it is taken down, which takes its time. */
+    void (*done)(const struct page_sink_total *total, void *data);
     void *data;
-};
-
-struct page_sink_total {
-    guint64 data_bytes, punched_bytes;
-    guint rounds;
 };
 
 /* Receives until the final round is whole on every channel, and says so to the source. On failure the
  * source is told why, and the memory file is worthless. */
-bool pagesink_run(const struct page_sink_options *options, struct page_sink_total *ret_total,
-                  GError **error);
+bool pagesink_run(const struct page_sink_options *options, GError **error);

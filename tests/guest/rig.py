@@ -219,6 +219,8 @@ def tcp_pair():
     one = socket.create_connection(listener.getsockname())
     other = listener.accept()[0]
     listener.close()
+    for link in (one, other):  # as the agents' connections are
+        link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return one, other
 
 

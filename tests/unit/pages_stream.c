@@ -48,11 +48,17 @@ connect_pair(int *ret_one, int *ret_other)
     close(listener);
 }
 
+static void
+sink_done(const struct page_sink_total *total, void *data)
+{
+    ((struct rig *) data)->total = *total;
+}
+
 static gpointer
 sink_thread(gpointer data)
 {
     struct rig *rig = data;
-    return GINT_TO_POINTER(pagesink_run(&rig->sink, &rig->total, &rig->sink_error));
+    return GINT_TO_POINTER(pagesink_run(&rig->sink, &rig->sink_error));
 }
 
 static struct rig *
@@ -88,6 +94,8 @@ rig_new(bool sealed, enum page_route route)
         .token = "a migration",
         .key = sealed ? rig->key : NULL,
         .idle_ms = 20000,
+        .done = sink_done,
+        .data = rig,
         .cancel_fd = -1,
     };
     return rig;
