@@ -53,9 +53,9 @@ struct LiveOut {
     json_t *hello, *ready;
     GPtrArray *disks;          /* char *: block nodes */
     bool native, sealed, copy; /* copy: the guest stays here, too */
-    bool ballooned; /* when it began */
-    int devices;       /* the socket for devices' state */
-    gint64 stopped_us; /* when the guest stopped for good */
+    bool ballooned;            /* when it began */
+    int devices;               /* the socket for devices' state */
+    gint64 stopped_us;         /* when the guest stopped for good */
     gint64 pause_us;
     gint64 said_us;
     json_t *figures; /* for the operation's metadata */
@@ -339,9 +339,10 @@ static bool
 mirror_disks(LiveOut *live, GError **error)
 {
     for (guint i = 0; i < live->disks->len; i++) {
-        haw_autofd int fd = movemux_open(live->mux, MOVEMUX_DISK + i, error);
-        if (fd < 0 ||
-            !liveqemu_mirror(qmp_of(live), live->disks->pdata[i], fd, bandwidth(live), error)) {
+        g_autofree char *name = NULL;
+        if (!movemux_door(live->mux, MOVEMUX_DISK + i, vm_pid(vm_session(live->inst)), &name,
+                          error) ||
+            !liveqemu_mirror(qmp_of(live), live->disks->pdata[i], name, bandwidth(live), error)) {
             return false;
         }
         crash_point("live_source");

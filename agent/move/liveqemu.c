@@ -1,7 +1,8 @@
 /* The QMP of a live move.
  * N1  Our jobs and nodes are known by their names, so that a restarted agent can undo what a dead one began.
  * N2  A mirror copies writes as they are made (write-blocking): once ready it stays so, and ends at once.
- * N3  Sockets are made here and handed over: QEMU opens no path and listens at none.
+ * N3  Sockets are made here and handed over: QEMU opens no path and listens at none. But the NBD client gets a
+ *     name: by a descriptor, it would take the same number again when it connects anew, whatever that is by then.
  * Called by liveout.c, livein.c and livedecide.c. */
 #include "agent/move/liveqemu.h"
 
@@ -104,16 +105,15 @@ liveqemu_ballooned(Qmp *qmp, gint64 memory_bytes)
 /* ---- source: mirrors ---- */
 
 bool
-liveqemu_mirror(Qmp *qmp, const char *node, int fd, gint64 bandwidth, GError **error)
+liveqemu_mirror(Qmp *qmp, const char *node, const char *name, gint64 bandwidth, GError **error)
 {
     g_autofree char *remote = g_strconcat(REMOTE, node, NULL);
     g_autofree char *job = g_strconcat(MIRROR, node, NULL);
-    if (!qmp_send_fd(qmp, remote, fd, error) ||
-        !qmp_do(qmp, "blockdev-add",
-                json_pack("{s:s,s:s,s:{s:s,s:s},s:s,s:s,s:s}", "driver", "nbd", "node-name", remote,
-                          "server", "type", "fd", "str", remote, "export", node, "discard", "unmap",
-                          "detect-zeroes", "unmap"),
-                error)) {
+    if (!qmp_do(qmp, "blockdev-add",
+                json_pack("{s:s,s:s,s:{s:s,s:s,s:b},s:s,s:s,s:s}", "driver", "nbd", "node-name",
+                          remote, "server", "type", "unix", "path", name, "abstract", 1, "export",
+                          node, "discard", "unmap", "detect-zeroes", "unmap"),
+                error)) { /* N3 */
         return haw_push(error, "Mirror disk \"%s\"", node);
     }
     return qmp_do(qmp, "blockdev-mirror",

@@ -16,8 +16,9 @@ bool liveqemu_migrate(Qmp *qmp, const char *command, int fd, GError **error);
 /* ---- source ---- */
 /* The balloon holds some of the guest's memory: pages of it may be punched at any time. */
 bool liveqemu_ballooned(Qmp *qmp, gint64 memory_bytes);
-/* Starts to mirror the disk of block node 'node' to the NBD server at the other end of 'fd' (borrowed). */
-bool liveqemu_mirror(Qmp *qmp, const char *node, int fd, gint64 bandwidth, GError **error);
+/* Starts to mirror the disk of block node 'node' to the NBD server behind the abstract unix socket 'name'. */
+bool liveqemu_mirror(Qmp *qmp, const char *node, const char *name, gint64 bandwidth,
+                     GError **error);
 /* Until every mirror has all; 'tell' gets bytes done and in all, and must not yield. */
 typedef void (*LiveqemuTell)(gint64 done, gint64 total, void *data);
 bool liveqemu_mirrors_ready(Qmp *qmp, LiveqemuTell tell, void *data, GCancellable *cancel,

@@ -14,6 +14,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 
 enum {
     CHUNK = 64 * 1024,
@@ -27,6 +28,8 @@ typedef struct {
     MoveMux *mux;
     guint number;
     int near, far; /* the user's end until it is opened, and ours */
+    int door;      /* the listener of movemux_door(), until somebody came */
+    pid_t expected;
     bool opened, sending, ended;
 } Stream;
 
@@ -140,6 +143,50 @@ movemux_attach(MoveMux *mux, guint number, int *fd, GError **error)
     fcntl(stream->far, F_SETFL, fcntl(stream->far, F_GETFL) | O_NONBLOCK);
     mux->fibers++;
     fiber_start("mux-out", outward, stream);
+    return true;
+}
+
+static bool
+is_expected(int fd, pid_t pid)
+{
+    struct ucred peer = {0};
+    socklen_t size = sizeof peer;
+    return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && peer.pid == pid;
+}
+
+/* Anybody of this network namespace may knock. */
+static void
+keep_door(void *data)
+{
+    Stream *stream = data;
+    MoveMux *mux = stream->mux;
+    while (stream->door >= 0 && fiber_wait_fd(stream->door, G_IO_IN, -1, mux->end, NULL)) {
+        haw_autofd int fd = accept4(stream->door, NULL, NULL, SOCK_CLOEXEC);
+        if (fd >= 0 && is_expected(fd, stream->expected)) {
+            fd_close(&stream->door);
+            movemux_attach(mux, stream->number, &fd, NULL);
+        }
+    }
+    mux->fibers--;
+    fiber_signal_all(&mux->happened);
+}
+
+bool
+movemux_door(MoveMux *mux, guint number, pid_t pid, char **ret_name, GError **error)
+{
+    Stream *stream = &mux->streams[number];
+    struct sockaddr_un name = {.sun_family = AF_UNIX};
+    socklen_t size = sizeof name;
+    haw_autofd int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0 || bind(fd, (struct sockaddr *) &name, sizeof(sa_family_t)) != 0 ||
+        listen(fd, 4) != 0 || getsockname(fd, (struct sockaddr *) &name, &size) != 0) {
+        return haw_fail_errno(error, errno, "make a socket");
+    }
+    *ret_name = g_strndup(name.sun_path + 1, size - offsetof(struct sockaddr_un, sun_path) - 1);
+    stream->door = fd_steal(&fd);
+    stream->expected = pid;
+    mux->fibers++;
+    fiber_start("mux-door", keep_door, stream);
     return true;
 }
 
@@ -298,7 +345,7 @@ movemux_new(Ws **ws)
     g_queue_init(&mux->messages);
     ws_set_max(mux->ws, MESSAGE_MAX);
     for (guint i = 0; i < MOVEMUX_STREAMS; i++) {
-        mux->streams[i] = (Stream){.mux = mux, .number = i, .near = -1, .far = -1};
+        mux->streams[i] = (Stream){.mux = mux, .number = i, .near = -1, .far = -1, .door = -1};
     }
     mux->fibers = 2;
     fiber_start("mux-in", inward, mux);
@@ -319,6 +366,7 @@ movemux_free(MoveMux *mux)
     for (guint i = 0; i < MOVEMUX_STREAMS; i++) {
         fd_close(&mux->streams[i].near);
         fd_close(&mux->streams[i].far);
+        fd_close(&mux->streams[i].door);
     }
     json_t *message;
     while ((message = g_queue_pop_head(&mux->messages)) != NULL) {

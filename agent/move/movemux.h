@@ -30,5 +30,8 @@ json_t *movemux_recv(MoveMux *mux, const char *what, gint64 wait_ms, GCancellabl
 int movemux_open(MoveMux *mux, guint number, GError **error);
 /* The same with the descriptor *fd (taken) as the other end: for what is a socket already. */
 bool movemux_attach(MoveMux *mux, guint number, int *fd, GError **error);
+/* The same for a process that connects by itself: the first connection of 'pid' to the abstract unix name
+ * *ret_name (caller frees), and then no other. */
+bool movemux_door(MoveMux *mux, guint number, pid_t pid, char **ret_name, GError **error);
 /* False once the other side has gone, or was silent for MOVEMUX_SILENCE_MS. */
 bool movemux_alive(const MoveMux *mux);
