@@ -5,12 +5,6 @@
 #include "agent/move/movemux.h"
 #include "agent/inst/record.h"
 
-/* What both have to be able to: in the header's field of ours. */
-enum { LIVE_VERSION = 1 };
-
-/* What stands in the way, by either side (arrays of texts): UNSUPPORTED with all of it at once. */
-bool live_check_blockers(json_t *source, json_t *target, GError **error);
-
 /* ---- source ---- */
 typedef struct LiveOut LiveOut;
 /* INVALID, with LXD's words, for an instance that can't move while it runs. */

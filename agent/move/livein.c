@@ -10,11 +10,11 @@
 #include "agent/api/listen.h"
 #include "agent/move/lanes.h"
 #include "agent/move/livedecide.h"
+#include "agent/move/livehello.h"
 #include "agent/move/liveqemu.h"
 #include "agent/move/streamer.h"
 #include "agent/net/ovn_handover.h"
 #include "agent/vm/vmhost.h"
-#include "agent/vm/vmlayout.h"
 #include "base/clock.h"
 #include "base/crash.h"
 #include "base/fd.h"
@@ -37,18 +37,13 @@ enum {
     HELD_MAX = 64 << 20,
     CHUNK = 256 * 1024,
 };
-#define SIZE_MAX_BYTES (G_GINT64_CONSTANT(1) << 46)
 
 struct LiveIn {
     Inst *inst;     /* shares */
     MoveConn *conn; /* borrowed */
     MoveMux *mux;   /* owns */
-    json_t *hello;
-    char *uuid, *secret;
-    guint8 key[32], token[LANES_TOKEN];
-    bool sealed, native, same;
-    gint64 memory, disk_bytes;
-    guint channels;
+    struct live_hello hello;
+    bool same; /* not a copy */
     int listener, memory_fd;
     /* H3 */
     int state_from, state_to;
@@ -86,63 +81,6 @@ cancel_of(LiveIn *live)
 
 /* ---- preflight ---- */
 
-static bool
-take_bytes(const char *text, guint8 *bytes, size_t size)
-{
-    gsize got = 0;
-    g_autofree guchar *raw = g_base64_decode(text, &got);
-    if (got == size) {
-        memcpy(bytes, raw, size);
-    }
-    explicit_bzero(raw, got);
-    return got == size;
-}
-
-/* H2 */
-static bool
-read_hello(LiveIn *live, GError **error)
-{
-    json_t *hello = live->hello;
-    gint64 channels = json_integer_value(json_object_get(hello, "channels"));
-    if (json_integer_value(json_object_get(hello, "version")) != LIVE_VERSION) {
-        return haw_fail(error, HAW_UNSUPPORTED,
-                        "The source moves virtual machines by version %d, this server by %d",
-                        (int) json_integer_value(json_object_get(hello, "version")), LIVE_VERSION);
-    }
-    live->uuid = g_strdup(text_of(hello, "uuid"));
-    live->secret = g_strdup(text_of(hello, "secret"));
-    live->memory = json_integer_value(json_object_get(hello, "memory"));
-    live->disk_bytes = json_integer_value(json_object_get(hello, "disk_bytes"));
-    live->native = json_is_true(json_object_get(hello, "native"));
-    live->sealed = *text_of(hello, "key") != '\0';
-    live->channels = (guint) channels;
-    bool good = g_uuid_string_is_valid(live->uuid) && strlen(live->secret) >= 32 &&
-                strlen(live->secret) <= 128 && channels > 0 && channels <= LANES_MAX &&
-                live->memory > 0 && live->memory < SIZE_MAX_BYTES && live->memory % 4096 == 0 &&
-                live->disk_bytes >= 0 && live->disk_bytes < SIZE_MAX_BYTES &&
-                take_bytes(text_of(hello, "token"), live->token, sizeof live->token) &&
-                (!live->sealed || take_bytes(text_of(hello, "key"), live->key, sizeof live->key)) &&
-                json_array_size(json_object_get(hello, "disks")) < MOVEMUX_DEVICES - MOVEMUX_DISK;
-    return (good || haw_fail(error, HAW_INVALID,
-                             "The source's description of the move can't be "
-                             "used")) &&
-           vmlayout_check(json_object_get(hello, "layout"), error) &&
-           (json_integer_value(json_object_get(json_object_get(hello, "layout"), "memory")) ==
-                live->memory ||
-            haw_fail(error, HAW_INVALID, "The source's memory is not of its layout's size"));
-}
-
-static void block(json_t *blockers, const char *format, ...) G_GNUC_PRINTF(2, 3);
-static void
-block(json_t *blockers, const char *format, ...)
-{
-    va_list list;
-    va_start(list, format);
-    g_autofree char *text = g_strdup_vprintf(format, list);
-    va_end(list);
-    json_array_append_new(blockers, json_string(text));
-}
-
 static gint64
 available_bytes(void)
 {
@@ -154,52 +92,36 @@ available_bytes(void)
 static json_t *
 find_blockers(LiveIn *live)
 {
-    json_t *blockers = json_array(), *layout = json_object_get(live->hello, "layout");
+    json_t *blockers = json_array();
     g_autoptr(GError) error = NULL;
     g_autofree char *why = NULL;
     const char *accel = vmhost_accel(NULL, &why, &error);
-    const char *theirs = text_of(layout, "accel");
+    const char *theirs = text_of(live->hello.layout, "accel");
     gint64 available = available_bytes();
     if (vmhost_qemu(live->inst->architecture, &error) == NULL) {
-        block(blockers, "at the target: %s", error->message);
+        livehello_block(blockers, "at the target: %s", error->message);
         g_clear_error(&error);
     }
     if (accel != NULL && strcmp(theirs, accel) != 0 && strcmp(theirs, "kvm") == 0) {
-        block(blockers, "the target has no KVM (%s)", why != NULL ? why : accel);
+        livehello_block(blockers, "the target has no KVM (%s)", why != NULL ? why : accel);
     }
-    if (live->memory > available) {
-        block(blockers,
-              "the target has %" G_GINT64_FORMAT " MiB of memory left, and %" G_GINT64_FORMAT
-              " MiB are needed",
-              available >> 20, live->memory >> 20);
+    if (live->hello.memory > available) {
+        livehello_block(blockers,
+                        "the target has %" G_GINT64_FORMAT
+                        " MiB of memory left, and %" G_GINT64_FORMAT " MiB are needed",
+                        available >> 20, live->hello.memory >> 20);
     }
-    if (!live->native && !streamer_works(live->inst->agent, &error)) {
-        block(blockers, "the target can't take pages: %s", error->message);
+    if (!live->hello.native && !streamer_works(live->inst->agent, &error)) {
+        livehello_block(blockers, "the target can't take pages: %s", error->message);
     }
     return blockers;
-}
-
-bool
-live_check_blockers(json_t *source, json_t *target, GError **error)
-{
-    g_autoptr(GString) all = g_string_new(NULL);
-    json_t *lists[] = {source, target};
-    for (size_t k = 0; k < G_N_ELEMENTS(lists); k++) {
-        size_t i;
-        json_t *each;
-        json_array_foreach (lists[k], i, each) {
-            g_string_append_printf(all, "%s%s", all->len > 0 ? "; " : "", json_string_value(each));
-        }
-    }
-    return all->len == 0 || haw_fail(error, HAW_UNSUPPORTED,
-                                     "The virtual machine can't move while it runs: %s", all->str);
 }
 
 static bool
 is_same(LiveIn *live)
 {
     const char *uuid = inst_get(live->inst, "volatile.uuid");
-    return g_strcmp0(uuid, text_of(json_object_get(live->hello, "identity"), "volatile.uuid")) == 0;
+    return g_strcmp0(uuid, text_of(live->hello.identity, "volatile.uuid")) == 0;
 }
 
 /* The very same machine: its generation, too. */
@@ -210,7 +132,7 @@ take_identity(LiveIn *live, GError **error)
                                        "volatile.cloud-init.instance-id", NULL};
     json_t *changes = json_object();
     for (const char *const *key = keys; live->same && *key != NULL; key++) {
-        const char *value = text_of(json_object_get(live->hello, "identity"), *key);
+        const char *value = text_of(live->hello.identity, *key);
         if (g_uuid_string_is_valid(value)) {
             json_object_set_new(changes, *key, json_string(value));
         }
@@ -231,13 +153,13 @@ livein_greet(Inst *inst, MoveConn *conn, Ws **state, GError **error)
     live->happened = (FiberSignal) FIBER_SIGNAL_INIT;
     live->ended = g_cancellable_new();
     json_auto_t *hello = movemux_recv(live->mux, "hello", HELLO_MS, cancel_of(live), error);
-    live->hello = json_incref(json_object_get(hello, "hello"));
-    if (hello == NULL || !read_hello(live, error)) {
+    if (hello == NULL ||
+        !livehello_read(json_object_get(hello, "hello"), &live->hello, error)) { /* H2 */
         return NULL;
     }
     live->same = is_same(live);
     json_t *blockers = find_blockers(live);
-    bool good = live_check_blockers(json_object_get(live->hello, "blockers"), blockers, error);
+    bool good = livehello_check(live->hello.blockers, blockers, error);
     if (!movemux_send(
             live->mux,
             json_pack("{s:{s:o,s:b}}", "preflight", "blockers", blockers, "same", live->same),
@@ -251,7 +173,7 @@ livein_greet(Inst *inst, MoveConn *conn, Ws **state, GError **error)
 gint64
 livein_disk_bytes(LiveIn *live)
 {
-    return live->disk_bytes;
+    return live->hello.disk_bytes;
 }
 
 void
@@ -269,12 +191,9 @@ livein_free(LiveIn *live)
     fd_close(&live->memory_fd);
     fd_close(&live->state_from);
     fd_close(&live->state_to);
-    explicit_bzero(live->key, sizeof live->key);
+    livehello_done(&live->hello);
     g_byte_array_unref(live->held);
     g_object_unref(live->ended);
-    json_decref(live->hello);
-    g_free(live->uuid);
-    g_free(live->secret);
     inst_unref(live->inst);
     g_free(live);
 }
@@ -333,10 +252,10 @@ await_state(LiveIn *live, GError **error)
     haw_autofd int theirs = pair[0];
     live->state_to = pair[1];
     fcntl(live->state_to, F_SETFL, fcntl(live->state_to, F_GETFL) | O_NONBLOCK);
-    live->released = live->native; /* there the stream is all there is */
+    live->released = live->hello.native; /* there the stream is all there is */
     live->carrying = true;
     fiber_start("live-state", carry_state, live);
-    return liveqemu_prepare(qmp_of(live), false, live->native, error) &&
+    return liveqemu_prepare(qmp_of(live), false, live->hello.native, error) &&
            liveqemu_migrate(qmp_of(live), "migrate-incoming", theirs, error);
 }
 
@@ -349,10 +268,7 @@ serve_disks(LiveIn *live, GError **error)
     json_t *each;
     int fds[MOVEMUX_DEVICES] = {0};
     g_autoptr(GPtrArray) nodes = g_ptr_array_new();
-    json_array_foreach (json_object_get(live->hello, "disks"), i, each) {
-        if (!json_is_string(each)) {
-            return haw_fail(error, HAW_INVALID, "The source's disks have no names");
-        }
+    json_array_foreach (live->hello.disks, i, each) {
         g_ptr_array_add(nodes, (char *) json_string_value(each));
     }
     guint n = nodes->len;
@@ -388,11 +304,11 @@ static bool
 get_ready(LiveIn *live, GError **error)
 {
     g_autofree char *path = NULL;
-    json_t *layout = json_object_get(live->hello, "layout");
+    json_t *layout = live->hello.layout;
     gint64 page = json_integer_value(json_object_get(layout, "page_bytes"));
     guint16 port = 0;
     crash_point("live_target");
-    if (!vm_memory_make(live->inst, live->memory, page, &path, error) ||
+    if (!vm_memory_make(live->inst, live->hello.memory, page, &path, error) ||
         !vm_incoming_begin(live->inst, layout, error)) {
         vm_memory_drop(live->inst, NULL);
         return haw_push(error, "Start QEMU at the target");
@@ -402,18 +318,15 @@ get_ready(LiveIn *live, GError **error)
     if (live->memory_fd < 0) {
         return haw_fail_errno(error, errno, "Open '%s'", path);
     }
-    json_auto_t *peer = json_pack("{s:O,s:O}", "urls", json_object_get(live->hello, "urls"),
-                                  "certificate", json_object_get(live->hello, "certificate"));
-    if (peer == NULL) {
-        return haw_fail(error, HAW_INVALID, "The source does not say where it is");
-    }
-    if (!livedecide_prepare(live->inst, live->uuid, live->secret, peer, error)) {
+    json_auto_t *peer =
+        json_pack("{s:O,s:O}", "urls", live->hello.urls, "certificate", live->hello.certificate);
+    if (!livedecide_prepare(live->inst, live->hello.uuid, live->hello.secret, peer, error)) {
         return false;
     }
     crash_point("live_target");
-    live->listener = live->native ? -1 : lanes_listen(NULL, &port, error);
-    if ((live->listener < 0 && !live->native) || !alive(live, error) || !serve_disks(live, error) ||
-        !await_state(live, error)) {
+    live->listener = live->hello.native ? -1 : lanes_listen(NULL, &port, error);
+    if ((live->listener < 0 && !live->hello.native) || !alive(live, error) ||
+        !serve_disks(live, error) || !await_state(live, error)) {
         return false;
     }
     return movemux_send(live->mux,
@@ -433,10 +346,10 @@ open_lanes(LiveIn *live, int *fds, GError **error)
         return false;
     }
     if (json_is_true(json_object_get(said, "direct"))) {
-        return lanes_accept(live->listener, live->token, live->channels, LANES_MS, fds,
+        return lanes_accept(live->listener, live->hello.token, live->hello.channels, LANES_MS, fds,
                             cancel_of(live), error);
     }
-    for (guint i = 0; i < live->channels; i++) {
+    for (guint i = 0; i < live->hello.channels; i++) {
         fds[i] = movemux_open(live->mux, MOVEMUX_PAGES + i, error);
         if (fds[i] < 0) {
             return false;
@@ -464,17 +377,17 @@ receive_memory(LiveIn *live, GError **error)
         fds[i] = -1;
     }
     start.sink = true;
-    start.memory_bytes = (guint64) live->memory;
-    start.token = (ProtobufCBinaryData){sizeof live->token, live->token};
-    if (live->sealed) {
-        start.key = (ProtobufCBinaryData){sizeof live->key, live->key};
+    start.memory_bytes = (guint64) live->hello.memory;
+    start.token = (ProtobufCBinaryData){sizeof live->hello.token, live->hello.token};
+    if (live->hello.sealed) {
+        start.key = (ProtobufCBinaryData){sizeof live->hello.key, live->hello.key};
     }
     start.idle_ms = IDLE_MS;
     fds[0] = fd_steal(&live->memory_fd);
     bool ok = open_lanes(live, fds + 1, error);
     fd_close(&live->listener);
     crash_point("live_target");
-    ok = ok && streamer_run(live->inst->agent, &start, fds, 1 + live->channels, &hooks,
+    ok = ok && streamer_run(live->inst->agent, &start, fds, 1 + live->hello.channels, &hooks,
                             cancel_of(live), NULL, error);
     for (size_t i = 0; i < G_N_ELEMENTS(fds); i++) {
         fd_close(&fds[i]);
@@ -487,14 +400,14 @@ receive_memory(LiveIn *live, GError **error)
 static bool
 take_all(LiveIn *live, GError **error)
 {
-    if (!live->native && !receive_memory(live, error)) {
+    if (!live->hello.native && !receive_memory(live, error)) {
         return false;
     }
     crash_point("live_target");
     live->released = true;
     fiber_signal_all(&live->happened);
     if (!alive(live, error) ||
-        !liveqemu_await(qmp_of(live), "completed", live->native ? DATA_MS : LOAD_MS,
+        !liveqemu_await(qmp_of(live), "completed", live->hello.native ? DATA_MS : LOAD_MS,
                         cancel_of(live), error)) {
         return false;
     }
@@ -513,7 +426,7 @@ is_ours(LiveIn *live)
         return true;
     }
     haw_info("live.asks", KS("inst", live->inst->name), KS("why", error->message));
-    return livedecide_ask(live->inst, live->uuid);
+    return livedecide_ask(live->inst, live->hello.uuid);
 }
 
 static bool
@@ -545,9 +458,9 @@ settle(LiveIn *live)
 {
     json_auto_t *settled = movemux_recv(live->mux, "settled", GO_MS, NULL, NULL);
     if (settled != NULL) {
-        livedecide_forget(live->inst, live->uuid);
+        livedecide_forget(live->inst, live->hello.uuid);
     } else {
-        livedecide_tell(live->inst->agent, live->uuid, true);
+        livedecide_tell(live->inst->agent, live->hello.uuid, true);
     }
 }
 
@@ -559,7 +472,7 @@ refuse(LiveIn *live, GError *why, GError **error)
     if (movemux_send(live->mux, outcome, NULL)) {
         settle(live);
     } else {
-        livedecide_tell(live->inst->agent, live->uuid, false);
+        livedecide_tell(live->inst->agent, live->hello.uuid, false);
     }
     g_propagate_error(error, why);
     return false;
@@ -571,12 +484,12 @@ livein_move(LiveIn *live, GError **error)
     GError *why = NULL;
     if (!get_ready(live, error) || !take_all(live, error)) {
         undo(live);
-        livedecide_forget(live->inst, live->uuid); /* the source can't have given it away */
+        livedecide_forget(live->inst, live->hello.uuid); /* the source can't have given it away */
         return false;
     }
     if (!is_ours(live)) {
         undo(live);
-        livedecide_forget(live->inst, live->uuid);
+        livedecide_forget(live->inst, live->hello.uuid);
         return haw_fail(error, HAW_FAILED, "The source kept the virtual machine");
     }
     if (!run_it(live, &why)) {

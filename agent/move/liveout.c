@@ -16,6 +16,7 @@
 #include "agent/inst/plug.h"
 #include "agent/move/lanes.h"
 #include "agent/move/livedecide.h"
+#include "agent/move/livehello.h"
 #include "agent/move/liveqemu.h"
 #include "agent/move/streamer.h"
 #include "agent/vm/vmitem.h"
@@ -48,14 +49,13 @@ struct LiveOut {
     Inst *inst;     /* shares */
     MoveConn *conn; /* borrowed */
     MoveMux *mux;   /* owns */
-    char *uuid, *secret;
-    guint8 key[32], token[LANES_TOKEN];
-    json_t *hello, *ready;
-    GPtrArray *disks;          /* char *: block nodes */
-    bool native, sealed, copy; /* copy: the guest stays here, too */
-    bool ballooned;            /* when it began */
-    int devices;               /* the socket for devices' state */
-    gint64 stopped_us;         /* when the guest stopped for good */
+    struct live_hello hello;
+    json_t *ready;
+    GPtrArray *disks;  /* char *: block nodes */
+    bool copy;         /* the guest stays here, too */
+    bool ballooned;    /* when it began */
+    int devices;       /* the socket for devices' state */
+    gint64 stopped_us; /* when the guest stopped for good */
     gint64 pause_us;
     gint64 said_us;
     json_t *figures; /* for the operation's metadata */
@@ -98,17 +98,6 @@ liveout_may(Inst *inst, GError **error)
            haw_fail(error, HAW_CONFLICT, "The virtual machine is not running");
 }
 
-static void block(json_t *blockers, const char *format, ...) G_GNUC_PRINTF(2, 3);
-static void
-block(json_t *blockers, const char *format, ...)
-{
-    va_list list;
-    va_start(list, format);
-    g_autofree char *text = g_strdup_vprintf(format, list);
-    va_end(list);
-    json_array_append_new(blockers, json_string(text));
-}
-
 static void
 look_at_device(LiveOut *live, const char *name, json_t *device, json_t *blockers)
 {
@@ -121,16 +110,16 @@ look_at_device(LiveOut *live, const char *name, json_t *device, json_t *blockers
         return;
     }
     if (g_strv_contains(fixed, type)) {
-        block(blockers, "device \"%s\" (%s) is this host's", name, type);
+        livehello_block(blockers, "device \"%s\" (%s) is this host's", name, type);
     } else if (strcmp(type, "nic") == 0 && ((nictype != NULL && (strcmp(nictype, "physical") == 0 ||
                                                                  strcmp(nictype, "sriov") == 0)) ||
                                             (faster != NULL && strcmp(faster, "none") != 0))) {
-        block(blockers, "NIC \"%s\" is a function of this host's hardware", name);
+        livehello_block(blockers, "NIC \"%s\" is a function of this host's hardware", name);
     } else if (strcmp(type, "disk") == 0 && g_strcmp0(path, "/") == 0) {
         g_ptr_array_add(live->disks, vmitem_node(name));
     } else if (strcmp(type, "disk") == 0 && source != NULL && strstr(source, ":config") == NULL) {
-        block(blockers, "disk \"%s\": only the root disk moves with a running virtual machine",
-              name);
+        livehello_block(
+            blockers, "disk \"%s\": only the root disk moves with a running virtual machine", name);
     }
 }
 
@@ -142,7 +131,7 @@ look_at_qemu(LiveOut *live, json_t *blockers)
     json_t *each;
     json_auto_t *info = qmp_call(qmp_of(live), "query-migrate", NULL, NULL);
     json_array_foreach (json_object_get(info, "blocked-reasons"), i, each) {
-        block(blockers, "QEMU: %s", json_string_value(each));
+        livehello_block(blockers, "QEMU: %s", json_string_value(each));
     }
 }
 
@@ -156,7 +145,7 @@ find_blockers(LiveOut *live)
         look_at_device(live, name, device, blockers);
     }
     if (inst_get_bool(live->inst, "security.sev", false)) {
-        block(blockers, "its memory is encrypted (security.sev)");
+        livehello_block(blockers, "its memory is encrypted (security.sev)");
     }
     look_at_qemu(live, blockers);
     return blockers;
@@ -209,32 +198,28 @@ identity(LiveOut *live)
     return config;
 }
 
-static json_t *
-hex(const guint8 *bytes, size_t size)
-{
-    g_autofree char *text = g_base64_encode(bytes, size);
-    return json_string(text);
-}
-
-static json_t *
-make_hello(LiveOut *live, json_t *blockers)
+static void
+fill_hello(LiveOut *live)
 {
     Agent *agent = live->inst->agent;
     VmSession *vm = vm_session(live->inst);
-    json_t *disks = json_array();
+    struct live_hello *hello = &live->hello;
+    hello->blockers = find_blockers(live);
+    hello->disks = json_array();
     for (guint i = 0; i < live->disks->len; i++) {
-        json_array_append_new(disks, json_string(live->disks->pdata[i]));
+        json_array_append_new(hello->disks, json_string(live->disks->pdata[i]));
     }
-    json_t *hello = json_pack(
-        "{s:i,s:s,s:s,s:o,s:I,s:o,s:I,s:i,s:b,s:o,s:o,s:s,s:o,s:O}", "version", LIVE_VERSION,
-        "uuid", live->uuid, "secret", live->secret, "layout", vm_layout(vm), "memory",
-        (json_int_t) vm_memory_bytes(vm), "disks", disks, "disk_bytes",
-        (json_int_t) root_bytes(live), "channels", CHANNELS, "native", live->native, "token",
-        hex(live->token, sizeof live->token), "urls", our_urls(agent), "certificate",
-        trust_server_cert_pem(agent->trust), "identity", identity(live), "blockers", blockers);
-    json_object_set_new(hello, "key",
-                        live->sealed ? hex(live->key, sizeof live->key) : json_string(""));
-    return hello;
+    hello->uuid = ids_uuid();
+    hello->secret = ids_secret(32);
+    ids_random(hello->key, sizeof hello->key);
+    ids_random(hello->token, sizeof hello->token);
+    hello->memory = vm_memory_bytes(vm);
+    hello->disk_bytes = root_bytes(live);
+    hello->channels = CHANNELS;
+    hello->layout = vm_layout(vm);
+    hello->identity = identity(live);
+    hello->urls = our_urls(agent);
+    hello->certificate = json_string(trust_server_cert_pem(agent->trust));
 }
 
 static void
@@ -242,16 +227,16 @@ choose_stream(LiveOut *live)
 {
     g_autoptr(GError) error = NULL;
     const char *stream = settings_get(live->inst->agent->settings, "migration.stream");
-    live->sealed = g_strcmp0(stream, "zerocopy") != 0;
-    live->native = g_strcmp0(stream, "qemu") == 0;
-    if (!live->native && !streamer_works(live->inst->agent, &error)) { /* G5 */
-        live->native = true;
+    live->hello.sealed = g_strcmp0(stream, "zerocopy") != 0;
+    live->hello.native = g_strcmp0(stream, "qemu") == 0;
+    if (!live->hello.native && !streamer_works(live->inst->agent, &error)) { /* G5 */
+        live->hello.native = true;
         haw_warn("live.native", KS("inst", live->inst->name), KS("why", error->message));
     }
     json_object_set_new(live->figures, "stream",
-                        json_string(live->native   ? "qemu"
-                                    : live->sealed ? "encrypted"
-                                                   : "zerocopy"));
+                        json_string(live->hello.native   ? "qemu"
+                                    : live->hello.sealed ? "encrypted"
+                                                         : "zerocopy"));
 }
 
 static void
@@ -269,28 +254,25 @@ liveout_greet(Inst *inst, MoveConn *conn, Ws **state, GError **error)
     live->conn = conn;
     live->devices = -1;
     live->mux = movemux_new(state);
-    live->uuid = ids_uuid();
-    live->secret = ids_secret(32);
     live->disks = g_ptr_array_new_with_free_func(g_free);
     live->figures = json_object();
-    ids_random(live->key, sizeof live->key);
-    ids_random(live->token, sizeof live->token);
     choose_stream(live);
-    json_auto_t *blockers = find_blockers(live);
-    live->hello = make_hello(live, blockers);
-    if (!movemux_send(live->mux, json_pack("{s:O}", "hello", live->hello), error)) {
+    fill_hello(live);
+    if (!movemux_send(live->mux, json_pack("{s:o}", "hello", livehello_make(&live->hello)),
+                      error)) {
         return NULL;
     }
     json_auto_t *answer =
         movemux_recv(live->mux, "preflight", GREET_MS, moveconn_cancel(conn), error);
     json_t *preflight = json_object_get(answer, "preflight");
     if (answer == NULL ||
-        !live_check_blockers(blockers, json_object_get(preflight, "blockers"), error)) {
+        !livehello_check(live->hello.blockers, json_object_get(preflight, "blockers"), error)) {
         return NULL;
     }
     live->copy = !json_is_true(json_object_get(preflight, "same"));
-    show(live, live->native ? "memory goes by QEMU's own migration: this kernel can't track it"
-                            : "the target is ready for it");
+    show(live, live->hello.native
+                   ? "memory goes by QEMU's own migration: this kernel can't track it"
+                   : "the target is ready for it");
     return g_steal_pointer(&live);
 }
 
@@ -300,11 +282,8 @@ liveout_free(LiveOut *live)
     if (live != NULL) {
         fd_close(&live->devices);
         movemux_free(live->mux);
-        explicit_bzero(live->key, sizeof live->key);
-        g_free(live->uuid);
-        g_free(live->secret);
+        livehello_done(&live->hello);
         g_ptr_array_unref(live->disks);
-        json_decref(live->hello);
         json_decref(live->ready);
         json_decref(live->figures);
         inst_unref(live->inst);
@@ -361,8 +340,8 @@ stop_for_good(LiveOut *live, GError **error)
         return false;
     }
     fd_close(&live->devices); /* QEMU has its own */
-    bool ok = liveqemu_await(qmp_of(live), "pre-switchover", live->native ? READY_MS : SWITCH_MS,
-                             cancel_of(live), error);
+    bool ok = liveqemu_await(qmp_of(live), "pre-switchover",
+                             live->hello.native ? READY_MS : SWITCH_MS, cancel_of(live), error);
     live->stopped_us = clock_mono_us();
     crash_point("live_source");
     return ok;
@@ -444,8 +423,8 @@ open_lanes(LiveOut *live, int *fds, GError **error)
         }
     }
     g_ptr_array_add(hosts, NULL);
-    bool direct = lanes_connect((const char *const *) hosts->pdata, port, live->token, CHANNELS,
-                                LANES_MS, fds, cancel_of(live), &why);
+    bool direct = lanes_connect((const char *const *) hosts->pdata, port, live->hello.token,
+                                CHANNELS, LANES_MS, fds, cancel_of(live), &why);
     if (!movemux_send(live->mux, json_pack("{s:b}", "direct", direct), error)) {
         return false;
     }
@@ -471,9 +450,9 @@ fill_start(LiveOut *live, Pages__Start *start)
 {
     const char *stall = inst_get(live->inst, "migration.vm.stall");
     start->memory_bytes = (guint64) vm_memory_bytes(vm_session(live->inst));
-    start->token = (ProtobufCBinaryData){sizeof live->token, live->token};
-    if (live->sealed) {
-        start->key = (ProtobufCBinaryData){sizeof live->key, live->key};
+    start->token = (ProtobufCBinaryData){sizeof live->hello.token, live->hello.token};
+    if (live->hello.sealed) {
+        start->key = (ProtobufCBinaryData){sizeof live->hello.key, live->hello.key};
     }
     start->idle_ms = IDLE_MS;
     start->pid = vm_pid(vm_session(live->inst));
@@ -513,15 +492,15 @@ send_memory(LiveOut *live, GError **error)
 static bool
 hand_over(LiveOut *live, GError **error)
 {
-    if (!liveqemu_prepare(qmp_of(live), true, live->native, error)) {
+    if (!liveqemu_prepare(qmp_of(live), true, live->hello.native, error)) {
         return false;
     }
     live->devices = movemux_open(live->mux, MOVEMUX_DEVICES, error);
     if (live->devices < 0) {
         return false;
     }
-    bool ok = live->native ? stop_for_good(live, error) && go_through(live, error)
-                           : send_memory(live, error);
+    bool ok = live->hello.native ? stop_for_good(live, error) && go_through(live, error)
+                                 : send_memory(live, error);
     if (!ok || !liveqemu_await(qmp_of(live), "completed", SWITCH_MS, cancel_of(live), error)) {
         return false;
     }
@@ -550,7 +529,7 @@ undo(LiveOut *live)
     if (vm_session(live->inst) != NULL && qmp_alive(qmp_of(live)) && !still_guest(live, &error)) {
         haw_error("live.undo", KS("inst", live->inst->name), KS("why", error->message));
     }
-    livedecide_end(live->inst, live->uuid);
+    livedecide_end(live->inst, live->hello.uuid);
 }
 
 static bool
@@ -561,9 +540,9 @@ finish(LiveOut *live, GError **error)
     json_t *changes = json_pack("{s:s}", "volatile.hawser.moved", "true");
     bool ok = inst_set_config(inst, changes, error) && vm_outgoing_finish(inst, error);
     crash_point("live_source");
-    livedecide_end(inst, live->uuid);
+    livedecide_end(inst, live->hello.uuid);
     movemux_send(live->mux, json_pack("{s:b}", "settled", 1), NULL);
-    haw_info("live.moved", KS("inst", inst->name), KS("uuid", live->uuid),
+    haw_info("live.moved", KS("inst", inst->name), KS("uuid", live->hello.uuid),
              KU("pause_us", (guint64) live->pause_us));
     return ok;
 }
@@ -577,8 +556,8 @@ conclude(LiveOut *live, GError **error)
     json_auto_t *outcome = movemux_recv(live->mux, "outcome", HEAR_MS, NULL, &why);
     if (outcome != NULL) {
         owned = strcmp(text_of(outcome, "outcome"), "running") == 0;
-    } else if (!livedecide_await(live->inst, live->uuid, HEAR_MS, &owned, error)) {
-        livedecide_settle(live->inst, live->uuid);
+    } else if (!livedecide_await(live->inst, live->hello.uuid, HEAR_MS, &owned, error)) {
+        livedecide_settle(live->inst, live->hello.uuid);
         return false;
     }
     if (!owned) {
@@ -604,7 +583,7 @@ decide(LiveOut *live, GError **error)
         movemux_send(live->mux, json_pack("{s:b}", "settled", 1), NULL);
         return true;
     }
-    if (!livedecide_give(live->inst, live->uuid, live->secret, error)) {
+    if (!livedecide_give(live->inst, live->hello.uuid, live->hello.secret, error)) {
         undo(live);
         return false;
     }
@@ -622,7 +601,7 @@ liveout_move(LiveOut *live, GError **error)
         return false;
     }
     live->ready = json_incref(json_object_get(ready, "ready"));
-    if (!livedecide_begin(live->inst, live->uuid, live->secret, error)) {
+    if (!livedecide_begin(live->inst, live->hello.uuid, live->hello.secret, error)) {
         return false;
     }
     vm_set_moving(vm_session(live->inst), true);

@@ -15,6 +15,7 @@
 #include "agent/inst/snaprow.h"
 #include "agent/inst/still.h"
 #include "agent/move/live.h"
+#include "agent/move/livehello.h"
 #include "agent/move/movevol.h"
 #include "agent/store/volview.h"
 #include "agent/store/wire.h"
@@ -136,7 +137,7 @@ offer(const MoveOut *out, MoveVol *job, const Vol *vol, const OfferOurs *ours, b
     if (out->live) {
         header->has_criu = header->has_live_version = true;
         header->criu = MIGRATE__CRIU__VM_QEMU;
-        header->live_version = LIVE_VERSION;
+        header->live_version = LIVEHELLO_VERSION;
     }
     if (!moveconn_send(job->conn, &header->base, error)) {
         return false;
@@ -265,7 +266,7 @@ answer(Taking *take, const Migrate__Header *theirs, GError **error)
     if (take->in->live && theirs->has_live_version) {
         header->has_criu = header->has_live_version = true;
         header->criu = MIGRATE__CRIU__VM_QEMU;
-        header->live_version = LIVE_VERSION;
+        header->live_version = LIVEHELLO_VERSION;
     } else if (theirs->has_criu && theirs->criu == MIGRATE__CRIU__NONE) {
         header->has_criu = true;
         header->criu = MIGRATE__CRIU__NONE;

@@ -154,6 +154,23 @@ is_expected(int fd, pid_t pid)
     return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && peer.pid == pid;
 }
 
+/* What came before somebody did. False when there is more of it than a greeting. */
+static bool
+pass_early(Stream *stream, int fd)
+{
+    g_autofree guint8 *chunk = g_malloc(CHUNK);
+    while (stream->near >= 0 && !stream->mux->writing) {
+        ssize_t n = recv(stream->near, chunk, CHUNK, MSG_DONTWAIT);
+        if (n <= 0) {
+            fd_close(&stream->near);
+            fd_close(&stream->far);
+        } else if (!fiber_write(fd, chunk, (size_t) n, stream->mux->end, NULL)) {
+            return false;
+        }
+    }
+    return stream->near < 0;
+}
+
 /* Anybody of this network namespace may knock. */
 static void
 keep_door(void *data)
@@ -161,10 +178,12 @@ keep_door(void *data)
     Stream *stream = data;
     MoveMux *mux = stream->mux;
     while (stream->door >= 0 && fiber_wait_fd(stream->door, G_IO_IN, -1, mux->end, NULL)) {
-        haw_autofd int fd = accept4(stream->door, NULL, NULL, SOCK_CLOEXEC);
+        haw_autofd int fd = accept4(stream->door, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
         if (fd >= 0 && is_expected(fd, stream->expected)) {
             fd_close(&stream->door);
-            movemux_attach(mux, stream->number, &fd, NULL);
+            if (pass_early(stream, fd)) {
+                movemux_attach(mux, stream->number, &fd, NULL);
+            }
         }
     }
     mux->fibers--;
