@@ -3,6 +3,8 @@
  * R3  What ends is freed after the batch of events that ended it: later events of the same batch
  *     find it dead, not gone.
  * The only thread of `hawserd forkproxy`. */
+#include "agent/inst/relay.h"
+
 #include "agent/inst/relayparts.h"
 
 #include <arpa/inet.h>

@@ -15,6 +15,7 @@
 #include "agent/auth/trust.h"
 #include "agent/inst/plug.h"
 #include "agent/move/lanes.h"
+#include "agent/move/livecheck.h"
 #include "agent/move/livedecide.h"
 #include "agent/move/livehello.h"
 #include "agent/move/liveqemu.h"
@@ -98,59 +99,6 @@ liveout_may(Inst *inst, GError **error)
            haw_fail(error, HAW_CONFLICT, "The virtual machine is not running");
 }
 
-static void
-look_at_device(LiveOut *live, const char *name, json_t *device, json_t *blockers)
-{
-    static const char *const fixed[] = {"gpu",       "usb",        "pci",          "infiniband",
-                                        "unix-char", "unix-block", "unix-hotplug", NULL};
-    const char *type = keys_get(device, "type"), *nictype = keys_get(device, "nictype");
-    const char *path = keys_get(device, "path"), *source = keys_get(device, "source");
-    const char *faster = keys_get(device, "acceleration");
-    if (type == NULL) {
-        return;
-    }
-    if (g_strv_contains(fixed, type)) {
-        livehello_block(blockers, "device \"%s\" (%s) is this host's", name, type);
-    } else if (strcmp(type, "nic") == 0 && ((nictype != NULL && (strcmp(nictype, "physical") == 0 ||
-                                                                 strcmp(nictype, "sriov") == 0)) ||
-                                            (faster != NULL && strcmp(faster, "none") != 0))) {
-        livehello_block(blockers, "NIC \"%s\" is a function of this host's hardware", name);
-    } else if (strcmp(type, "disk") == 0 && g_strcmp0(path, "/") == 0) {
-        g_ptr_array_add(live->disks, vmitem_node(name));
-    } else if (strcmp(type, "disk") == 0 && source != NULL && strstr(source, ":config") == NULL) {
-        livehello_block(
-            blockers, "disk \"%s\": only the root disk moves with a running virtual machine", name);
-    }
-}
-
-/* What QEMU itself would refuse at the very end. */
-static void
-look_at_qemu(LiveOut *live, json_t *blockers)
-{
-    size_t i;
-    json_t *each;
-    json_auto_t *info = qmp_call(qmp_of(live), "query-migrate", NULL, NULL);
-    json_array_foreach (json_object_get(info, "blocked-reasons"), i, each) {
-        livehello_block(blockers, "QEMU: %s", json_string_value(each));
-    }
-}
-
-static json_t *
-find_blockers(LiveOut *live)
-{
-    const char *name;
-    json_t *device, *blockers = json_array();
-    json_auto_t *devices = json_incref(live->inst->expanded_devices);
-    json_object_foreach (devices, name, device) {
-        look_at_device(live, name, device, blockers);
-    }
-    if (inst_get_bool(live->inst, "security.sev", false)) {
-        livehello_block(blockers, "its memory is encrypted (security.sev)");
-    }
-    look_at_qemu(live, blockers);
-    return blockers;
-}
-
 static gint64
 root_bytes(LiveOut *live)
 {
@@ -204,7 +152,7 @@ fill_hello(LiveOut *live)
     Agent *agent = live->inst->agent;
     VmSession *vm = vm_session(live->inst);
     struct live_hello *hello = &live->hello;
-    hello->blockers = find_blockers(live);
+    hello->blockers = livecheck_blockers(live->inst, live->disks);
     hello->disks = json_array();
     for (guint i = 0; i < live->disks->len; i++) {
         json_array_append_new(hello->disks, json_string(live->disks->pdata[i]));

@@ -358,6 +358,10 @@ channel_next(struct channel *channel)
 {
     PageSource *source = channel->source;
     tell_progress(source);
+    if (channel->end_sent) { /* before the limit is asked: the next round finds nothing under way */
+        channel->step = STEP_IDLE;
+        return;
+    }
     gint64 wait_us = over_limit_us(source);
     if (wait_us > 0) {
         channel->pause =
@@ -377,12 +381,10 @@ channel_next(struct channel *channel)
                      channel->frame.payload_bytes);
     } else if (channel->zeros->len > 0) {
         send_zeros(channel);
-    } else if (!channel->end_sent) {
+    } else {
         channel->end_sent = true;
         frame_put_end(&channel->end, channel->small);
         channel_send(channel, FRAME_ROUND_END, source->final ? FRAME_FINAL : 0, FRAME_END_BYTES);
-    } else {
-        channel->step = STEP_IDLE;
     }
 }
 

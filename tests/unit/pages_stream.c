@@ -1,4 +1,5 @@
 /* Page streams end to end: a process that writes its memory, the tracker, source and sink over TCP. */
+#include "dataplane/pages/pagechannel.h"
 #include "dataplane/pages/pagesink.h"
 #include "dataplane/pages/pagesource.h"
 #include "dataplane/pages/tracker.h"
@@ -402,6 +403,40 @@ cancelled(void)
     rig_free(rig);
 }
 
+/* A round that ended while the limit still wanted a pause left its timer to the next one. */
+static void
+limited_rounds(void)
+{
+    struct rig *rig = rig_new(false, PAGE_ROUTE_COPY);
+    g_autoptr(GError) error = NULL;
+    g_autoptr(GArray) runs = pagescan_runs();
+    struct page_round round;
+    guint64 sent = 0;
+    rig->source.limit_bytes_s = 64 << 20;
+    fill_some(rig);
+    rig_start(rig);
+    g_autoptr(PageSource) source = pagesource_new(&rig->source, &error);
+    g_assert_no_error(error);
+    gint64 from_us = g_get_monotonic_time();
+    for (guint i = 0; i < 40; i++) {
+        g_array_set_size(runs, 0);
+        pagescan_append(runs, i * PAGE_BYTES, PAGE_BYTES);
+        pagescan_append(runs, FRAME_REGION_BYTES + i * 2 * PAGE_BYTES, 64 * PAGE_BYTES);
+        pagesource_round(source, runs, NULL, i == 39, &round, &error);
+        g_assert_no_error(error);
+        sent += round.data_bytes;
+        for (int k = 0; k < CHANNELS; k++) {
+            g_assert_false(source->channels[k].op.busy);
+        }
+    }
+    /* Each round's last frames go without waiting for what they cost. */
+    g_assert_cmpint(g_get_monotonic_time() - from_us, >,
+                    (gint64) (sent * G_USEC_PER_SEC / rig->source.limit_bytes_s / 4));
+    g_assert_true(rig_join(rig));
+    g_clear_pointer(&source, pagesource_free);
+    rig_free(rig);
+}
+
 /* ---- the tracker ---- */
 
 static void
@@ -517,6 +552,7 @@ main(int argc, char **argv)
     g_test_add_func("/refused/another-key", another_key);
     g_test_add_func("/refused/plain-where-sealed-is-due", plain_for_sealed);
     g_test_add_func("/cancelled-in-the-middle", cancelled);
+    g_test_add_func("/limited/short-rounds-leave-no-timer-behind", limited_rounds);
     if (tracker_works(&error)) {
         g_test_add_func("/tracker/process-keeps-nothing", tracked_process_keeps_nothing);
         g_test_add_func("/tracker/every-write-is-seen", every_write_is_seen);
