@@ -15,6 +15,7 @@
 #include "agent/auth/trust.h"
 #include "agent/inst/plug.h"
 #include "agent/move/lanes.h"
+#include "agent/move/livebrake.h"
 #include "agent/move/livecheck.h"
 #include "agent/move/livedecide.h"
 #include "agent/move/livehello.h"
@@ -55,6 +56,7 @@ struct LiveOut {
     GPtrArray *disks;  /* char *: block nodes */
     bool copy;         /* the guest stays here, too */
     bool ballooned;    /* when it began */
+    LiveBrake *brake;  /* owns; while memory goes */
     int devices;       /* the socket for devices' state */
     gint64 stopped_us; /* when the guest stopped for good */
     gint64 pause_us;
@@ -310,13 +312,21 @@ on_wish(Pages__Wish wish, void *data, GError **error)
     LiveOut *live = data;
     switch (wish) {
     case PAGES__WISH__STOP:
+        livebrake_hold(live->brake);
         return qmp_do(qmp_of(live), "stop", NULL, error);
-    case PAGES__WISH__RESUME:
-        return qmp_do(qmp_of(live), "cont", NULL, error);
+    case PAGES__WISH__RESUME: {
+        bool ok = qmp_do(qmp_of(live), "cont", NULL, error);
+        livebrake_let(live->brake);
+        return ok;
+    }
     case PAGES__WISH__STOP_FINAL:
+        livebrake_hold(live->brake);
         return stop_for_good(live, error);
+    case PAGES__WISH__SLOW_DOWN:
+        json_object_set_new(live->figures, "throttle", json_integer(livebrake_harder(live->brake)));
+        return true;
     default:
-        return true; /* slowing down is not done by us */
+        return haw_fail(error, HAW_INVALID, "hawser-pages wishes what is unknown");
     }
 }
 
@@ -408,7 +418,9 @@ fill_start(LiveOut *live, Pages__Start *start)
     start->downtime_us = (guint64) downtime_us(live);
     start->fixed_us = FIXED_US;
     start->rounds_max = ROUNDS_MAX;
-    start->stall = g_strcmp0(stall, "abort") == 0 ? PAGES__STALL__ABORT : PAGES__STALL__PAUSE;
+    start->stall = g_strcmp0(stall, "abort") == 0      ? PAGES__STALL__ABORT
+                   : g_strcmp0(stall, "throttle") == 0 ? PAGES__STALL__THROTTLE
+                                                       : PAGES__STALL__PAUSE;
 }
 
 static bool
@@ -427,8 +439,10 @@ send_memory(LiveOut *live, GError **error)
     bool ok = fds[0] >= 0 || haw_fail(error, HAW_IO, "The guest's memory can't be opened");
     ok = ok && open_lanes(live, fds + 1, error);
     fill_start(live, &start);
+    live->brake = livebrake_new(qmp_of(live));
     ok = ok && streamer_run(live->inst->agent, &start, fds, 1 + CHANNELS, &hooks, cancel_of(live),
                             NULL, error);
+    livebrake_free(g_steal_pointer(&live->brake));
     for (size_t i = 0; i < G_N_ELEMENTS(fds); i++) {
         fd_close(&fds[i]);
     }

@@ -221,6 +221,17 @@ if [ -n "${VM_MOVE_LONG:-}" ]; then
     cut() { far ip link set wire down; sleep 20; far ip link set wire up; }
     killed 'the wire cut' "$memory_moves" cut
 fi
+if [ -n "${VM_MOVE_LONG:-}" ]; then # the guest writes 20 MB/s
+    must lxc config set migration.bandwidth 8MB
+    must lxc config set vm migration.vm.stall abort
+    refuse 'a guest that writes too fast stays, where that is asked for' 'the guest writes' lxc move vm second:vm
+    claim 'and nothing is there' wait_for 60 settled
+    must lxc config set vm migration.vm.stall throttle
+    claim 'it moves when it may be slowed down' lxc move vm second:vm
+    same 'with every page, slowed down' bad=0 pages_right
+    must lxc config unset migration.bandwidth
+    claim 'and is as fast as before' lxc move second:vm vm
+fi
 must lxc config set migration.bandwidth 16MB
 began=$(now_ms)
 claim 'and then it moves' lxc move vm second:vm
