@@ -203,8 +203,9 @@ may_change_key(const char *key, json_t *from, json_t *to)
     static const char *const exact[] = {
         "cluster.evacuate",    "limits.memory",   "limits.cpu", "security.agent.metrics",
         "security.secureboot", "security.devlxd", NULL};
-    static const char *const prefixes[] = {"boot.",      "cloud-init.", "environment.", "image.",
-                                           "snapshots.", "user.",       "volatile.",    NULL};
+    static const char *const prefixes[] = {"boot.",  "cloud-init.",   "environment.",
+                                           "image.", "migration.vm.", "snapshots.",
+                                           "user.",  "volatile.",     NULL};
     bool pinned = false;
     if (strcmp(key, "limits.cpu") == 0) {
         const char *old = keys_get(from, key), *new = keys_get(to, key);
