@@ -47,7 +47,6 @@ struct PageSource {
     PageRing *ring;
     guint8 *map; /* of the memory file, read only */
     struct channel *channels;
-    struct page_op cancel_op;
     guint32 round;
     bool final, done;
     GError *failure; /* owned: what ends it */

@@ -12,6 +12,9 @@ struct PageRing {
     struct io_uring uring;
     guint busy;    /* operations whose result is to come */
     guint notices; /* zero-copy sends whose buffer the kernel still holds */
+    struct page_op leash;
+    int leash_fd;
+    bool pulled;
 };
 
 PageRing *
@@ -87,20 +90,32 @@ pagering_turn(PageRing *ring, gint64 wait_ms, GError **error)
     while (io_uring_peek_cqe(&ring->uring, &cqe) == 0) {
         reap(ring, cqe);
     }
-    return true;
+    return !ring->pulled || haw_fail(error, HAW_CANCELLED, "the migration was cancelled");
+}
+
+static void
+watch_leash(PageRing *ring)
+{
+    io_uring_prep_poll_add(pagering_take(ring, &ring->leash), ring->leash_fd, POLLIN);
+}
+
+static void
+on_leash(struct page_op *op, int result)
+{
+    PageRing *ring = (PageRing *) ((char *) op - G_STRUCT_OFFSET(PageRing, leash));
+    struct pollfd look = {.fd = ring->leash_fd, .events = POLLIN};
+    ring->pulled = poll(&look, 1, 0) == 1;
+    if (!ring->pulled) { /* what came was read by somebody else */
+        watch_leash(ring);
+    }
 }
 
 void
-pagering_watch(PageRing *ring, struct page_op *op, int fd)
+pagering_leash(PageRing *ring, int fd)
 {
-    io_uring_prep_poll_add(pagering_take(ring, op), fd, POLLIN);
-}
-
-bool
-pagering_readable(int fd)
-{
-    struct pollfd look = {.fd = fd, .events = POLLIN};
-    return poll(&look, 1, 0) == 1;
+    ring->leash.done = on_leash;
+    ring->leash_fd = fd;
+    watch_leash(ring);
 }
 
 bool

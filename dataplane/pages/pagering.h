@@ -22,8 +22,7 @@ struct io_uring_sqe *pagering_take(PageRing *ring, struct page_op *op);
 bool pagering_turn(PageRing *ring, gint64 wait_ms, GError **error);
 /* Before memory or sockets that operations use go away: cancels all and waits for their ends. */
 void pagering_drain(PageRing *ring);
-/* Calls op->done once fd may be readable; look again with pagering_readable() then. */
-void pagering_watch(PageRing *ring, struct page_op *op, int fd);
-bool pagering_readable(int fd);
+/* From now on a turn fails with CANCELLED once 'fd' (borrowed) is readable. */
+void pagering_leash(PageRing *ring, int fd);
 /* Takes 'bytes' off the front of the message's parts: whether some are left. */
 bool pagering_advance(struct msghdr *message, size_t bytes);

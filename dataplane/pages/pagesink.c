@@ -56,7 +56,6 @@ struct Sink {
     guint8 *map;
     guint8 *populated; /* a bit a page: it exists */
     struct channel *channels;
-    struct page_op cancel_op;
     guint finished;
     GError *failure; /* owned */
     struct page_sink_total total;
@@ -457,20 +456,6 @@ on_received(struct page_op *op, int result)
     }
 }
 
-static void
-on_cancel(struct page_op *op, int result)
-{
-    Sink *sink = (Sink *) ((char *) op - G_STRUCT_OFFSET(Sink, cancel_op));
-    GError *error = NULL;
-    if (!pagering_readable(sink->options->cancel_fd)) {
-        pagering_watch(sink->ring, op,
-                       sink->options->cancel_fd); /* what came was read by somebody else */
-        return;
-    }
-    haw_fail(&error, HAW_CANCELLED, "the migration was cancelled");
-    fail(sink, error);
-}
-
 /* ---- life ---- */
 
 static bool
@@ -503,8 +488,7 @@ open_sink(Sink *sink, GError **error)
         read_frame(channel);
     }
     if (options->cancel_fd >= 0) {
-        sink->cancel_op.done = on_cancel;
-        pagering_watch(sink->ring, &sink->cancel_op, options->cancel_fd);
+        pagering_leash(sink->ring, options->cancel_fd);
     }
     return true;
 }

@@ -107,20 +107,6 @@ on_reply(struct page_op *op, int result)
     read_reply(channel);
 }
 
-static void
-on_cancel(struct page_op *op, int result)
-{
-    PageSource *source = (PageSource *) ((char *) op - G_STRUCT_OFFSET(PageSource, cancel_op));
-    GError *error = NULL;
-    if (!pagering_readable(source->options.cancel_fd)) {
-        pagering_watch(source->ring, op,
-                       source->options.cancel_fd); /* what came was read by somebody else */
-        return;
-    }
-    haw_fail(&error, HAW_CANCELLED, "the migration was cancelled");
-    channel_fail(source, error);
-}
-
 /* ---- rounds ---- */
 
 /* Q1 */
@@ -335,8 +321,7 @@ pagesource_new(const struct page_source_options *options, GError **error)
         }
     }
     if (options->cancel_fd >= 0) {
-        source->cancel_op.done = on_cancel;
-        pagering_watch(source->ring, &source->cancel_op, options->cancel_fd);
+        pagering_leash(source->ring, options->cancel_fd);
     }
     source->round_began_us = g_get_monotonic_time();
     for (guint i = 0; i < options->channels; i++) {
