@@ -76,7 +76,9 @@ converge_next(struct converge *state, const struct converge_round *round)
         return CONVERGE_SWITCH;
     }
     if (state->rounds >= state->policy.rounds_max) {
-        return state->policy.stall == CONVERGE_STALL_THROTTLE ? CONVERGE_ABORT : stalled(state);
+        /* As slow as the guest may be made, the rest is what it is. */
+        return state->policy.stall == CONVERGE_STALL_THROTTLE ? CONVERGE_SWITCH_LATE
+                                                              : stalled(state);
     }
     if (state->worse >= STALL_ROUNDS) { /* C3 */
         state->worse = 0;

@@ -363,12 +363,33 @@ stalls_by_policy(void)
     g_assert_cmpint(converge_end_us(&state, 500000000), ==, -1);
 }
 
+/* Slowed down at each stall; and when that was not enough, the pause is longer. */
+static void
+throttles_then_pauses(void)
+{
+    struct converge state;
+    struct converge_policy gentle = policy;
+    struct converge_round same = {500000000, 500000, 500000000};
+    enum converge_verdict verdict = CONVERGE_AGAIN;
+    guint throttled = 0;
+    gentle.stall = CONVERGE_STALL_THROTTLE;
+    converge_init(&state, &gentle);
+    for (guint i = 0; i < gentle.rounds_max; i++) {
+        verdict = converge_next(&state, &same);
+        throttled += verdict == CONVERGE_THROTTLE;
+        g_assert_cmpint(verdict, !=, CONVERGE_ABORT);
+    }
+    g_assert_cmpuint(throttled, >=, 4);
+    g_assert_cmpint(verdict, ==, CONVERGE_SWITCH_LATE);
+}
+
 int
 main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/converge/switches-when-the-rest-fits", switches_when_the_rest_fits);
     g_test_add_func("/converge/stalls-by-policy", stalls_by_policy);
+    g_test_add_func("/converge/throttles-then-pauses", throttles_then_pauses);
     g_test_add_data_func("/job/moves-a-writing-guest", NULL, moves_a_writing_guest);
     g_test_add_data_func("/job/moves-a-writing-guest-sealed", "sealed", moves_a_writing_guest);
     g_test_add_func("/job/refused-stop-ends-it", refused_stop_ends_it);
