@@ -26,6 +26,7 @@ static const ErrandFn errand_fns[GUESTWIRE_KIND_COUNT] = {
     [GUESTWIRE_HOSTNAME] = setup_hostname, [GUESTWIRE_TIME] = setup_time,
     [GUESTWIRE_MOUNT] = setup_mount,       [GUESTWIRE_UMOUNT] = setup_umount,
     [GUESTWIRE_NICS] = setup_nics,         [GUESTWIRE_READY] = setup_ready,
+    [GUESTWIRE_DEVLXD] = devsock_run,
 };
 
 struct errand *
@@ -150,7 +151,7 @@ static void
 child_main(const struct asked *asked, const struct ends *ends, bool pty)
 {
     sigset_t none;
-    int fds[3];
+    int fds[3], listener = asked->kind == GUESTWIRE_DEVLXD ? devsock_listener() : -1;
 
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
@@ -165,7 +166,10 @@ child_main(const struct asked *asked, const struct ends *ends, bool pty)
     for (int i = 0; i < 3; i++) {
         dup2(fds[i], i);
     }
-    close_range(3, ~0U, 0);
+    if (listener >= 0) {
+        dup2(fcntl(listener, F_DUPFD, 10), ERRAND_LISTENER);
+    }
+    close_range(listener >= 0 ? ERRAND_LISTENER + 1 : 3, ~0U, 0);
     if (pty) {
         ioctl(0, TIOCSCTTY, 0);
     }
@@ -212,6 +216,8 @@ errand_start(struct errand *errand)
     if (!asked_read(&asked, errand->ask, errand->ask_size) || errand_fns[asked.kind] == NULL ||
         (asked.kind == GUESTWIRE_EXEC && asked.argc == 0)) {
         errand->failed = EINVAL;
+    } else if (asked.kind == GUESTWIRE_DEVLXD && devsock_listener() < 0) {
+        errand->failed = errno;
     } else if (fork_child(errand, &asked) && asked.kind == GUESTWIRE_READY) {
         setup_notify(); /* systemd listens to its own child only */
     }

@@ -62,5 +62,9 @@ int setup_mount(const struct asked *asked);
 int setup_umount(const struct asked *asked);
 int setup_nics(const struct asked *asked);
 int setup_ready(const struct asked *asked);
+int devsock_run(const struct asked *asked);
+/* The socket that sessions of that kind have as descriptor ERRAND_LISTENER; -1 with errno. */
+int devsock_listener(void);
+enum { ERRAND_LISTENER = 3 };
 /* Tells systemd that we are ready. */
 void setup_notify(void);

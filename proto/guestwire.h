@@ -54,6 +54,8 @@ enum guestwire_kind {
     GUESTWIRE_UMOUNT,   /* PATH */
     GUESTWIRE_NICS,     /* ARG: "MAC NAME MTU" each */
     GUESTWIRE_READY,    /* the agent has set up what it had to: whoever waits for us may go on */
+    GUESTWIRE_DEVLXD, /* a connection to /dev/lxd/sock: stream 1: u32 user id, then its bytes; stream 0:
+                           the answers */
     GUESTWIRE_KIND_COUNT,
 };
 

@@ -466,6 +466,20 @@ count_connection(gint64 id, int step)
 }
 
 static void
+serve_all(Guest *guest)
+{
+    gint64 id = inst_id(guest->inst);
+
+    if (count_connection(id, 1)) {
+        guest->in = g_byte_array_new();
+        while (serve_one(guest)) {
+        }
+        g_byte_array_unref(guest->in);
+        count_connection(id, -1);
+    }
+}
+
+static void
 serve_guest(void *data)
 {
     Guest *guest = data;
@@ -473,17 +487,22 @@ serve_guest(void *data)
     guest->inst = guestpeer_find(guest->agent->instances, guest->pid);
     if (guest->inst == NULL) { /* G1 */
         guestreply_error(guest->fd, 401, "not authorized");
-    } else if (count_connection(inst_id(guest->inst), 1)) {
-        gint64 id = inst_id(guest->inst);
-        guest->in = g_byte_array_new();
-        while (serve_one(guest)) {
-        }
-        g_byte_array_unref(guest->in);
-        count_connection(id, -1);
+    } else {
+        serve_all(guest);
     }
     g_clear_pointer(&guest->inst, inst_unref);
     fd_close(&guest->fd);
     g_free(guest);
+}
+
+void
+devlxd_serve(Agent *agent, Inst *inst, int *fd, uid_t uid)
+{
+    Guest guest = {.agent = agent, .fd = fd_steal(fd), .inst = inst_ref(inst), .uid = uid};
+
+    serve_all(&guest);
+    inst_unref(guest.inst);
+    fd_close(&guest.fd);
 }
 
 /* ---- the listener ---- */

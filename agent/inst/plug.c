@@ -1,15 +1,14 @@
-/* Devices of an instance: which module has each, in which order, and what a change of the set means.
+/* Devices of an instance: which module has each, and in which order.
  * D1  Start order: NICs by name; the root disk, other disks by path; then the rest by type, Z first,
  *     then name. Stop is the reverse.
  * D2  All are validated before the first one starts.
  * D3  Stopping repeats safely: it is the undo of a start that failed or was cut short.
- * D4  On a running instance a device that changed is updated in place when its owner can do that,
- *     else taken out and put in again; what can't be hotplugged is an error.
+ * What a change of the set means is in plugchange.c.
  * Called by start.c, lifecycle.c and change.c; main loop, inside fibers. */
 #include "agent/inst/plug.h"
 #include "agent/inst/device.h"
 #include "agent/inst/instdriver.h"
-#include "agent/net/network.h"
+#include "agent/inst/plugpart.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "proto/grammar.h"
@@ -18,13 +17,8 @@
 #include <string.h>
 #include <unistd.h>
 
-struct entry {
-    const char *name; /* borrowed from the map */
-    json_t *config;
-};
-
-static bool
-is_type(json_t *device, const char *type)
+bool
+plugpart_is_type(json_t *device, const char *type)
 {
     return g_strcmp0(json_string_value(json_object_get(device, "type")), type) == 0;
 }
@@ -32,7 +26,7 @@ is_type(json_t *device, const char *type)
 bool
 plug_is_root(json_t *device)
 {
-    return is_type(device, "disk") &&
+    return plugpart_is_type(device, "disk") &&
            g_strcmp0(json_string_value(json_object_get(device, "path")), "/") == 0 &&
            keys_get(device, "source") == NULL;
 }
@@ -79,10 +73,10 @@ plug_root_on_pool(json_t *devices, json_t *expanded, const char *pool, GError **
 static int
 rank(json_t *device)
 {
-    if (is_type(device, "nic")) {
+    if (plugpart_is_type(device, "nic")) {
         return 0;
     }
-    if (is_type(device, "disk")) {
+    if (plugpart_is_type(device, "disk")) {
         return plug_is_root(device) ? 1 : 2;
     }
     return 3;
@@ -91,7 +85,7 @@ rank(json_t *device)
 static int
 by_start_order(const void *a, const void *b)
 {
-    const struct entry *x = a, *y = b;
+    const struct plugpart *x = a, *y = b;
     int order = rank(x->config) - rank(y->config);
     if (order == 0 && rank(x->config) == 2) {
         order = g_strcmp0(json_string_value(json_object_get(x->config, "path")),
@@ -104,14 +98,14 @@ by_start_order(const void *a, const void *b)
     return order != 0 ? order : strcmp(x->name, y->name);
 }
 
-static GArray *
-in_order(json_t *devices)
+GArray *
+plugpart_in_order(json_t *devices)
 {
-    GArray *list = g_array_new(FALSE, FALSE, sizeof(struct entry));
+    GArray *list = g_array_new(FALSE, FALSE, sizeof(struct plugpart));
     const char *name;
     json_t *config;
     json_object_foreach (devices, name, config) {
-        struct entry entry = {name, config};
+        struct plugpart entry = {name, config};
         g_array_append_val(list, entry);
     }
     g_array_sort(list, by_start_order);
@@ -119,8 +113,8 @@ in_order(json_t *devices)
 }
 
 /* Of a profile that is for both kinds of instances. */
-static bool
-misfit(const struct entry *entry, const char *inst_type)
+bool
+plugpart_misfit(const struct plugpart *entry, const char *inst_type)
 {
     Device device = {NULL, entry->name, entry->config};
     return inst_type != NULL && !device_fits(&device, inst_type);
@@ -128,8 +122,8 @@ misfit(const struct entry *entry, const char *inst_type)
 
 /* ---- one device ---- */
 
-static Nic
-nic_of(Inst *inst, const char *name, json_t *config, json_t *volatiles)
+Nic
+plugpart_nic_of(Inst *inst, const char *name, json_t *config, json_t *volatiles)
 {
     return (Nic){.project = inst->project,
                  .inst = inst->name,
@@ -140,8 +134,8 @@ nic_of(Inst *inst, const char *name, json_t *config, json_t *volatiles)
                  .inst_id = inst->id};
 }
 
-static void
-merge_changes(json_t *changes, Inst *inst, const char *name, json_t *volatiles)
+void
+plugpart_merge_changes(json_t *changes, Inst *inst, const char *name, json_t *volatiles)
 {
     json_t *diff = record_volatile_diff(inst->config, name, volatiles);
     g_autofree char *prefix = g_strdup_printf("volatile.%s.", name);
@@ -159,8 +153,8 @@ merge_changes(json_t *changes, Inst *inst, const char *name, json_t *volatiles)
 }
 
 /* What is stored and what this operation is about to store, together. */
-static json_t *
-volatiles_of(Inst *inst, json_t *changes, const char *name)
+json_t *
+plugpart_volatiles_of(Inst *inst, json_t *changes, const char *name)
 {
     json_t *config = record_merge(inst->config, changes);
     json_t *own = record_volatile_of(config, name);
@@ -186,13 +180,13 @@ take_nic_items(json_t *items, json_t *block, int index)
 }
 
 static bool
-start_nic(Inst *inst, const struct entry *entry, json_t *changes, json_t *items, int index,
+start_nic(Inst *inst, const struct plugpart *entry, json_t *changes, json_t *items, int index,
           GError **error)
 {
-    json_t *volatiles = volatiles_of(inst, changes, entry->name), *block = NULL;
-    Nic nic = nic_of(inst, entry->name, entry->config, volatiles);
+    json_t *volatiles = plugpart_volatiles_of(inst, changes, entry->name), *block = NULL;
+    Nic nic = plugpart_nic_of(inst, entry->name, entry->config, volatiles);
     bool ok = nic_start(inst->agent->networks, &nic, &block, error);
-    merge_changes(changes, inst, entry->name, volatiles);
+    plugpart_merge_changes(changes, inst, entry->name, volatiles);
     json_decref(volatiles);
     if (ok) {
         take_nic_items(items, block, index);
@@ -203,7 +197,7 @@ start_nic(Inst *inst, const struct entry *entry, json_t *changes, json_t *items,
 
 /* One object for all that the device gave: see vm/vmitem.h. */
 static void
-add_vm_item(json_t *items, const struct entry *entry, json_t *block /* an object */)
+add_vm_item(json_t *items, const struct plugpart *entry, json_t *block /* an object */)
 {
     json_t *item = json_pack("{s:s}", "device", entry->name);
     json_object_set(item, "type", json_object_get(entry->config, "type"));
@@ -216,17 +210,17 @@ add_vm_item(json_t *items, const struct entry *entry, json_t *block /* an object
     json_array_append_new(items, item);
 }
 
-static bool
-start_vm_device(Inst *inst, const struct entry *entry, json_t *changes, json_t *items,
-                GError **error)
+bool
+plugpart_start_vm_device(Inst *inst, const struct plugpart *entry, json_t *changes, json_t *items,
+                         GError **error)
 {
     json_t *block = NULL;
     bool ok;
-    if (is_type(entry->config, "nic")) {
-        json_t *volatiles = volatiles_of(inst, changes, entry->name);
-        Nic nic = nic_of(inst, entry->name, entry->config, volatiles);
+    if (plugpart_is_type(entry->config, "nic")) {
+        json_t *volatiles = plugpart_volatiles_of(inst, changes, entry->name);
+        Nic nic = plugpart_nic_of(inst, entry->name, entry->config, volatiles);
         ok = nic_start(inst->agent->networks, &nic, &block, error);
-        merge_changes(changes, inst, entry->name, volatiles);
+        plugpart_merge_changes(changes, inst, entry->name, volatiles);
         json_decref(volatiles);
     } else {
         Device device = {inst, entry->name, entry->config};
@@ -240,20 +234,21 @@ start_vm_device(Inst *inst, const struct entry *entry, json_t *changes, json_t *
 }
 
 static bool
-start_one(Inst *inst, const struct entry *entry, json_t *changes, json_t *items, int *nic_index,
+start_one(Inst *inst, const struct plugpart *entry, json_t *changes, json_t *items, int *nic_index,
           GError **error)
 {
     bool ok;
-    if (misfit(entry, inst->type)) {
+    if (plugpart_misfit(entry, inst->type)) {
         return true;
     }
     if (inst->driver->plug != NULL) {
-        ok = is_type(entry->config, "none") || start_vm_device(inst, entry, changes, items, error);
+        ok = plugpart_is_type(entry->config, "none") ||
+             plugpart_start_vm_device(inst, entry, changes, items, error);
         return ok || haw_push(error, "Failed to start device \"%s\"", entry->name);
     }
-    if (is_type(entry->config, "nic")) {
+    if (plugpart_is_type(entry->config, "nic")) {
         ok = start_nic(inst, entry, changes, items, (*nic_index)++, error);
-    } else if (is_type(entry->config, "none")) {
+    } else if (plugpart_is_type(entry->config, "none")) {
         return true;
     } else { /* the root disk as well: its limits; the volume is start.c's */
         Device device = {inst, entry->name, entry->config};
@@ -269,7 +264,7 @@ start_one(Inst *inst, const struct entry *entry, json_t *changes, json_t *items,
 
 /* After a crash between the making of a link and the storing of its name: what nic.c noted. */
 static void
-recall_host_name(Inst *inst, const struct entry *entry, json_t *volatiles)
+recall_host_name(Inst *inst, const struct plugpart *entry, json_t *volatiles)
 {
     g_autofree char *dir = inst_run_dir(inst);
     g_autofree char *path = g_strdup_printf("%s/nic.%s", dir, entry->name);
@@ -284,19 +279,19 @@ recall_host_name(Inst *inst, const struct entry *entry, json_t *volatiles)
     }
 }
 
-static void
-stop_one(Inst *inst, const struct entry *entry, json_t *changes)
+void
+plugpart_stop_one(Inst *inst, const struct plugpart *entry, json_t *changes)
 {
     g_autoptr(GError) error = NULL;
     bool ok = true;
-    if (is_type(entry->config, "nic")) {
-        json_t *volatiles = volatiles_of(inst, changes, entry->name);
+    if (plugpart_is_type(entry->config, "nic")) {
+        json_t *volatiles = plugpart_volatiles_of(inst, changes, entry->name);
         recall_host_name(inst, entry, volatiles);
-        Nic nic = nic_of(inst, entry->name, entry->config, volatiles);
+        Nic nic = plugpart_nic_of(inst, entry->name, entry->config, volatiles);
         ok = nic_stop(inst->agent->networks, &nic, &error);
-        merge_changes(changes, inst, entry->name, volatiles);
+        plugpart_merge_changes(changes, inst, entry->name, volatiles);
         json_decref(volatiles);
-    } else if (!is_type(entry->config, "none") && !plug_is_root(entry->config)) {
+    } else if (!plugpart_is_type(entry->config, "none") && !plug_is_root(entry->config)) {
         Device device = {inst, entry->name, entry->config};
         ok = device_stop(inst->agent, &device, &error);
     }
@@ -310,7 +305,7 @@ stop_one(Inst *inst, const struct entry *entry, json_t *changes)
 
 static bool
 validate_one(Agent *agent, const char *project, const char *name, const char *inst_type, Inst *inst,
-             json_t *config, const struct entry *entry, GError **error)
+             json_t *config, const struct plugpart *entry, GError **error)
 {
     const char *type = json_string_value(json_object_get(entry->config, "type"));
     bool ok;
@@ -339,11 +334,11 @@ bool
 plug_validate(Agent *agent, const char *project, const char *name, const char *inst_type,
               Inst *inst, json_t *config, json_t *devices, json_t *local, GError **error)
 {
-    g_autoptr(GArray) list = in_order(devices);
+    g_autoptr(GArray) list = plugpart_in_order(devices);
     for (guint i = 0; i < list->len; i++) {
-        const struct entry *entry = &g_array_index(list, struct entry, i);
+        const struct plugpart *entry = &g_array_index(list, struct plugpart, i);
         bool own = local == NULL || json_object_get(local, entry->name) != NULL;
-        if (!own && misfit(entry, inst_type)) {
+        if (!own && plugpart_misfit(entry, inst_type)) {
             continue;
         }
         if (!validate_one(agent, project, name, inst_type, inst, config, entry, error)) {
@@ -357,11 +352,11 @@ bool
 plug_start_all(Inst *inst, json_t *changes, json_t **ret_lxc, GError **error)
 {
     json_t *devices = json_incref(inst->expanded_devices), *items = json_array();
-    g_autoptr(GArray) list = in_order(devices);
+    g_autoptr(GArray) list = plugpart_in_order(devices);
     int nic_index = 0;
     bool ok = true;
     for (guint i = 0; ok && i < list->len; i++) {
-        ok = start_one(inst, &g_array_index(list, struct entry, i), changes, items, &nic_index,
+        ok = start_one(inst, &g_array_index(list, struct plugpart, i), changes, items, &nic_index,
                        error);
     }
     if (!ok) {
@@ -378,11 +373,11 @@ bool
 plug_post_start_all(Inst *inst, GError **error)
 {
     json_t *devices = json_incref(inst->expanded_devices);
-    g_autoptr(GArray) list = in_order(devices);
+    g_autoptr(GArray) list = plugpart_in_order(devices);
     bool ok = true;
     for (guint i = 0; ok && i < list->len; i++) {
-        const struct entry *entry = &g_array_index(list, struct entry, i);
-        if (rank(entry->config) >= 2 && !is_type(entry->config, "none")) {
+        const struct plugpart *entry = &g_array_index(list, struct plugpart, i);
+        if (rank(entry->config) >= 2 && !plugpart_is_type(entry->config, "none")) {
             Device device = {inst, entry->name, entry->config};
             ok = device_post_start(inst->agent, &device, error) ||
                  haw_push(error, "Failed to start device \"%s\"", entry->name);
@@ -396,10 +391,10 @@ void
 plug_adopt_all(Inst *inst)
 {
     json_t *devices = json_incref(inst->expanded_devices);
-    g_autoptr(GArray) list = in_order(devices);
+    g_autoptr(GArray) list = plugpart_in_order(devices);
     for (guint i = 0; i < list->len; i++) {
-        const struct entry *entry = &g_array_index(list, struct entry, i);
-        if (!is_type(entry->config, "nic")) {
+        const struct plugpart *entry = &g_array_index(list, struct plugpart, i);
+        if (!plugpart_is_type(entry->config, "nic")) {
             Device device = {inst, entry->name, entry->config};
             device_adopt(inst->agent, &device);
         }
@@ -411,9 +406,9 @@ void
 plug_stop_all(Inst *inst, json_t *changes)
 {
     json_t *devices = json_incref(inst->expanded_devices);
-    g_autoptr(GArray) list = in_order(devices);
+    g_autoptr(GArray) list = plugpart_in_order(devices);
     for (guint i = list->len; i > 0; i--) {
-        stop_one(inst, &g_array_index(list, struct entry, i - 1), changes);
+        plugpart_stop_one(inst, &g_array_index(list, struct plugpart, i - 1), changes);
     }
     json_decref(devices);
 }
@@ -421,23 +416,23 @@ plug_stop_all(Inst *inst, json_t *changes)
 /* ---- changes ---- */
 
 /* A NIC of a stopped instance: its network reserves its addresses. */
-static bool
-settle_nic(Inst *inst, const struct entry *entry, json_t *changes, GError **error)
+bool
+plugpart_settle_nic(Inst *inst, const struct plugpart *entry, json_t *changes, GError **error)
 {
-    json_t *volatiles = volatiles_of(inst, changes, entry->name);
-    Nic nic = nic_of(inst, entry->name, entry->config, volatiles);
+    json_t *volatiles = plugpart_volatiles_of(inst, changes, entry->name);
+    Nic nic = plugpart_nic_of(inst, entry->name, entry->config, volatiles);
     bool ok = nic_update(inst->agent->networks, &nic, NULL, error);
-    merge_changes(changes, inst, entry->name, volatiles);
+    plugpart_merge_changes(changes, inst, entry->name, volatiles);
     json_decref(volatiles);
     return ok;
 }
 
-static void
-forget_nic(Inst *inst, const struct entry *entry)
+void
+plugpart_forget_nic(Inst *inst, const struct plugpart *entry)
 {
     g_autoptr(GError) error = NULL;
     json_t *volatiles = record_volatile_of(inst->config, entry->name);
-    Nic nic = nic_of(inst, entry->name, entry->config, volatiles);
+    Nic nic = plugpart_nic_of(inst, entry->name, entry->config, volatiles);
     if (!nic_remove(inst->agent->networks, &nic, &error)) {
         haw_warn("inst.nic_remove", KS("inst", inst->name), KS("device", entry->name),
                  KS("why", error->message));
@@ -449,11 +444,12 @@ bool
 plug_settle_all(Inst *inst, GError **error)
 {
     json_t *devices = json_incref(inst->expanded_devices), *changes = json_object();
-    g_autoptr(GArray) list = in_order(devices);
+    g_autoptr(GArray) list = plugpart_in_order(devices);
     bool ok = true;
     for (guint i = 0; ok && i < list->len; i++) {
-        const struct entry *entry = &g_array_index(list, struct entry, i);
-        ok = !is_type(entry->config, "nic") || settle_nic(inst, entry, changes, error);
+        const struct plugpart *entry = &g_array_index(list, struct plugpart, i);
+        ok = !plugpart_is_type(entry->config, "nic") ||
+             plugpart_settle_nic(inst, entry, changes, error);
     }
     json_decref(devices);
     if (json_object_size(changes) == 0 || !ok) {
@@ -467,226 +463,12 @@ void
 plug_forget_all(Inst *inst)
 {
     json_t *devices = json_incref(inst->expanded_devices);
-    g_autoptr(GArray) list = in_order(devices);
+    g_autoptr(GArray) list = plugpart_in_order(devices);
     for (guint i = 0; i < list->len; i++) {
-        const struct entry *entry = &g_array_index(list, struct entry, i);
-        if (is_type(entry->config, "nic")) {
-            forget_nic(inst, entry);
+        const struct plugpart *entry = &g_array_index(list, struct plugpart, i);
+        if (plugpart_is_type(entry->config, "nic")) {
+            plugpart_forget_nic(inst, entry);
         }
     }
     json_decref(devices);
-}
-
-/* Into a virtual machine: its host side, then QEMU. */
-static bool
-hot_add_vm(Inst *inst, const struct entry *entry, json_t *changes, GError **error)
-{
-    json_t *items = json_array();
-    bool started = start_vm_device(inst, entry, changes, items, error);
-    json_t *item = json_array_get(items, 0);
-    bool ok = started && (item == NULL || inst->driver->plug(inst, item, error));
-    json_decref(items);
-    if (started && !ok) {
-        stop_one(inst, entry, changes);
-    }
-    return ok;
-}
-
-static bool
-hot_remove_vm(Inst *inst, const struct entry *entry, json_t *changes, GError **error)
-{
-    if (!inst->driver->unplug(inst, entry->name, entry->config, error)) {
-        return false;
-    }
-    stop_one(inst, entry, changes);
-    return true;
-}
-
-static bool
-hot_add(Inst *inst, const struct entry *entry, json_t *changes, GError **error)
-{
-    bool ok;
-    if (is_type(entry->config, "nic") && inst_pid(inst) == 0) {
-        return settle_nic(inst, entry, changes, error);
-    }
-    if (is_type(entry->config, "none") || inst_pid(inst) == 0 || plug_is_root(entry->config) ||
-        misfit(entry, inst->type)) {
-        return true;
-    }
-    if (inst->driver->plug != NULL) {
-        Device device = {inst, entry->name, entry->config};
-        ok = is_type(entry->config, "nic") || device_can_hotplug(&device)
-                 ? hot_add_vm(inst, entry, changes, error)
-                 : haw_fail(error, HAW_FAILED, "Device cannot be started when instance is running");
-    } else if (is_type(entry->config, "nic")) {
-        json_t *volatiles = volatiles_of(inst, changes, entry->name);
-        Nic nic = nic_of(inst, entry->name, entry->config, volatiles);
-        ok = nic_hotplug(inst->agent->networks, &nic, inst->pid, error);
-        merge_changes(changes, inst, entry->name, volatiles);
-        json_decref(volatiles);
-    } else {
-        Device device = {inst, entry->name, entry->config};
-        ok = device_can_hotplug(&device)
-                 ? device_hotplug(inst->agent, &device, error)
-                 : haw_fail(error, HAW_FAILED, "Device cannot be started when instance is running");
-    }
-    return ok || haw_push(error, "Failed to start device \"%s\"", entry->name);
-}
-
-static bool
-hot_remove(Inst *inst, const struct entry *entry, json_t *changes, GError **error)
-{
-    bool ok = true;
-    bool vm = inst->driver != NULL && inst->driver->unplug != NULL;
-    if (vm && inst_pid(inst) != 0 && !is_type(entry->config, "none") &&
-        !plug_is_root(entry->config)) {
-        Device device = {inst, entry->name, entry->config};
-        ok = is_type(entry->config, "nic") || device_can_hotplug(&device)
-                 ? hot_remove_vm(inst, entry, changes, error)
-                 : haw_fail(error, HAW_FAILED, "Device cannot be stopped when instance is running");
-    } else if (is_type(entry->config, "nic") && inst_pid(inst) != 0) {
-        json_t *volatiles = volatiles_of(inst, changes, entry->name);
-        Nic nic = nic_of(inst, entry->name, entry->config, volatiles);
-        ok = nic_hotunplug(inst->agent->networks, &nic, inst->pid, error);
-        merge_changes(changes, inst, entry->name, volatiles);
-        json_decref(volatiles);
-    } else if (inst_pid(inst) != 0 && !is_type(entry->config, "none") &&
-               !plug_is_root(entry->config)) { /* the root disk may come from another profile */
-        Device device = {inst, entry->name, entry->config};
-        ok = device_can_hotplug(&device)
-                 ? device_hotunplug(inst->agent, &device, error)
-                 : haw_fail(error, HAW_FAILED, "Device cannot be stopped when instance is running");
-    }
-    return ok || haw_push(error, "Failed to stop device \"%s\"", entry->name);
-}
-
-/* Volatile keys of a device that is gone, or became another type. */
-static void
-drop_volatiles(Inst *inst, json_t *changes, const char *name)
-{
-    json_t *nothing = json_object();
-    merge_changes(changes, inst, name, nothing);
-    json_decref(nothing);
-}
-
-/* Volatile keys that the device now says itself: its MAC, say. */
-static void
-drop_replaced(Inst *inst, json_t *changes, const char *name, json_t *device)
-{
-    json_t *volatiles = volatiles_of(inst, changes, name);
-    const char *key;
-    json_t *value;
-    json_object_foreach (device, key, value) {
-        json_object_del(volatiles, key);
-    }
-    merge_changes(changes, inst, name, volatiles);
-    json_decref(volatiles);
-}
-
-static bool
-nic_only_live(Inst *inst, const char *name, json_t *from, json_t *to)
-{
-    Nic nic = nic_of(inst, name, to, NULL);
-    json_t *both = json_copy(from);
-    json_object_update(both, to);
-    const char *key;
-    json_t *value;
-    bool live = true;
-    json_object_foreach (both, key, value) {
-        json_t *a = json_object_get(from, key), *b = json_object_get(to, key);
-        if ((a == NULL || b == NULL || !json_equal(a, b)) &&
-            !nic_can_update_live(inst->agent->networks, &nic, key)) {
-            live = false;
-        }
-    }
-    json_decref(both);
-    return live;
-}
-
-/* *ret_done: changed without being taken out. */
-static bool
-update_in_place(Inst *inst, const char *name, json_t *from, json_t *to, json_t *changes,
-                bool *ret_done, GError **error)
-{
-    *ret_done = false;
-    if (is_type(from, "none") && is_type(to, "none")) {
-        *ret_done = true;
-        return true;
-    }
-    if (!json_equal(json_object_get(from, "type"), json_object_get(to, "type"))) {
-        return true;
-    }
-    if (!is_type(to, "nic")) {
-        Device device = {inst, name, to};
-        return device_update(inst->agent, &device, from, ret_done, error);
-    }
-    if (!nic_only_live(inst, name, from, to)) {
-        return true;
-    }
-    json_t *volatiles = volatiles_of(inst, changes, name);
-    Nic nic = nic_of(inst, name, to, volatiles);
-    bool ok = nic_update(inst->agent->networks, &nic, from, error);
-    merge_changes(changes, inst, name, volatiles);
-    json_decref(volatiles);
-    *ret_done = ok;
-    return ok;
-}
-
-static bool
-change_one(Inst *inst, const char *name, json_t *from, json_t *to, json_t *changes, GError **error)
-{
-    bool done = false;
-    if (json_equal(from, to)) {
-        return true;
-    }
-    if (inst_pid(inst) != 0 && !update_in_place(inst, name, from, to, changes, &done, error)) {
-        return haw_push(error, "Failed to update device \"%s\"", name);
-    }
-    if (done || plug_is_root(to)) {
-        return true;
-    }
-    struct entry old = {name, from}, new = {name, to};
-    if (!hot_remove(inst, &old, changes, error)) {
-        return false;
-    }
-    if (is_type(from, "nic")) {
-        forget_nic(inst, &old);
-    }
-    if (!json_equal(json_object_get(from, "type"), json_object_get(to, "type")) ||
-        g_strcmp0(json_string_value(json_object_get(from, "nictype")),
-                  json_string_value(json_object_get(to, "nictype"))) != 0) {
-        drop_volatiles(inst, changes, name);
-    } else {
-        drop_replaced(inst, changes, name, to);
-    }
-    return hot_add(inst, &new, changes, error);
-}
-
-bool
-plug_change(Inst *inst, json_t *from, json_t *to, json_t *changes, GError **error)
-{
-    g_autoptr(GArray) old = in_order(from), new = in_order(to);
-    for (guint i = old->len; i > 0; i--) {
-        const struct entry *entry = &g_array_index(old, struct entry, i - 1);
-        if (json_object_get(to, entry->name) == NULL) {
-            if (!hot_remove(inst, entry, changes, error)) {
-                return false;
-            }
-            if (is_type(entry->config, "nic")) {
-                forget_nic(inst, entry);
-            }
-            drop_volatiles(inst, changes, entry->name);
-        }
-    }
-    for (guint i = 0; i < new->len; i++) {
-        const struct entry *entry = &g_array_index(new, struct entry, i);
-        json_t *before = json_object_get(from, entry->name);
-        bool ok = before == NULL
-                      ? hot_add(inst, entry, changes, error)
-                      : change_one(inst, entry->name, before, entry->config, changes, error);
-        if (!ok) {
-            return false;
-        }
-    }
-    return true;
 }

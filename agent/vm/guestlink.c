@@ -1,4 +1,4 @@
-/* Sessions with a guest.
+/* The connection to a guest, and what goes over it for all sessions.
  * G1  One fiber reads the connection, one writes it; whoever has a session waits on its signal.
  * G2  What the guest may send is bounded by the credit that it was given: a window a stream. More ends
  *     the connection, as do frames of no session in numbers (LINK_NOISE a second).
@@ -9,7 +9,7 @@
  * G5  A guest that is asked and stays silent for GUESTLINK_ANSWER_MS is absent for LINK_SILENT_MS, so that
  *     a list of a hundred such costs their wait once.
  * G6  No frame is trusted to be in order: a session's state takes any of them at any time.
- * Called by guestask.c, guestexec.c and guestvm.c. Main loop. */
+ * Sessions are in guestcall.c. Called by guestask.c, guestexec.c, guestdev.c and guestvm.c. Main loop. */
 #include "agent/vm/guestlink.h"
 
 #include <errno.h>
@@ -17,12 +17,11 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "agent/vm/guestlinkobj.h"
 #include "base/clock.h"
 #include "base/fd.h"
-#include "base/fiber.h"
 #include "base/log.h"
 
-#define LINK_QUEUE       (512 * 1024)
 #define LINK_QUEUE_MAX   (4 * 1024 * 1024) /* with control frames, which do not wait */
 #define LINK_READ        (64 * 1024)
 #define LINK_NOISE       10000
@@ -31,40 +30,6 @@
 #define LINK_FLOOD_MS    10000
 #define LINK_GREET_MS    10000
 #define LINK_SILENT_MS   30000
-
-struct GuestLink {
-    int refs;
-    char *name, *version;
-    GuestDial dial;
-    GuestGreeted on_greeted;
-    void *data; /* borrowed until closed */
-    bool closed, greeted, flooded;
-    GCancellable *stop; /* of the whole link */
-    GCancellable *lost; /* of the connection; NULL without one */
-    int fd;             /* of the connection */
-    guint32 epoch, next_id;
-    GByteArray *queue;
-    FiberSignal changed; /* greeted, lost, heard, room in the queue, or something in it */
-    GHashTable *calls;   /* id → borrowed GuestCall */
-    gint64 heard_ms, silent_until_ms, noise_since_ms;
-    guint noise;
-    size_t noise_bytes; /* since a frame that made sense */
-    bool writer_ended;
-    struct guestwire_reader reader;
-};
-
-struct GuestCall {
-    GuestLink *link; /* shares */
-    guint32 id;
-    GByteArray *in[GUESTWIRE_STREAMS]; /* what waits to be read: at most a window */
-    guint32 taken[GUESTWIRE_STREAMS];  /* read, and not yet told */
-    bool ended[GUESTWIRE_STREAMS];
-    guint32 credit;
-    bool exited;
-    int code;
-    GError *failed;
-    FiberSignal changed;
-};
 
 static gint64
 now_ms(void)
@@ -75,15 +40,6 @@ now_ms(void)
 /* ---- the end of sessions ---- */
 
 static void
-call_fail(GuestCall *call, HawCode code, const char *why)
-{
-    if (call->failed == NULL) {
-        haw_fail(&call->failed, code, "%s", why);
-    }
-    fiber_signal_all(&call->changed);
-}
-
-static void
 fail_all(GuestLink *link, const char *why)
 {
     GHashTableIter iter;
@@ -91,7 +47,7 @@ fail_all(GuestLink *link, const char *why)
 
     g_hash_table_iter_init(&iter, link->calls);
     while (g_hash_table_iter_next(&iter, NULL, &call)) {
-        call_fail(call, HAW_FAILED, why);
+        guestcall_fail(call, HAW_FAILED, why);
         g_hash_table_iter_remove(&iter);
     }
 }
@@ -104,8 +60,8 @@ absent(GuestLink *link, const char *why)
     fiber_signal_all(&link->changed);
 }
 
-static void
-drop(GuestLink *link)
+void
+guestlink_drop(GuestLink *link)
 {
     if (link->lost != NULL) {
         g_cancellable_cancel(link->lost);
@@ -114,9 +70,9 @@ drop(GuestLink *link)
 
 /* ---- output ---- */
 
-static void
-queue_frame(GuestLink *link, guint8 type, int stream, guint32 session, const void *payload,
-            size_t size)
+void
+guestlink_queue(GuestLink *link, guint8 type, int stream, guint32 session, const void *payload,
+                size_t size)
 {
     struct guestwire_head head = {.type = type,
                                   .stream = (guint8) stream,
@@ -129,7 +85,7 @@ queue_frame(GuestLink *link, guint8 type, int stream, guint32 session, const voi
         return;
     }
     if (at > LINK_QUEUE_MAX) {
-        drop(link); /* G3: it reads nothing, and we have much to say */
+        guestlink_drop(link); /* G3: it reads nothing, and we have much to say */
         return;
     }
     g_byte_array_set_size(link->queue, at + GUESTWIRE_FRAME_MAX);
@@ -138,13 +94,13 @@ queue_frame(GuestLink *link, guint8 type, int stream, guint32 session, const voi
     fiber_signal_all(&link->changed);
 }
 
-static void
-queue_number(GuestLink *link, guint8 type, int stream, guint32 session, guint32 number)
+void
+guestlink_queue_number(GuestLink *link, guint8 type, int stream, guint32 session, guint32 number)
 {
     guint8 bytes[4];
 
     guestwire_put_u32(bytes, number);
-    queue_frame(link, type, stream, session, bytes, sizeof(bytes));
+    guestlink_queue(link, type, stream, session, bytes, sizeof(bytes));
 }
 
 static void
@@ -154,7 +110,7 @@ queue_hello(GuestLink *link)
 
     guestwire_put_u16(bytes, GUESTWIRE_VERSION_MIN);
     guestwire_put_u16(bytes + 2, GUESTWIRE_VERSION_MAX);
-    queue_frame(link, GUESTWIRE_HELLO, 0, 0, bytes, sizeof(bytes));
+    guestlink_queue(link, GUESTWIRE_HELLO, 0, 0, bytes, sizeof(bytes));
 }
 
 static void
@@ -184,7 +140,7 @@ write_body(void *data)
         } else if (n < 0 && errno == EAGAIN) {
             fiber_wait_fd(link->fd, G_IO_OUT, -1, link->lost, NULL);
         } else if (n < 0 && errno != EINTR) {
-            drop(link);
+            guestlink_drop(link);
         }
     }
     link->writer_ended = true;
@@ -193,9 +149,8 @@ write_body(void *data)
 
 /* ---- input ---- */
 
-/* G2: something that the guest had no reason to send. */
-static void
-noise(GuestLink *link)
+void
+guestlink_noise(GuestLink *link)
 {
     gint64 now = now_ms();
 
@@ -206,7 +161,7 @@ noise(GuestLink *link)
     if (++link->noise > LINK_NOISE && !link->flooded) {
         haw_warn("guest.floods", KS("inst", link->name));
         link->flooded = true;
-        drop(link);
+        guestlink_drop(link);
     }
 }
 
@@ -216,13 +171,13 @@ take_hello(GuestLink *link, const struct guestwire_head *head, const guint8 *pay
     guint16 version = head->size >= 2 ? guestwire_u16(payload) : 0;
 
     if (head->epoch == 0) { /* G4 */
-        noise(link);
+        guestlink_noise(link);
         absent(link, "The VM agent has restarted");
         new_greeting(link);
         return;
     }
     if (head->epoch != link->epoch || link->greeted) {
-        noise(link);
+        guestlink_noise(link);
         return;
     }
     if (version < GUESTWIRE_VERSION_MIN || version > GUESTWIRE_VERSION_MAX) {
@@ -244,66 +199,6 @@ take_hello(GuestLink *link, const struct guestwire_head *head, const guint8 *pay
 }
 
 static void
-take_data(GuestCall *call, const struct guestwire_head *head, const guint8 *payload)
-{
-    int stream = head->stream;
-
-    if (stream == 0 || call->ended[stream] ||
-        head->size > GUESTWIRE_WINDOW - call->in[stream]->len - call->taken[stream]) {
-        haw_warn("guest.beyond_credit", KS("inst", call->link->name));
-        drop(call->link); /* G2 */
-        return;
-    }
-    g_byte_array_append(call->in[stream], payload, head->size);
-}
-
-static void
-take_failed(GuestCall *call, const struct guestwire_head *head, const guint8 *payload)
-{
-    int err = head->size >= 4 ? (int) guestwire_u32(payload) : 0;
-    HawCode code = err == ENOENT   ? HAW_NOT_FOUND
-                   : err == E2BIG  ? HAW_LIMIT
-                   : err == EAGAIN ? HAW_BUSY
-                                   : HAW_FAILED;
-    const char *why = err > 0 && err < 4096 ? g_strerror(err) : "unknown";
-    g_autofree char *text = g_strdup_printf("The VM agent could not start it: %s", why);
-
-    call_fail(call, code, text);
-}
-
-static void
-take_frame(GuestCall *call, const struct guestwire_head *head, const guint8 *payload)
-{
-    guint32 number = head->size == 4 ? guestwire_u32(payload) : 0;
-
-    switch (head->type) {
-    case GUESTWIRE_DATA:
-        take_data(call, head, payload);
-        break;
-    case GUESTWIRE_END:
-        call->ended[head->stream] = call->ended[head->stream] || head->stream > 0;
-        break;
-    case GUESTWIRE_CREDIT:
-        if (number > GUESTWIRE_WINDOW - call->credit) {
-            noise(call->link);
-        }
-        call->credit += MIN(number, GUESTWIRE_WINDOW - call->credit);
-        break;
-    case GUESTWIRE_EXIT:
-        call->code = call->exited ? call->code : (int) MIN(number, 255);
-        call->exited = true;
-        break;
-    case GUESTWIRE_FAILED:
-        take_failed(call, head, payload);
-        break;
-    default:
-        noise(call->link);
-        return;
-    }
-    fiber_signal_all(&call->changed);
-}
-
-static void
 take(GuestLink *link, const struct guestwire_head *head, const guint8 *payload)
 {
     link->noise_bytes = 0;
@@ -312,16 +207,16 @@ take(GuestLink *link, const struct guestwire_head *head, const guint8 *payload)
         return;
     }
     if (head->epoch != link->epoch || !link->greeted) {
-        noise(link);
+        guestlink_noise(link);
         return;
     }
     link->heard_ms = now_ms();
     link->silent_until_ms = 0;
     GuestCall *call = g_hash_table_lookup(link->calls, GUINT_TO_POINTER(head->session));
     if (call != NULL && (head->type != GUESTWIRE_DATA || head->size > 0)) {
-        take_frame(call, head, payload);
+        guestcall_take(call, head, payload);
     } else {
-        noise(link); /* of a session that we have closed, or of none; an unasked pong */
+        guestlink_noise(link); /* of a session that we have closed, or of none; an unasked pong */
     }
     fiber_signal_all(&link->changed);
 }
@@ -341,13 +236,13 @@ take_bytes(GuestLink *link, const guint8 *bytes, size_t size)
             take(link, &head, payload);
         }
         for (; bad < link->reader.bad; bad++) {
-            noise(link);
+            guestlink_noise(link);
         }
     }
     if (link->noise_bytes > LINK_NOISE_BYTES && !link->flooded) {
         haw_warn("guest.floods", KS("inst", link->name));
         link->flooded = true;
-        drop(link);
+        guestlink_drop(link);
     }
 }
 
@@ -387,7 +282,7 @@ serve(GuestLink *link, int *fd)
     new_greeting(link);
     fiber_start("guest writer", write_body, link);
     read_body(link);
-    drop(link);
+    guestlink_drop(link);
     while (!link->writer_ended) {
         fiber_signal_wait(&link->changed, -1, NULL, NULL);
     }
@@ -438,7 +333,7 @@ guestlink_close(GuestLink *link)
         link->closed = true;
         absent(link, "The virtual machine has stopped");
         g_cancellable_cancel(link->stop);
-        drop(link);
+        guestlink_drop(link);
     }
 }
 
@@ -505,11 +400,10 @@ guestlink_wait(GuestLink *link, gint64 wait_ms, GCancellable *cancel, GError **e
     return true;
 }
 
-/* ---- sessions ---- */
+/* ---- does it live? ---- */
 
-/* Whether the guest lives: anything it says will do. Yields. */
-static bool
-answers(GuestLink *link, GError **error)
+bool
+guestlink_answers(GuestLink *link, GError **error)
 {
     gint64 asked_ms = now_ms(), left_ms = GUESTLINK_ANSWER_MS;
 
@@ -520,7 +414,7 @@ answers(GuestLink *link, GError **error)
         return true;
     }
     link->heard_ms = 0;
-    queue_number(link, GUESTWIRE_PING, 0, 0, (guint32) asked_ms);
+    guestlink_queue_number(link, GUESTWIRE_PING, 0, 0, (guint32) asked_ms);
     while (link->greeted && link->heard_ms == 0 && left_ms > 0) {
         fiber_signal_wait(&link->changed, left_ms, NULL, NULL);
         left_ms = asked_ms + GUESTLINK_ANSWER_MS - now_ms();
@@ -530,182 +424,4 @@ answers(GuestLink *link, GError **error)
     }
     link->silent_until_ms = now_ms() + LINK_SILENT_MS; /* G5 */
     return haw_fail(error, HAW_FAILED, GUESTLINK_OFFLINE);
-}
-
-static bool
-queue_ask(GuestLink *link, guint32 id, const struct guestwire_ask *ask)
-{
-    size_t at = 0;
-
-    while (at < ask->size) {
-        size_t part = MIN(ask->size - at, GUESTWIRE_PAYLOAD_MAX);
-        queue_frame(link, GUESTWIRE_OPEN, at + part < ask->size ? 1 : 0, id, ask->bytes + at, part);
-        at += part;
-    }
-    return true;
-}
-
-GuestCall *
-guestcall_open(GuestLink *link, const struct guestwire_ask *ask, GError **error)
-{
-    g_autoptr(GuestLink) held = guestlink_ref(link);
-
-    if (ask->full) {
-        haw_fail(error, HAW_LIMIT, "Arguments and environment are larger than %d KiB",
-                 GUESTWIRE_ASK_MAX / 1024);
-        return NULL;
-    }
-    if (!answers(link, error)) {
-        return NULL;
-    }
-    if (g_hash_table_size(link->calls) >= GUESTWIRE_SESSION_MAX) {
-        haw_fail(error, HAW_BUSY, "The virtual machine has %d sessions already",
-                 GUESTWIRE_SESSION_MAX);
-        return NULL;
-    }
-    GuestCall *call = g_new0(GuestCall, 1);
-    call->link = g_steal_pointer(&held);
-    call->id = link->next_id++;
-    call->credit = GUESTWIRE_WINDOW;
-    for (int i = 1; i < GUESTWIRE_STREAMS; i++) {
-        call->in[i] = g_byte_array_new();
-    }
-    g_hash_table_insert(link->calls, GUINT_TO_POINTER(call->id), call);
-    queue_ask(link, call->id, ask);
-    return call;
-}
-
-/* Whether the guest still knows the session. */
-static bool
-known(GuestCall *call)
-{
-    return g_hash_table_lookup(call->link->calls, GUINT_TO_POINTER(call->id)) == call;
-}
-
-void
-guestcall_free(GuestCall *call)
-{
-    if (call == NULL) {
-        return;
-    }
-    if (known(call)) {
-        bool over = call->failed != NULL || (call->exited && call->ended[1] && call->ended[2]);
-        if (!over) {
-            queue_frame(call->link, GUESTWIRE_CLOSE, 0, call->id, NULL, 0);
-        }
-        g_hash_table_remove(call->link->calls, GUINT_TO_POINTER(call->id));
-    }
-    for (int i = 1; i < GUESTWIRE_STREAMS; i++) {
-        g_byte_array_unref(call->in[i]);
-    }
-    g_clear_error(&call->failed);
-    guestlink_unref(call->link);
-    g_free(call);
-}
-
-/* Waits for something to happen to the session; false with TIMEOUT, CANCELLED, or its failure. */
-static bool
-call_wait(GuestCall *call, gint64 wait_ms, GCancellable *cancel, GError **error)
-{
-    if (call->failed != NULL) {
-        g_propagate_error(error, g_error_copy(call->failed));
-        return false;
-    }
-    return fiber_signal_wait(&call->changed, wait_ms, cancel, error);
-}
-
-gssize
-guestcall_read(GuestCall *call, int stream, void *buffer, size_t size, gint64 wait_ms,
-               GCancellable *cancel, GError **error)
-{
-    GByteArray *in = call->in[stream];
-
-    while (in->len == 0) {
-        if (call->ended[stream]) {
-            return 0;
-        }
-        if (!call_wait(call, wait_ms, cancel, error)) {
-            return -1;
-        }
-    }
-    guint part = (guint) MIN(size, in->len);
-    memcpy(buffer, in->data, part);
-    g_byte_array_remove_range(in, 0, part);
-    call->taken[stream] += part;
-    if (call->taken[stream] >= GUESTWIRE_WINDOW / 2 && known(call)) {
-        queue_number(call->link, GUESTWIRE_CREDIT, stream, call->id, call->taken[stream]);
-        call->taken[stream] = 0;
-    }
-    return part;
-}
-
-bool
-guestcall_write(GuestCall *call, const void *bytes, size_t size, gint64 wait_ms,
-                GCancellable *cancel, GError **error)
-{
-    const guint8 *at = bytes;
-
-    while (size > 0) {
-        if (call->exited) {
-            return haw_fail(error, HAW_CONFLICT, "Nobody reads it any more");
-        }
-        if (call->failed != NULL || call->credit == 0) {
-            if (!call_wait(call, wait_ms, cancel, error)) {
-                return false;
-            }
-            continue;
-        }
-        if (call->link->queue->len > LINK_QUEUE) { /* G3 */
-            if (!fiber_signal_wait(&call->link->changed, wait_ms, cancel, error)) {
-                return false;
-            }
-            continue;
-        }
-        size_t part = MIN(MIN(size, call->credit), GUESTWIRE_PAYLOAD_MAX);
-        queue_frame(call->link, GUESTWIRE_DATA, 0, call->id, at, part);
-        call->credit -= (guint32) part;
-        at += part;
-        size -= part;
-    }
-    return true;
-}
-
-void
-guestcall_end(GuestCall *call, int stream)
-{
-    if (known(call)) {
-        queue_frame(call->link, GUESTWIRE_END, stream, call->id, NULL, 0);
-    }
-}
-
-void
-guestcall_signal(GuestCall *call, int number)
-{
-    if (known(call)) {
-        queue_number(call->link, GUESTWIRE_SIGNAL, 0, call->id, (guint32) number);
-    }
-}
-
-void
-guestcall_resize(GuestCall *call, int width, int height)
-{
-    guint8 bytes[4];
-
-    guestwire_put_u16(bytes, (guint16) CLAMP(width, 0, G_MAXUINT16));
-    guestwire_put_u16(bytes + 2, (guint16) CLAMP(height, 0, G_MAXUINT16));
-    if (known(call) && width > 0 && height > 0) {
-        queue_frame(call->link, GUESTWIRE_RESIZE, 0, call->id, bytes, sizeof(bytes));
-    }
-}
-
-bool
-guestcall_wait(GuestCall *call, gint64 wait_ms, GCancellable *cancel, int *ret_code, GError **error)
-{
-    while (!call->exited) {
-        if (!call_wait(call, wait_ms, cancel, error)) {
-            return false;
-        }
-    }
-    *ret_code = call->code;
-    return true;
 }

@@ -11,6 +11,7 @@
 #include "agent/inst/record.h"
 #include "agent/vm/configshare.h"
 #include "agent/vm/guestask.h"
+#include "agent/vm/guestdev.h"
 #include "agent/vm/guestexec.h"
 #include "agent/vm/vmitem.h"
 #include "agent/vm/vmrun.h"
@@ -152,6 +153,9 @@ welcome_body(void *data)
     mount_shares(welcome);
     if (!guestask_ready(welcome->link, &error)) {
         note(welcome, "readiness", error);
+    }
+    if (inst_get_bool(welcome->inst, "security.devlxd", true)) {
+        guestdev_serve(welcome->inst, welcome->link);
     }
     guestlink_unref(welcome->link);
     inst_unref(welcome->inst);

@@ -4,7 +4,7 @@
  * S2  What is read-only is so on the host: QEMU's readonly=on, and a read-only mount in a namespace of the
  *     daemon's own; a guest that mounts it otherwise gets EROFS.
  * S3  A daemon serves one connection of QEMU's and ends with it; what never got one is ended by its pid
- *     file (the pid is looked at before: it must be that program with our socket).
+ *     file, which has the time of its start as well: a number that somebody else has now is none of ours.
  * Called by guestvm.c. Main loop. */
 #include "agent/vm/vmshare.h"
 
@@ -63,7 +63,8 @@ static void
 remember(const char *dir, const char *socket, pid_t pid)
 {
     g_autofree char *path = g_strdup_printf("%s/%s.pid", dir, socket);
-    g_autofree char *text = g_strdup_printf("%d\n", (int) pid);
+    g_autofree char *text =
+        g_strdup_printf("%d %" G_GUINT64_FORMAT "\n", (int) pid, proc_start_time(pid));
 
     g_file_set_contents(path, text, -1, NULL);
 }
@@ -99,24 +100,15 @@ start_daemon(Inst *inst, const VmShare *share, GError **error)
     return true;
 }
 
-/* S3: its command line has the descriptor's number only, so the parent's word is not enough: it must be a
- * virtiofsd that still is a child of ours, or of init after a restart of the agent. */
-static bool
-is_daemon(pid_t pid)
-{
-    g_autofree char *path = g_strdup_printf("/proc/%d/cmdline", (int) pid);
-    g_autofree char *text = fd_read_file(path, 65536, NULL, NULL);
-
-    return text != NULL && (strstr(text, "virtiofsd") != NULL || strstr(text, "hawserd") != NULL);
-}
-
 static void
 stop_one(const char *path)
 {
     g_autofree char *text = fd_read_file(path, 64, NULL, NULL);
-    pid_t pid = text != NULL ? (pid_t) g_ascii_strtoll(text, NULL, 10) : 0;
+    char *rest = NULL;
+    pid_t pid = text != NULL ? (pid_t) g_ascii_strtoll(text, &rest, 10) : 0;
+    guint64 began = pid > 1 ? g_ascii_strtoull(rest, NULL, 10) : 0;
 
-    if (pid > 1 && is_daemon(pid)) {
+    if (began > 0 && proc_start_time(pid) == began) { /* S3 */
         kill(pid, SIGTERM);
     }
     unlink(path);

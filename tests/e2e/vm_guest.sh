@@ -91,6 +91,30 @@ same 'and its network' 'version: 2' lxc exec v1 -- cat /run/agent/cloud-init/net
 claim 'LXD'"'"'s names are there' lxc exec v1 -- sh -c 'cd /run/agent && test -x lxd-agent && test -f systemd/lxd-agent.service -a -f install.sh -a -f udev/99-lxd-agent.rules -a -f agent.conf'
 shows 'only root reads it on the host' '^500 0$' stat -c '%a %u' "$LXD_DIR/virtual-machines/v1/config"
 
+# ---- /dev/lxd ----
+gcc -static -O1 -o "$E2E_DIR/unixget" "$E2E_LIB/unixget.c" || e2e_bail 'no static program'
+must lxc file push --mode 0755 "$E2E_DIR/unixget" v1/tmp/unixget
+asks() { inside /tmp/unixget /dev/lxd/sock "$@"; }
+answers() { asks /1.0 | grep -q api_version; }
+claim 'the guest has a socket of its own' wait_for 30 answers
+shows 'which says what it is' '"instance_type":"virtual-machine"' asks /1.0
+must lxc config set v1 user.colour blue
+shows 'it reads its configuration' blue asks /1.0/config/user.colour
+shows 'its devices' '"path":"/mnt/shared"' asks /1.0/devices
+shows 'its cloud-init data' 'local-hostname: v1' asks /1.0/meta-data
+shows 'nobody but root' ' 401 ' lxc exec v1 --user 1000 -- /tmp/unixget /dev/lxd/sock /1.0
+(lxc exec v1 -- timeout 60 /tmp/unixget /dev/lxd/sock /1.0/events >"$E2E_DIR/events" 2>&1 &)
+red() { lxc config set v1 user.colour "red$RANDOM"; grep -q '"key":"user.colour"' "$E2E_DIR/events"; }
+claim 'events come' wait_for 30 red
+forty() {
+    inside sh -c 'for i in $(seq 40); do /tmp/unixget /dev/lxd/sock /1.0/config/user.colour >/tmp/answer.$i & done; wait
+        grep -l red /tmp/answer.* | wc -l'
+}
+same '40 questions at once are all answered' 40 forty
+must lxc config set v1 security.devlxd false
+shows 'when it is closed, nothing is told' ' 403 ' asks /1.0/config
+must lxc config unset v1 security.devlxd
+
 # ---- many ----
 many() {
     local i pids=() bad=0
@@ -118,6 +142,7 @@ same 'no child of the first is left' '' sh -c 'lxc exec v1 -- pidof sleep || tru
 daemon_kill
 daemon_start
 claim 'an agent that was killed finds the guest again' wait_for 120 inside true
+claim 'and answers its socket' wait_for 60 answers
 claim 'the guest is asked to stop, and does' lxc stop v1 --timeout 60
 claim 'it starts again' lxc start v1
 claim 'with its agent' wait_for 180 inside true
