@@ -6,7 +6,9 @@
  *     MAC addresses only under its own name. The root disk moves to the pool that is asked for, or to
  *     that of the default profile when its own is not here.
  * H4  A virtual machine's disk and directory are opened by QEMU and by us, by name: they may hold nothing but
- *     plain files (store/vmdir.h). */
+ *     plain files (store/vmdir.h).
+ * H5  An optimized backup is streams of btrfs, of which root writes what they say: never a restricted
+ *     caller's (copies between servers hold the same). */
 #include "agent/inst/instbackup.h"
 
 #include <fcntl.h>
@@ -435,6 +437,11 @@ instbackup_import(Request *req, GError **error)
 
     if (index == NULL) {
         return false;
+    }
+    if (json_is_true(json_object_get(index, "optimized")) && req_caller(req)->restricted) { /* H5 */
+        return haw_fail(error, HAW_DENIED,
+                        "Restricted clients can't import optimized backups: export without "
+                        "--optimized-storage");
     }
     name = name != NULL && name[0] != '\0' ? name : keys_get(index, "name");
     if (name == NULL || !grammar_hostname(name, error)) {

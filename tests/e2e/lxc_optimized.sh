@@ -3,7 +3,7 @@
 # back of them, subvolumes of the container's own included.
 . "$(dirname "$0")/lib.sh"
 e2e_begin
-need tar btrfs
+need tar btrfs openssl jq
 daemon_start
 e2e_defaults
 T=$E2E_DIR
@@ -53,6 +53,17 @@ same 'alone' 0 sh -c 'lxc query /1.0/instances/c1/snapshots | jq length'
 must lxc delete c1
 refuse 'to another driver it does not come back' 'differs from the target storage pool' lxc import "$T/c1.tar.gz" -s default
 refuse 'and nothing is left' 'not found' lxc info c1
+
+if only_hawser; then
+    must openssl req -x509 -newkey rsa:2048 -nodes -keyout "$T/r.key" -out "$T/r.crt" -subj /CN=r -days 2
+    must lxc config trust add "$T/r.crt" --restricted --projects default
+    must lxc config set core.https_address 127.0.0.1:18443
+    brings() { # an archive, as the restricted client
+        curl -sk --max-time 30 --cert "$T/r.crt" --key "$T/r.key" -H 'Content-Type: application/octet-stream' \
+            -H 'X-LXD-name: r1' --data-binary @"$1" https://127.0.0.1:18443/1.0/instances | jq -r '.error // .status'
+    }
+    shows 'a restricted client brings none' "^Restricted clients can't import optimized" brings "$T/c1.tar.gz"
+fi
 
 mkdir -p "$T/x" && tar -xzf "$T/c1.tar.gz" -C "$T/x"
 sed -i 's|path: /rootfs/srv-a/sub|path: /rootfs/../../../x|' "$T/x/backup/optimized_header.yaml"
