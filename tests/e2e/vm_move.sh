@@ -216,6 +216,14 @@ memory_moves='pgrep -f "[h]awser-pages 3" >/dev/null'
 killed 'a hawser-pages killed' "$memory_moves" sh -c 'kill -KILL $(pgrep -f "[h]awser-pages 3" | head -n 1)'
 if [ -n "${VM_MOVE_LONG:-}" ]; then
     killed "the target's QEMU killed" "$memory_moves" sh -c "kill -KILL \$(pgrep -f '[q]emu-system.*mem-path=$T/second')"
+    killed "the target's hawser-pages killed" "$memory_moves" \
+        sh -c "kill -KILL \$(pgrep -P ${e2e_pid[second]} -f '[h]awser-pages 3')"
+    later "$memory_moves" sh -c "kill -KILL \$(pgrep -f '[q]emu-system.*mem-path=$T/main')"
+    refuse "the source's QEMU killed: the move fails" '' lxc move vm second:vm
+    wait $later_pid
+    stopped_here() { [ "$(state_of vm)/$(state_of second:vm)/$(one_qemu)" = vm,STOPPED//0 ] && [ -z "$(left second)" ]; }
+    claim "the source's QEMU killed: it has ended here, and nothing is there" wait_for 60 stopped_here
+    vm_ready
     killed 'the operation cancelled' "$memory_moves" sh -c \
         'for op in $(lxc query /1.0/operations | jq -r ".running[]?"); do lxc query -X DELETE $op; done'
     cut() { far ip link set wire down; sleep 20; far ip link set wire up; }
