@@ -8,9 +8,12 @@
  *     its own copy.
  * B3  Headers are changed in place; addresses and ports (NAT) by helpers, which know about checksums that a
  *     device is to finish.
+ * B4  The clock counts the kernel's ticks (jiffies), which costs nothing to read; time in it is the same
+ *     everywhere below, and the daemon asks haw_now for it.
+ * B5  A plain IPv4 packet whose flow has a permit (permit.h) looks up nothing else.
  * Maps are pinned and shared by all ports; dataplane/slow/fastload.c attaches and fills them. */
 #define MACHINE_DOOR static
-#include "dataplane/fast/machine.h"
+#include "dataplane/fast/permit.h"
 #include "dataplane/fast/rewrite.h"
 
 #include <linux/bpf.h>
@@ -20,6 +23,10 @@
 
 #define MARK_COPY 0x48570001u /* B1 */
 #define MARK_FAST 0x48570002u /* B2 */
+
+/* The loader's to say, before it loads. */
+const volatile __u32 permit_count = 1024; /* a power of two */
+const volatile __u32 tick_ns = 4000000;
 
 struct slot {
     struct bpf_spin_lock lock;
@@ -70,6 +77,14 @@ struct {
 
 struct {
     __uint(type, BPF_MAP_TYPE_ARRAY);
+    __uint(map_flags, BPF_F_MMAPABLE); /* which puts entries at cache lines, too */
+    __uint(max_entries, 1024);
+    __type(key, __u32);
+    __type(value, struct layout_permit);
+} haw_permit SEC(".maps");
+
+struct {
+    __uint(type, BPF_MAP_TYPE_ARRAY);
     __uint(max_entries, MACHINE_PEND_TABLES *LAYOUT_PENDING);
     __type(key, __u32);
     __type(value, struct slot);
@@ -115,6 +130,85 @@ key4_of(const struct layout_tuple *tuple, struct layout_key4 *ret)
     ret->nic = tuple->nic;
 }
 
+/* ---- permits ---- */
+
+FAST_FN struct layout_permit *
+permit_at(__u32 slot)
+{
+    return bpf_map_lookup_elem(&haw_permit, &slot);
+}
+
+/* The permit of 'key', or NULL. */
+FAST_FN struct layout_permit *
+permit_find(const struct layout_key4 *key)
+{
+    __u32 slot = permit_slot(key, permit_count);
+    struct layout_permit *permit = permit_at(slot);
+    if (permit && permit_same(&permit->key, key)) {
+        return permit;
+    }
+    permit = permit_at(slot ^ 1);
+    return permit && permit_same(&permit->key, key) ? permit : NULL;
+}
+
+/* P1 */
+FAST_FN void
+permit_void(const struct layout_key4 *key)
+{
+    struct layout_permit *permit = permit_find(key);
+    if (permit && permit->generation && permit_lock(permit)) {
+        permit->generation = 0;
+        permit_unlock(permit);
+    }
+}
+
+/* Where 'key' gets its permit: where it had one, else where another's is over. NULL: nowhere. */
+FAST_FN struct layout_permit *
+permit_room(const struct layout_key4 *key, __u64 now_ns)
+{
+    __u32 slot = permit_slot(key, permit_count);
+    struct layout_permit *permit = permit_find(key);
+    if (permit) {
+        return permit;
+    }
+    permit = permit_at(slot);
+    if (permit && permit_over(permit, now_ns)) {
+        return permit;
+    }
+    permit = permit_at(slot ^ 1);
+    return permit && permit_over(permit, now_ns) ? permit : NULL;
+}
+
+/* P2, P4 */
+FAST_FN void
+permit_make(const struct machine *m, const struct layout_tuple *tuple, struct layout_flow *flow,
+            const struct layout_nic *to)
+{
+    struct layout_key4 key;
+    if (tuple->family != 4 || (flow->flags & LAYOUT_FLOW_NAT) ||
+        (tuple->proto != PACKET_TCP && tuple->proto != PACKET_UDP)) {
+        return;
+    }
+    key4_of(tuple, &key);
+    struct layout_permit *permit = permit_room(&key, m->now_ns);
+    if (!permit || !permit_lock(permit)) {
+        return;
+    }
+    if (permit_same(&permit->key, &key)) {
+        permit_fold(permit, flow);
+    } else if (permit->packets) {
+        struct layout_flow *before = bpf_map_lookup_elem(&haw_flow4, &permit->key);
+        if (before) {
+            permit_fold(permit, before);
+        }
+        permit->packets = permit->bytes = 0;
+    }
+    permit_fill(permit, m->config, &key, flow, to);
+    permit_unlock(permit);
+}
+
+/* ---- flows ---- */
+
 FAST_FN struct layout_flow *
 door_flow(const struct machine *m, const struct layout_tuple *key)
 {
@@ -133,6 +227,7 @@ door_flow_put(const struct machine *m, const struct layout_tuple *key,
     if (key->family == 4) {
         struct layout_key4 key4;
         key4_of(key, &key4);
+        permit_void(&key4);
         return (int) bpf_map_update_elem(&haw_flow4, &key4, flow, BPF_ANY);
     }
     return (int) bpf_map_update_elem(&haw_flow6, key, flow, BPF_ANY);
@@ -144,6 +239,7 @@ door_flow_drop(const struct machine *m, const struct layout_tuple *key)
     if (key->family == 4) {
         struct layout_key4 key4;
         key4_of(key, &key4);
+        permit_void(&key4);
         bpf_map_delete_elem(&haw_flow4, &key4);
     } else {
         bpf_map_delete_elem(&haw_flow6, key);
@@ -211,6 +307,14 @@ FAST_FN struct layout_if *
 if_of(__u32 ifindex)
 {
     return bpf_map_lookup_elem(&haw_ifs, &ifindex);
+}
+
+/* The verifier wants its offset in the load itself, not computed before. */
+FAST_FN __u32
+gso_size(struct __sk_buff *skb)
+{
+    __asm__ volatile("" : "+r"(skb));
+    return skb->gso_size;
 }
 
 /* Makes the headers linear when they aren't. */
@@ -320,7 +424,7 @@ probe(const struct machine *m, struct __sk_buff *skb, const struct layout_nic *n
     } else {
         struct scratch *scratch = scratch_of_cpu();
         read_head(skb, p);
-        if (skb->gso_size || !scratch ||
+        if (gso_size(skb) || !scratch ||
             !machine_pend(m, nic, p, &scratch->pend, LAYOUT_PEND_PROBE, NULL)) {
             return;
         }
@@ -399,6 +503,47 @@ nat(struct __sk_buff *skb, const struct packet *p, const struct layout_tuple *to
     }
 }
 
+/* B5: what a permit carries: *ret_way is what to return. 0: the flow has to be looked at. 'segment' is the
+ * largest IP packet that the frame stands for. */
+FAST_FN int
+send_permitted(const struct machine *m, struct __sk_buff *skb, const struct layout_nic *nic,
+               const struct packet *p, __u32 segment, int *ret_way)
+{
+    struct layout_key4 key;
+    if (p->tuple.family != 4 || m->config->off || m->config->trace ||
+        !(nic->flags & LAYOUT_NIC_ON) || !packet_mac_same(p->src_mac, nic->mac)) {
+        return 0;
+    }
+    key4_of(&p->tuple, &key);
+    struct layout_permit *permit = permit_find(&key);
+    if (!permit) {
+        return 0;
+    }
+    __u32 seq = PERMIT_SEQ(permit);
+    /* What is written below, and what it says that is so: read before 'seq' is once more. P3 */
+    struct layout_permit own = *permit;
+    if ((seq & 1) || PERMIT_SEQ(permit) != seq || !permit_same(&own.key, &key) ||
+        own.generation != machine_generation(m, nic->zone) || m->now_ns >= own.until_ns ||
+        !packet_mac_same(p->dst_mac, own.gate_mac) || p->ttl <= own.ttl_delta ||
+        segment > own.mtu || own.bytes >= PERMIT_BYTES_MAX) {
+        return 0;
+    }
+    void *data = (void *) (long) skb->data;
+    if (data + PACKET_ETH + sizeof(struct packet_ip4) > (void *) (long) skb->data_end) {
+        return 0;
+    }
+    permit->packets++;
+    permit->bytes += skb->len;
+    rewrite_macs(data, own.dst_mac, own.src_mac);
+    rewrite_ttl4(data, own.ttl_delta);
+    if (own.flags & LAYOUT_PERMIT_MARK) {
+        skb->mark = MARK_FAST; /* B2 */
+    }
+    *ret_way = own.flags & LAYOUT_PERMIT_PEER ? bpf_redirect_peer(own.out_ifindex, 0)
+                                              : bpf_redirect(own.out_ifindex, 0);
+    return 1;
+}
+
 FAST_FN int
 send_fast(const struct machine *m, struct __sk_buff *skb, const struct layout_nic *nic,
           struct layout_flow *flow, struct packet *p)
@@ -423,18 +568,36 @@ send_fast(const struct machine *m, struct __sk_buff *skb, const struct layout_ni
     if (!to) {
         return TC_ACT_SHOT;
     }
+    permit_make(m, &p->tuple, flow, to);
     if (!(to->flags & (LAYOUT_NIC_PAIR | LAYOUT_NIC_PEER))) {
         skb->mark = MARK_FAST; /* B2 */
     }
     return deliver(skb, to);
 }
 
-SEC("tc")
+FAST_FN __u64
+now_ns(void)
+{
+    return bpf_jiffies64() * tick_ns; /* B4 */
+}
+
+SEC("syscall")
 int
-haw_in(struct __sk_buff *skb)
+haw_now(void *context)
+{
+    __u32 zero = 0;
+    struct layout_config *config = bpf_map_lookup_elem(&haw_config, &zero);
+    if (config) {
+        config->clock_ns = now_ns();
+    }
+    return 0;
+}
+
+FAST_FN int
+enter(struct __sk_buff *skb)
 {
     struct layout_if *from = if_of(skb->ifindex);
-    struct machine m = {.now_ns = bpf_ktime_get_coarse_ns()};
+    struct machine m = {.now_ns = now_ns()};
     __u32 zero = 0;
     m.config = bpf_map_lookup_elem(&haw_config, &zero);
     if (!from || from->role != LAYOUT_ROLE_NIC || !m.config) {
@@ -453,9 +616,14 @@ haw_in(struct __sk_buff *skb)
     pull(skb);
     struct packet p = {};
     struct layout_flow *flow = NULL;
-    int remember = 0;
+    int remember = 0, way;
+    p.tuple.nic = id; /* M6 */
     enum layout_reason parsed = parse(skb, &p);
-    __u32 segment = skb->gso_size ? p.payload - PACKET_ETH + skb->gso_size : p.size;
+    __u32 gso = gso_size(skb), segment = gso ? p.payload - PACKET_ETH + gso : p.size;
+    if (parsed == LAYOUT_UNKNOWN && send_permitted(&m, skb, nic, &p, segment, &way)) {
+        count(LAYOUT_HIT);
+        return way;
+    }
     enum layout_reason reason = machine_enter(&m, id, nic, &p, parsed, segment, &flow, &remember);
     if (reason == LAYOUT_HIT && flow) {
         count(reason);
@@ -468,10 +636,22 @@ haw_in(struct __sk_buff *skb)
         if (!machine_pend(&m, nic, &p, &scratch->pend, 0, flow)) {
             reason = LAYOUT_BUSY;
         }
+        if (flow && p.tuple.family == 4) { /* M11 */
+            struct layout_key4 key;
+            key4_of(&p.tuple, &key);
+            permit_void(&key);
+        }
     }
     count(reason);
     trace(&m, &p, id, reason, 0);
     return slow(skb, nic);
+}
+
+SEC("tc")
+int
+haw_in(struct __sk_buff *skb)
+{
+    return enter(skb);
 }
 
 /* ---- haw_out ---- */
@@ -482,7 +662,7 @@ haw_out(struct __sk_buff *skb)
 {
     struct layout_if *at = if_of(skb->ifindex);
     struct scratch *scratch = scratch_of_cpu();
-    struct machine m = {.now_ns = bpf_ktime_get_coarse_ns()};
+    struct machine m = {.now_ns = now_ns()};
     __u32 zero = 0;
     m.config = bpf_map_lookup_elem(&haw_config, &zero);
     if (!at || at->role == LAYOUT_ROLE_NONE || !m.config || !scratch) {

@@ -5,7 +5,7 @@
 #pragma once
 #include <linux/types.h>
 
-#define LAYOUT_VERSION   2
+#define LAYOUT_VERSION   3
 #define LAYOUT_IFINDEXES 65536 /* interfaces with a higher index stay on the slow path */
 #define LAYOUT_NICS      4096
 #define LAYOUT_ZONES     4096
@@ -92,6 +92,7 @@ struct layout_config { /* haw_config[0], mapped by the daemon */
     __u64 renew_ns;    /* age at which a flow in use sends a probe */
     __u64 retry_ns;    /* and the next one */
     __u64 pend_ns;     /* how long the slow path may take */
+    __u64 clock_ns;    /* of haw_now, when the daemon last ran it */
     /* Whoever wants to see packets: which (haw_trace). */
     __u32 trace;        /* 0: nobody does */
     __u32 trace_nic;    /* its index and 1; 0: all */
@@ -148,6 +149,23 @@ struct layout_flow {
     __u64 order_ns; /* since when it waits for that one */
 };
 _Static_assert(sizeof(struct layout_flow) == 136, "no hidden padding");
+
+#define LAYOUT_PERMIT_PEER 1u /* bpf_redirect_peer() */
+#define LAYOUT_PERMIT_MARK 2u /* what leaves passes haw_out again */
+
+struct layout_permit { /* haw_permit: dataplane/fast/permit.h tells */
+    struct layout_key4 key;
+    __u64 until_ns;
+    __u32 seq;
+    __u32 generation; /* 0: none */
+    __u8 gate_mac[6], dst_mac[6], src_mac[6];
+    __u16 mtu;
+    __u16 out_ifindex;
+    __u8 ttl_delta;
+    __u8 flags;
+    __u32 packets, bytes; /* that the flow does not have yet */
+};
+_Static_assert(sizeof(struct layout_permit) == 64, "one cache line");
 
 /* haw_order[nic]: which of the packets that a port sent into the slow path came out of it, by number. */
 struct layout_order {

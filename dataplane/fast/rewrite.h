@@ -23,21 +23,33 @@ rewrite_check32(__be16 check, __be32 from, __be32 to)
     return rewrite_check(check, (__be16) (from >> 16), (__be16) (to >> 16));
 }
 
+FAST_FN void
+rewrite_macs(void *data, const __u8 *dst, const __u8 *src)
+{
+    struct packet_eth *eth = data;
+    packet_mac_copy(eth->dst, dst);
+    packet_mac_copy(eth->src, src);
+}
+
+FAST_FN void
+rewrite_ttl4(void *data, __u8 delta)
+{
+    struct packet_ip4 *ip = (struct packet_ip4 *) ((struct packet_eth *) data + 1);
+    __be16 from = PACKET_BE16((__u16) ip->ttl << 8 | ip->proto);
+    ip->ttl = (__u8) (ip->ttl - delta);
+    ip->check = rewrite_check(ip->check, from, PACKET_BE16((__u16) ip->ttl << 8 | ip->proto));
+}
+
 /* MACs and TTL of the frame at 'data': what each fast packet needs. The caller has checked the bounds
  * of Ethernet and IP, and that the TTL is larger than the flow's delta. */
 FAST_FN void
 rewrite_hop(void *data, const struct layout_flow *flow)
 {
-    struct packet_eth *eth = data;
-    packet_mac_copy(eth->dst, flow->dst_mac);
-    packet_mac_copy(eth->src, flow->src_mac);
+    rewrite_macs(data, flow->dst_mac, flow->src_mac);
     if (flow->out.family == 4) {
-        struct packet_ip4 *ip = (struct packet_ip4 *) (eth + 1);
-        __be16 from = PACKET_BE16((__u16) ip->ttl << 8 | ip->proto);
-        ip->ttl = (__u8) (ip->ttl - flow->ttl_delta);
-        ip->check = rewrite_check(ip->check, from, PACKET_BE16((__u16) ip->ttl << 8 | ip->proto));
+        rewrite_ttl4(data, flow->ttl_delta);
     } else {
-        struct packet_ip6 *ip = (struct packet_ip6 *) (eth + 1);
+        struct packet_ip6 *ip = (struct packet_ip6 *) ((struct packet_eth *) data + 1);
         ip->hops = (__u8) (ip->hops - flow->ttl_delta);
     }
 }

@@ -4,11 +4,12 @@
  * A2  Tables are walked in batches: a million flows in some hundred system calls. */
 #include "dataplane/slow/fastage.h"
 
+#include "dataplane/fast/permit.h"
+
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <errno.h>
 #include <string.h>
-#include <time.h>
 
 #define BATCH 4096
 
@@ -29,14 +30,6 @@ fastage_state_text(FastState state)
 {
     static const char *const words[] = {"half", "fast", "probing", "expired", "stale"};
     return words[state];
-}
-
-gint64
-fastage_now_ns(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-    return now.tv_sec * G_GINT64_CONSTANT(1000000000) + now.tv_nsec;
 }
 
 typedef void (*Visit)(const struct layout_tuple *key, const void *raw_key,
@@ -93,18 +86,36 @@ struct view {
     const volatile struct layout_config *config;
     guint64 now_ns;
     struct layout_nic *nics;
+    const struct layout_permit *permits;
+    guint32 permit_count;
 };
 
 static void
-view_init(struct view *view, FastLoad *load, gint64 now_ns)
+view_init(struct view *view, FastLoad *load)
 {
     view->config = fastload_config(load);
-    view->now_ns = (guint64) now_ns;
+    view->now_ns = fastload_now_ns(load);
+    view->permits = fastload_permits(load, &view->permit_count);
     view->nics = g_new0(struct layout_nic, LAYOUT_NICS);
     g_autofree guint32 *keys = g_new(guint32, LAYOUT_NICS);
     guint32 next = 0, count = LAYOUT_NICS;
     bpf_map_lookup_batch(fastload_map(load, "haw_nics"), NULL, &next, keys, view->nics, &count,
                          NULL);
+}
+
+/* What the flow's permit carried is the flow's. */
+static void
+add_permit(const struct view *view, const struct layout_key4 *key, struct layout_flow *flow)
+{
+    guint32 slot = permit_slot(key, view->permit_count);
+    for (guint i = 0; i < 2; i++) {
+        const struct layout_permit *permit = &view->permits[slot ^ i];
+        if (permit_same(&permit->key, key)) {
+            flow->packets += permit->packets;
+            flow->bytes += permit->bytes;
+            return;
+        }
+    }
 }
 
 static FastState
@@ -148,11 +159,11 @@ age_one(const struct layout_tuple *key, const void *raw_key, const struct layout
 }
 
 guint
-fastage_run(FastLoad *load, gint64 now_ns, guint *ret_left)
+fastage_run(FastLoad *load, guint *ret_left)
 {
     struct ageing ageing = {.dead = g_byte_array_new()};
     guint removed = 0;
-    view_init(&ageing.view, load, now_ns);
+    view_init(&ageing.view, load);
     for (int is4 = 0; is4 < 2; is4++) {
         int fd = fastload_map(load, is4 ? "haw_flow4" : "haw_flow6");
         ageing.key_size = is4 ? sizeof(struct layout_key4) : sizeof(struct layout_tuple);
@@ -184,14 +195,17 @@ show_one(const struct layout_tuple *key, const void *raw_key, const struct layou
 {
     const struct showing *showing = data;
     FastFlow one = {*key, *flow, state_of(&showing->view, key, flow)};
+    if (key->family == 4) {
+        add_permit(&showing->view, raw_key, &one.flow);
+    }
     showing->visit(&one, showing->data);
 }
 
 void
-fastage_visit(FastLoad *load, gint64 now_ns, FastVisit visit, void *data)
+fastage_visit(FastLoad *load, FastVisit visit, void *data)
 {
     struct showing showing = {.visit = visit, .data = data};
-    view_init(&showing.view, load, now_ns);
+    view_init(&showing.view, load);
     walk(fastload_map(load, "haw_flow4"), true, show_one, &showing);
     walk(fastload_map(load, "haw_flow6"), false, show_one, &showing);
     g_free(showing.view.nics);
@@ -204,10 +218,10 @@ list_one(const FastFlow *flow, void *data)
 }
 
 GArray *
-fastage_flows(FastLoad *load, gint64 now_ns)
+fastage_flows(FastLoad *load)
 {
     GArray *flows = g_array_new(FALSE, FALSE, sizeof(FastFlow));
-    fastage_visit(load, now_ns, list_one, flows);
+    fastage_visit(load, list_one, flows);
     return flows;
 }
 

@@ -23,15 +23,13 @@ typedef struct {
 } FastFlow;
 
 /* Removes what is idle or stale. How many; *ret_left (may be NULL) stay. */
-guint fastage_run(FastLoad *load, gint64 now_ns, guint *ret_left);
+guint fastage_run(FastLoad *load, guint *ret_left);
 /* Each flow, in no order; borrowed for the call. */
 typedef void (*FastVisit)(const FastFlow *flow, void *data);
-void fastage_visit(FastLoad *load, gint64 now_ns, FastVisit visit, void *data);
+void fastage_visit(FastLoad *load, FastVisit visit, void *data);
 /* All flows, FastFlow elements; caller unrefs. */
-GArray *fastage_flows(FastLoad *load, gint64 now_ns);
+GArray *fastage_flows(FastLoad *load);
 /* Sums over the cores, LAYOUT_REASON_COUNT of them. */
 bool fastage_counters(FastLoad *load, guint64 *ret_counters, GError **error);
 /* "tcp-flags", …; NULL when out of range. */
 const char *fastage_reason_text(guint reason);
-/* The clock that the programs use. */
-gint64 fastage_now_ns(void);

@@ -24,6 +24,7 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
+#include <time.h>
 #include <unistd.h>
 
 /* linux/bpf.h of Debian 12 is older than tcx. */
@@ -41,6 +42,8 @@ struct FastLoad {
     struct fastpath *skeleton;
     char *pin_dir;
     volatile struct layout_config *config; /* mapped */
+    const struct layout_permit *permits;   /* mapped */
+    guint32 permit_count;                  /* a power of two */
     struct layout_nic *nics;               /* owned: haw_nics as we wrote it, its only writer */
 };
 
@@ -114,18 +117,35 @@ pins_fit(const char *pin_dir)
 
 /* ---- open ---- */
 
-static bool
-map_config(FastLoad *load, GError **error)
+static size_t
+pages(size_t bytes)
 {
     size_t page = (size_t) sysconf(_SC_PAGESIZE);
-    size_t size = (sizeof(struct layout_config) + page - 1) & ~(page - 1);
-    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED,
-                        bpf_map__fd(load->skeleton->maps.haw_config), 0);
+    return (bytes + page - 1) & ~(page - 1);
+}
+
+static void *
+map_memory(const struct bpf_map *map, size_t bytes, int protection, GError **error)
+{
+    void *memory = mmap(NULL, pages(bytes), protection, MAP_SHARED, bpf_map__fd(map), 0);
     if (memory == MAP_FAILED) {
-        return haw_fail_errno(error, errno, "Map the fast path's configuration");
+        haw_fail_errno(error, errno, "Map '%s' of the fast path", bpf_map__name(map));
+        return NULL;
     }
-    load->config = memory;
-    return true;
+    return memory;
+}
+
+static bool
+map_all(FastLoad *load, GError **error)
+{
+    load->config = map_memory(load->skeleton->maps.haw_config, sizeof *load->config,
+                              PROT_READ | PROT_WRITE, error);
+    if (load->config == NULL) {
+        return false;
+    }
+    load->permits = map_memory(load->skeleton->maps.haw_permit,
+                               load->permit_count * sizeof *load->permits, PROT_READ, error);
+    return load->permits != NULL;
 }
 
 static void
@@ -141,12 +161,24 @@ fill_config(FastLoad *load)
     }
 }
 
+/* Two slots a flow, so that two of three neighbours seldom have to share. */
+static guint32
+permits_for(guint flows)
+{
+    guint32 count = 2;
+    while (count < flows * 2) {
+        count *= 2;
+    }
+    return count;
+}
+
 static bool
 prepare_maps(FastLoad *load, guint flows, GError **error)
 {
     struct bpf_map *map;
     bpf_map__set_max_entries(load->skeleton->maps.haw_flow4, flows);
     bpf_map__set_max_entries(load->skeleton->maps.haw_flow6, flows);
+    bpf_map__set_max_entries(load->skeleton->maps.haw_permit, permits_for(flows));
     bpf_object__for_each_map(map, load->skeleton->obj)
     {
         g_autofree char *path = pin_path(load, bpf_map__name(map));
@@ -157,6 +189,11 @@ prepare_maps(FastLoad *load, guint flows, GError **error)
             return haw_fail_errno(error, errno, "Adopt '%s'", path);
         }
     }
+    struct timespec tick;
+    clock_getres(CLOCK_MONOTONIC_COARSE, &tick);
+    load->skeleton->rodata->tick_ns = (guint32) tick.tv_nsec;
+    load->permit_count = bpf_map__max_entries(load->skeleton->maps.haw_permit);
+    load->skeleton->rodata->permit_count = load->permit_count;
     return true;
 }
 
@@ -204,7 +241,7 @@ fastload_open(const char *bpf_dir, guint flows, GError **error)
                  g_strerror(-status));
         return NULL;
     }
-    if (!map_config(load, error)) {
+    if (!map_all(load, error)) {
         return NULL;
     }
     fill_config(load);
@@ -226,7 +263,10 @@ fastload_close(FastLoad *load)
         return;
     }
     if (load->config != NULL) {
-        munmap((void *) load->config, sizeof *load->config);
+        munmap((void *) load->config, pages(sizeof *load->config));
+    }
+    if (load->permits != NULL) {
+        munmap((void *) load->permits, pages(load->permit_count * sizeof *load->permits));
     }
     fastpath__destroy(load->skeleton);
     g_free(load->nics);
@@ -523,6 +563,21 @@ volatile struct layout_config *
 fastload_config(FastLoad *load)
 {
     return load->config;
+}
+
+const struct layout_permit *
+fastload_permits(FastLoad *load, guint32 *ret_count)
+{
+    *ret_count = load->permit_count;
+    return load->permits;
+}
+
+guint64
+fastload_now_ns(FastLoad *load)
+{
+    DECLARE_LIBBPF_OPTS(bpf_test_run_opts, opts);
+    bpf_prog_test_run_opts(fastload_program(load, "haw_now"), &opts);
+    return load->config->clock_ns;
 }
 
 /* L4 */

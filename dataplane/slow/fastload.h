@@ -61,6 +61,10 @@ enum {
 void fastload_hold(FastLoad *load, guint why, bool hold);
 /* Borrowed, live: the programs read it. */
 volatile struct layout_config *fastload_config(FastLoad *load);
+/* The programs' clock (they count the kernel's ticks): proofs and uses of flows are times of it. */
+guint64 fastload_now_ns(FastLoad *load);
+/* Borrowed, live: what carried packets that their flows don't have yet. */
+const struct layout_permit *fastload_permits(FastLoad *load, guint32 *ret_count);
 /* Descriptors of maps by name, for export and tests; -1 when there is none of that name. Borrowed. */
 int fastload_map(FastLoad *load, const char *name);
 /* And of programs: "haw_in", "haw_out". */

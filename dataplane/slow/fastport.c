@@ -145,7 +145,7 @@ static void
 age(void *data)
 {
     FastPorts *fast = data;
-    fastage_run(fast->load, fastage_now_ns(), NULL);
+    fastage_run(fast->load, NULL);
 }
 
 static void

@@ -179,8 +179,8 @@ static void
 look_run(void *data)
 {
     struct look *look = data;
-    look->at_ns = fastage_now_ns();
-    fastage_visit(look->load, look->at_ns, look_one, look);
+    look->at_ns = (gint64) fastload_now_ns(look->load);
+    fastage_visit(look->load, look_one, look);
 }
 
 static guint
@@ -344,7 +344,7 @@ static void
 sum_run(void *data)
 {
     struct sums *sums = data;
-    fastage_visit(sums->load, fastage_now_ns(), sum_one, sums);
+    fastage_visit(sums->load, sum_one, sums);
 }
 
 static void

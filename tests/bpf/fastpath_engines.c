@@ -114,7 +114,7 @@ forget_all(void)
     config->pend_ns = 50 * G_GUINT64_CONSTANT(1000000000);
     config->off = 0;
     fastload_bump_all(load);
-    fastage_run(load, fastage_now_ns(), NULL);
+    fastage_run(load, NULL);
     struct {
         guint64 lock;
         struct layout_pend pend;
@@ -187,7 +187,7 @@ enter_frame(guint i)
     fastage_counters(load, before, NULL);
     int verdict = kernel_run("haw_in", host[i], frame, out, &out_size);
     reason = kernel_reason(before);
-    guint64 now = (guint64) fastage_now_ns();
+    guint64 now = fastload_now_ns(load);
     struct engine_verdict want =
         engine_enter(&engine, now, nic_of[i], frame, (guint32) size, 0, NULL);
     natively_enter(i, now, was, &want);
@@ -216,7 +216,7 @@ leave_frame(guint i)
     fastage_counters(load, before, NULL);
     int verdict = kernel_run("haw_out", slow[i], frame, out, &out_size);
     reason = kernel_reason(before);
-    guint64 now = (guint64) fastage_now_ns();
+    guint64 now = fastload_now_ns(load);
     struct engine_verdict want = engine_leave(&engine, NULL, now, nic_of[i], frame, (guint32) size);
     struct engine_verdict also =
         engine_leave(&native, &seat, now, nic_of[i], frame, (guint32) size);
@@ -512,7 +512,7 @@ another_daemon_adopts_flows_and_ports(void)
     copy_config();
     FrameSpec a = spec_of(4, 6, 1, 2, 50);
     g_assert_cmpint(enter(1, &a), ==, LAYOUT_HIT);
-    g_autoptr(GArray) flows = fastage_flows(load, fastage_now_ns());
+    g_autoptr(GArray) flows = fastage_flows(load);
     g_assert_cmpuint(flows->len, ==, 2);
     g_assert_cmpint(g_array_index(flows, FastFlow, 0).state, ==, FASTAGE_FAST);
 }
@@ -543,7 +543,7 @@ a_port_that_goes_takes_its_flows_along(void)
     copy_config();
     FrameSpec a = spec_of(4, 6, 1, 2, 50);
     g_assert_cmpint(enter(1, &a), ==, LAYOUT_GENERATION);
-    g_assert_cmpuint(fastage_run(load, fastage_now_ns(), NULL), ==, 2);
+    g_assert_cmpuint(fastage_run(load, NULL), ==, 2);
     bind_ports();
 }
 
@@ -558,7 +558,7 @@ stale_flows_are_removed_in_batches(void)
                         ==, 0);
     }
     guint left;
-    g_assert_cmpuint(fastage_run(load, fastage_now_ns(), &left), >=, 1000);
+    g_assert_cmpuint(fastage_run(load, &left), >=, 1000);
     g_assert_cmpuint(left, ==, 0);
 }
 

@@ -3,10 +3,13 @@
  *   fastpath_tool DIR unset HOST | bump ZONE | on | off | age | clear
  *   fastpath_tool DIR stats                 "reason count" lines
  *   fastpath_tool DIR flows                 "state proto src:port>dst:port packets bytes" lines
- *   fastpath_tool DIR cost FLOWS            nanoseconds a packet of both programs, by test run */
+ *   fastpath_tool DIR cost FLOWS            nanoseconds a packet of both programs, by test run: 'empty' is one that
+ *                                           does nothing, 'own' less that; 'any': each packet of another flow;
+ *                                           'memory' is reading one line of that table */
 #include "base/error.h"
 #include "dataplane/slow/fastage.h"
 #include "dataplane/slow/fastload.h"
+#include "tests/bpf/cost.skel.h"
 #include "tests/bpf/frames.h"
 
 #include <bpf/bpf.h>
@@ -15,9 +18,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* Short batches, of which the best counts: what else runs on the machine lengthens the others. */
-#define COST_BATCH   2000
-#define COST_BATCHES 1000
+/* Short batches, of which the best counts: what else runs on the machine lengthens the others. What reads much
+ * memory needs longer ones, and first a turn in which all flows are met. */
+#define COST_BATCH 2000
+#define COST_MANY  50000
+#define COST_WARM  1000000
+#define COST_RUNS  4000000
 
 static bool
 set(FastLoad *load, char **args, int count, GError **error)
@@ -69,7 +75,7 @@ stats(FastLoad *load, GError **error)
 static void
 flows(FastLoad *load)
 {
-    g_autoptr(GArray) all = fastage_flows(load, fastage_now_ns());
+    g_autoptr(GArray) all = fastage_flows(load);
     for (guint i = 0; i < all->len; i++) {
         const FastFlow *one = &g_array_index(all, FastFlow, i);
         int family = one->key.family == 4 ? AF_INET : AF_INET6;
@@ -84,18 +90,20 @@ flows(FastLoad *load)
 
 /* ---- cost ---- */
 
+static const guint8 cost_mac[6] = {2, 0, 0, 0, 0, 1}, cost_gate[6] = {2, 0, 0, 0, 0, 2};
+
 static guint32
-run_cost(FastLoad *load, const char *program, guint32 ifindex, const guint8 *frame, gsize size)
+run_cost(int program, const FrameSpec *spec, guint32 batch)
 {
     guint32 best = G_MAXUINT32;
-    struct __sk_buff context = {.ifindex = ifindex};
-    guint8 out[FRAME_MAX];
-    DECLARE_LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = frame, .data_size_in = (guint32) size,
-                        .data_out = out, .data_size_out = sizeof out, .ctx_in = &context,
-                        .ctx_size_in = sizeof context, .repeat = COST_BATCH);
-    for (int i = 0; i < COST_BATCHES; i++) {
+    struct __sk_buff context = {.ifindex = if_nametoindex("lo")};
+    guint8 frame[FRAME_MAX], out[FRAME_MAX];
+    DECLARE_LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = frame, .data_out = out,
+                        .ctx_in = &context, .ctx_size_in = sizeof context, .repeat = (int) batch);
+    opts.data_size_in = (guint32) frame_build(frame, spec);
+    for (guint32 runs = 0; runs < COST_RUNS; runs += batch) {
         opts.data_size_out = sizeof out;
-        if (bpf_prog_test_run_opts(fastload_program(load, program), &opts) != 0) {
+        if (bpf_prog_test_run_opts(program, &opts) != 0) {
             return 0;
         }
         best = MIN(best, opts.duration);
@@ -113,17 +121,17 @@ verified(FastLoad *load, const char *program)
                : 0;
 }
 
-/* A flow whose rewrite changes nothing, so that the same frame hits again and again. */
+/* Flows whose rewrite changes nothing, so that the same frame hits again and again. */
 static void
-put_flows(FastLoad *load, guint32 count, guint16 nic, const guint8 *gate, const guint8 *mac)
+put_flows(FastLoad *load, guint32 count, guint16 nic)
 {
-    struct layout_flow flow = {.proven_ns = (guint64) fastage_now_ns(),
+    struct layout_flow flow = {.proven_ns = fastload_now_ns(load),
                                .generation = fastload_config(load)->generation[1],
                                .flags = LAYOUT_FLOW_FAST,
                                .out = {.family = 4, .nic = nic}};
-    memcpy(flow.gate_mac, gate, 6);
-    memcpy(flow.dst_mac, gate, 6);
-    memcpy(flow.src_mac, mac, 6);
+    memcpy(flow.gate_mac, cost_gate, 6);
+    memcpy(flow.dst_mac, cost_gate, 6);
+    memcpy(flow.src_mac, cost_mac, 6);
     for (guint32 i = 0; i < count; i++) {
         struct layout_key4 key = {.proto = 6, .nic = nic, .sport = htons(4000)};
         inet_pton(AF_INET, "10.1.0.2", &key.src);
@@ -134,66 +142,101 @@ put_flows(FastLoad *load, guint32 count, guint16 nic, const guint8 *gate, const 
     }
 }
 
+/* cost.bpf.c over the maps of 'load'; caller destroys. */
+static struct cost *
+cost_load(FastLoad *load, guint32 flows)
+{
+    struct cost *cost = cost__open();
+    struct bpf_map *map;
+    guint32 permits;
+    fastload_permits(load, &permits);
+    cost->rodata->cost_flows = flows;
+    cost->rodata->permit_count = permits;
+    bpf_object__for_each_map(map, cost->obj)
+    {
+        int fd = fastload_map(load, bpf_map__name(map));
+        if (fd >= 0) {
+            bpf_map__reuse_fd(map, fd);
+        }
+    }
+    return cost__load(cost) == 0 ? cost : NULL;
+}
+
+/* What reading one permit anywhere costs this machine, when nothing else is known of it. */
+static double
+memory_ns(FastLoad *load)
+{
+    guint32 count, next = 1;
+    const struct layout_permit *permits = fastload_permits(load, &count);
+    gint64 began = g_get_monotonic_time();
+    for (guint i = 0; i < COST_WARM; i++) {
+        next = next * 1664525 + 1013904223 + (permits[(next >> 8) % count].seq & 1);
+    }
+    return (double) (g_get_monotonic_time() - began) * 1000 / COST_WARM;
+}
+
+/* Each packet of another flow, then the same one again and again. */
+static void
+cost_hits(FastLoad *load, guint32 flows, const FrameSpec *hit)
+{
+    struct cost *cost = cost_load(load, flows);
+    if (cost == NULL) {
+        return;
+    }
+    int each = bpf_program__fd(cost->progs.cost_hit);
+    run_cost(each, hit, COST_WARM);
+    guint32 none = run_cost(bpf_program__fd(cost->progs.cost_none), hit, COST_BATCH);
+    guint32 picked = run_cost(bpf_program__fd(cost->progs.cost_pick), hit, COST_MANY);
+    guint32 same = run_cost(fastload_program(load, "haw_in"), hit, COST_BATCH);
+    printf("empty %u ns\nhit %u ns\nhit-own %u ns\nhit-any-own %u ns\n", none, same, same - none,
+           run_cost(each, hit, COST_MANY) - picked);
+    printf("memory %.0f ns\n", memory_ns(load));
+    cost__destroy(cost);
+}
+
 static bool
 cost(FastLoad *load, guint32 count, GError **error)
 {
-    static const guint8 mac[6] = {2, 0, 0, 0, 0, 1}, gate[6] = {2, 0, 0, 0, 0, 2};
-    FastPort port = {.ifindex = if_nametoindex("lo"),
-                     .slow = if_nametoindex("lo"),
-                     .on = true,
-                     .zone = 1,
-                     .mtu = 1500,
-                     .addr4_count = 1};
-    memcpy(port.mac, mac, 6);
+    FastPort port = {
+        .ifindex = if_nametoindex("lo"), .on = true, .zone = 1, .mtu = 1500, .addr4_count = 1};
+    memcpy(port.mac, cost_mac, 6);
     inet_pton(AF_INET, "10.1.0.2", &port.addr4[0]);
-    port.slow = 0;
     if (!fastload_port_set(load, &port, error)) {
         return false;
     }
-    guint16 nic = 0;
+    guint nic = 0;
     struct layout_nic found;
-    for (guint32 i = 0; i < LAYOUT_NICS; i++) {
-        if (bpf_map_lookup_elem(fastload_map(load, "haw_nics"), &i, &found) == 0 &&
-            found.ifindex == port.ifindex) {
-            nic = (guint16) i;
-        }
-    }
+    fastload_port_find(load, port.ifindex, false, &found, &nic);
     fastload_config(load)->expire_ns = fastload_config(load)->renew_ns =
         600 * G_GUINT64_CONSTANT(1000000000);
-    put_flows(load, count, nic, gate, mac);
+    put_flows(load, count, (guint16) nic);
     FrameSpec hit = {.family = 4,
                      .proto = 6,
                      .src = "10.1.0.2",
                      .dst = "10.2.0.2",
                      .sport = 4000,
                      .dport = 80,
-                     .smac = mac,
-                     .dmac = gate,
+                     .smac = cost_mac,
+                     .dmac = cost_gate,
                      .payload = "payload"};
     FrameSpec miss = hit, syn = hit, spoof = hit, udp = hit;
     miss.dport = 9, syn.flags = 2, spoof.src = "10.1.0.3", udp.proto = 17, udp.dport = 9;
     const struct {
         const char *name, *program;
         const FrameSpec *spec;
-    } runs[] = {{"hit", "haw_in", &hit},      {"miss", "haw_in", &miss},
-                {"miss-udp", "haw_in", &udp}, {"syn", "haw_in", &syn},
-                {"spoof", "haw_in", &spoof},  {"out-unmatched", "haw_out", &miss}};
+    } runs[] = {{"miss", "haw_in", &miss},
+                {"miss-udp", "haw_in", &udp},
+                {"syn", "haw_in", &syn},
+                {"spoof", "haw_in", &spoof},
+                {"out-unmatched", "haw_out", &miss}};
+    cost_hits(load, count, &hit);
     for (gsize i = 0; i < G_N_ELEMENTS(runs); i++) {
-        guint8 frame[FRAME_MAX];
-        gsize size = frame_build(frame, runs[i].spec);
         printf("%s %u ns\n", runs[i].name,
-               run_cost(load, runs[i].program, port.ifindex, frame, size));
+               run_cost(fastload_program(load, runs[i].program), runs[i].spec, COST_BATCH));
     }
-    guint8 frame[FRAME_MAX];
-    gsize size = frame_build(frame, &hit);
     printf("haw_in %u instructions\nhaw_out %u instructions\n", verified(load, "haw_in"),
            verified(load, "haw_out"));
-    if (!fastload_port_unset(load, port.ifindex, error)) {
-        return false;
-    }
-    /* Of no port: what entering a program costs here. */
-    printf("nothing %u ns\n", run_cost(load, "haw_in", port.ifindex, frame, size));
-    return true;
+    return fastload_port_unset(load, port.ifindex, error);
 }
 
 static bool
@@ -209,7 +252,7 @@ run(FastLoad *load, char **args, int count, GError **error)
     } else if (strcmp(verb, "on") == 0 || strcmp(verb, "off") == 0) {
         fastload_hold(load, FASTLOAD_OFF_ASKED, strcmp(verb, "off") == 0);
     } else if (strcmp(verb, "age") == 0) {
-        guint left, removed = fastage_run(load, fastage_now_ns(), &left);
+        guint left, removed = fastage_run(load, &left);
         printf("removed %u, left %u\n", removed, left);
     } else if (strcmp(verb, "stats") == 0) {
         return stats(load, error);
