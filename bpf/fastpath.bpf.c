@@ -151,13 +151,16 @@ permit_find(const struct layout_key4 *key)
     return permit && permit_same(&permit->key, key) ? permit : NULL;
 }
 
-/* P1 */
+/* P1; 'flow_too': it ends, and nothing is to be added to one that follows. */
 FAST_FN void
-permit_void(const struct layout_key4 *key)
+permit_void(const struct layout_key4 *key, int flow_too)
 {
     struct layout_permit *permit = permit_find(key);
-    if (permit && permit->generation && permit_lock(permit)) {
+    if (permit && permit_lock(permit)) {
         permit->generation = 0;
+        if (flow_too) {
+            permit->packets = permit->bytes = 0;
+        }
         permit_unlock(permit);
     }
 }
@@ -201,8 +204,8 @@ permit_make(const struct machine *m, const struct layout_tuple *tuple, struct la
         if (before) {
             permit_fold(permit, before);
         }
-        permit->packets = permit->bytes = 0;
     }
+    permit->packets = permit->bytes = 0;
     permit_fill(permit, m->config, &key, flow, to);
     permit_unlock(permit);
 }
@@ -227,7 +230,7 @@ door_flow_put(const struct machine *m, const struct layout_tuple *key,
     if (key->family == 4) {
         struct layout_key4 key4;
         key4_of(key, &key4);
-        permit_void(&key4);
+        permit_void(&key4, 1);
         return (int) bpf_map_update_elem(&haw_flow4, &key4, flow, BPF_ANY);
     }
     return (int) bpf_map_update_elem(&haw_flow6, key, flow, BPF_ANY);
@@ -239,7 +242,7 @@ door_flow_drop(const struct machine *m, const struct layout_tuple *key)
     if (key->family == 4) {
         struct layout_key4 key4;
         key4_of(key, &key4);
-        permit_void(&key4);
+        permit_void(&key4, 1);
         bpf_map_delete_elem(&haw_flow4, &key4);
     } else {
         bpf_map_delete_elem(&haw_flow6, key);
@@ -639,7 +642,7 @@ enter(struct __sk_buff *skb)
         if (flow && p.tuple.family == 4) { /* M11 */
             struct layout_key4 key;
             key4_of(&p.tuple, &key);
-            permit_void(&key);
+            permit_void(&key, 0);
         }
     }
     count(reason);

@@ -63,14 +63,14 @@ permit_unlock(struct layout_permit *permit)
     __sync_fetch_and_add(&permit->seq, 1);
 }
 
-/* Takes what it carried, for its flow. P4 */
+/* Adds what it carried to 'flow', which has its key; nothing of a flow that this one replaced. P4 */
 FAST_FN void
-permit_fold(struct layout_permit *permit, struct layout_flow *flow)
+permit_fold(const struct layout_permit *permit, struct layout_flow *flow)
 {
-    flow->packets += permit->packets;
-    flow->bytes += permit->bytes;
-    permit->packets = 0;
-    permit->bytes = 0;
+    if (permit->generation == 0 || permit->generation == flow->generation) {
+        flow->packets += permit->packets;
+        flow->bytes += permit->bytes;
+    }
 }
 
 /* The permit, locked by the caller, says what 'flow' does with packets of 'key' towards 'to'. P1 */

@@ -111,8 +111,7 @@ add_permit(const struct view *view, const struct layout_key4 *key, struct layout
     for (guint i = 0; i < 2; i++) {
         const struct layout_permit *permit = &view->permits[slot ^ i];
         if (permit_same(&permit->key, key)) {
-            flow->packets += permit->packets;
-            flow->bytes += permit->bytes;
+            permit_fold(permit, flow);
             return;
         }
     }
