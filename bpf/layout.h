@@ -93,6 +93,7 @@ struct layout_config { /* haw_config[0], mapped by the daemon */
     __u64 retry_ns;    /* and the next one */
     __u64 pend_ns;     /* how long the slow path may take */
     __u64 clock_ns;    /* of haw_now, when the daemon last ran it */
+    __u64 switchd; /* the process whose conntrack was shown to be as it must; the daemon's own */
     /* Whoever wants to see packets: which (haw_trace). */
     __u32 trace;        /* 0: nobody does */
     __u32 trace_nic;    /* its index and 1; 0: all */

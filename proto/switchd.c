@@ -18,6 +18,7 @@
 #include "base/fd.h"
 #include "base/fiber.h"
 #include "base/log.h"
+#include "base/proc.h"
 
 enum { LOOK_MS = 200, SET_MS = 100, SAY_AFTER = 100 };
 #define BE_LIBERAL "/proc/sys/net/netfilter/nf_conntrack_tcp_be_liberal"
@@ -58,6 +59,14 @@ read_pid(const OvnSwitchd *watch)
     g_autofree char *path = g_build_filename(watch->rundir, "ovs-vswitchd.pid", NULL);
     g_autofree char *text = fd_read_file(path, 64, NULL, NULL);
     return text != NULL ? (pid_t) g_ascii_strtoll(text, NULL, 10) : 0;
+}
+
+guint64
+switchd_identity(const OvnSwitchd *watch)
+{
+    pid_t pid = read_pid(watch);
+    guint64 began = pid > 0 ? proc_start_time(pid) : 0;
+    return began != 0 ? began << 22 | (guint64) pid : 0; /* pids are below 2^22 */
 }
 
 /* The embedded one has a fixed name, a system's has its pid in it; caller frees. */

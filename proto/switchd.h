@@ -14,6 +14,8 @@ void switchd_free(OvnSwitchd *watch);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(OvnSwitchd, switchd_free)
 /* Grows with each start that was seen. */
 guint64 switchd_epoch(const OvnSwitchd *watch);
+/* One process for good, by its pid and when it began; 0: none runs. */
+guint64 switchd_identity(const OvnSwitchd *watch);
 /* Whether the one that runs now keeps connections whose sequence numbers it did not follow. */
 bool switchd_liberal(const OvnSwitchd *watch);
 /* Returns when the datapath's flows agree with the OpenFlow tables as they are now: what a rule that went

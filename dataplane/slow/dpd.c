@@ -239,13 +239,9 @@ do_fast_bump(Peer *peer, const Dpd__Frame *request, GError **error)
 static bool
 do_fast_switch(Peer *peer, const Dpd__Frame *request, GError **error)
 {
-    FastLoad *load = fastport_load(peer->dpd->fast);
-    if (load == NULL) {
-        return haw_fail(error, HAW_UNSUPPORTED, "There is no fast path: %s",
-                        fastport_trouble(peer->dpd->fast));
+    if (!fastport_switch(peer->dpd->fast, request->fast_switch->on, error)) {
+        return false;
     }
-    fastload_hold(load, FASTLOAD_OFF_ASKED, !request->fast_switch->on);
-    haw_info("fast.switched", KS("to", request->fast_switch->on ? "on" : "off"));
     answer_done(peer, request->id);
     return true;
 }
@@ -624,7 +620,7 @@ dpd_new(const DpdOptions *options, DpdDone done, void *data, GError **error)
     dpd->bridges = ovsport_open(remote, on_bridges, dpd);
     g_autofree char *pins =
         options->bpf != NULL ? g_strdup(options->bpf) : g_build_filename(dpd->dir, "bpf", NULL);
-    dpd->fast = fastport_new(pins);
+    dpd->fast = fastport_new(pins, dpd->dir);
     struct portsteps_doors doors = {dpd->fleet, dpd->ledger, dpd->bridges, dpd->fast};
     dpd->ports = ports_new(&doors, on_port, dpd);
     if (!listen_at(dpd, error)) {

@@ -5,13 +5,13 @@
  * L3  A port's slot is filled before its interface points to it, and emptied after it no longer does; a
  *     zone that a port left or joined is bumped, so no flow outlives the slot that it names.
  * L4  Generations are never reused: each is one more than the highest that is in the config.
- * L5  Where the kernel has tcx, attachments are pinned links, which a newer daemon moves to its own
- *     programs atomically; else clsact filters, replaced in place.
- * Called by the daemon's ports (slow/fastport.c) and by tests. Not here: ageing and export (fastage.c). */
+ * Called by the daemon's ports (slow/fastport.c) and by tests. Not here: attaching programs (fastattach.c),
+ * ageing and export (fastage.c). */
 #include "dataplane/slow/fastload.h"
 
 #include "base/fd.h"
 #include "bpf/fastpath.skel.h"
+#include "dataplane/slow/fastattach.h"
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
@@ -27,16 +27,11 @@
 #include <time.h>
 #include <unistd.h>
 
-/* linux/bpf.h of Debian 12 is older than tcx. */
-#define TCX_INGRESS 46
-#define TCX_EGRESS  47
-#define PINS        "fast"
-#define TC_PRIORITY 1
-#define TC_HANDLE   1
-#define EXPIRE_NS   (2 * G_GUINT64_CONSTANT(1000000000))
-#define RENEW_NS    (1 * G_GUINT64_CONSTANT(1000000000))
-#define RETRY_NS    (200 * G_GUINT64_CONSTANT(1000000))
-#define PEND_NS     (200 * G_GUINT64_CONSTANT(1000000))
+#define PINS      "fast"
+#define EXPIRE_NS (2 * G_GUINT64_CONSTANT(1000000000))
+#define RENEW_NS  (1 * G_GUINT64_CONSTANT(1000000000))
+#define RETRY_NS  (200 * G_GUINT64_CONSTANT(1000000))
+#define PEND_NS   (200 * G_GUINT64_CONSTANT(1000000))
 
 struct FastLoad {
     struct fastpath *skeleton;
@@ -46,8 +41,6 @@ struct FastLoad {
     guint32 permit_count;                  /* a power of two */
     struct layout_nic *nics;               /* owned: haw_nics as we wrote it, its only writer */
 };
-
-static bool no_tcx;
 
 static int
 quiet(enum libbpf_print_level level, const char *format, va_list args)
@@ -274,72 +267,6 @@ fastload_close(FastLoad *load)
     g_free(load);
 }
 
-/* ---- attaching ---- */
-
-static char *
-link_path(const FastLoad *load, guint32 ifindex, bool egress)
-{
-    return g_strdup_printf("%s/%s_%u", load->pin_dir, egress ? "egress" : "ingress", ifindex);
-}
-
-static bool
-attach_clsact(int program, guint32 ifindex, bool egress, GError **error)
-{
-    DECLARE_LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = (int) ifindex,
-                        .attach_point = egress ? BPF_TC_EGRESS : BPF_TC_INGRESS);
-    DECLARE_LIBBPF_OPTS(bpf_tc_opts, opts, .handle = TC_HANDLE, .priority = TC_PRIORITY,
-                        .prog_fd = program, .flags = BPF_TC_F_REPLACE);
-    int status = bpf_tc_hook_create(&hook);
-    if (status == 0 || status == -EEXIST) {
-        status = bpf_tc_attach(&hook, &opts);
-    }
-    return status == 0 || haw_fail_errno(error, -status, "Attach to interface %u", ifindex);
-}
-
-static void
-detach_clsact(guint32 ifindex, bool egress)
-{
-    DECLARE_LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = (int) ifindex,
-                        .attach_point = egress ? BPF_TC_EGRESS : BPF_TC_INGRESS);
-    DECLARE_LIBBPF_OPTS(bpf_tc_opts, opts, .handle = TC_HANDLE, .priority = TC_PRIORITY);
-    bpf_tc_detach(&hook, &opts);
-}
-
-/* L5 */
-static bool
-attach(FastLoad *load, int program, guint32 ifindex, bool egress, GError **error)
-{
-    g_autofree char *path = link_path(load, ifindex, egress);
-    haw_autofd int known = bpf_obj_get(path);
-    if (known >= 0) {
-        if (bpf_link_update(known, program, NULL) == 0) {
-            return true;
-        }
-        unlink(path); /* its interface went, and the index came back */
-    }
-    guint32 type = egress ? TCX_EGRESS : TCX_INGRESS;
-    haw_autofd int link = no_tcx ? -1 : bpf_link_create(program, (int) ifindex, type, NULL);
-    if (link < 0) {
-        return attach_clsact(program, ifindex, egress, error);
-    }
-    return bpf_obj_pin(link, path) == 0 || haw_fail_errno(error, errno, "Pin '%s'", path);
-}
-
-void
-fastload_without_tcx(void)
-{
-    no_tcx = true;
-}
-
-static void
-detach(FastLoad *load, guint32 ifindex, bool egress)
-{
-    g_autofree char *path = link_path(load, ifindex, egress);
-    if (unlink(path) < 0) {
-        detach_clsact(ifindex, egress);
-    }
-}
-
 int
 fastload_program(FastLoad *load, const char *name)
 {
@@ -440,8 +367,10 @@ static bool
 attach_port(FastLoad *load, const FastPort *port, GError **error)
 {
     guint32 out = port->slow != 0 ? port->slow : port->ifindex;
-    return attach(load, fastload_program(load, "haw_out"), out, port->slow == 0, error) &&
-           attach(load, fastload_program(load, "haw_in"), port->ifindex, false, error);
+    return fastattach_put(load->pin_dir, fastload_program(load, "haw_out"), out, port->slow == 0,
+                          error) &&
+           fastattach_put(load->pin_dir, fastload_program(load, "haw_in"), port->ifindex, false,
+                          error);
 }
 
 bool
@@ -485,8 +414,9 @@ fastload_port_unset(FastLoad *load, guint32 ifindex, GError **error)
     if (!known) {
         return true;
     }
-    detach(load, ifindex, false);
-    detach(load, nic.slow_ifindex != 0 ? nic.slow_ifindex : ifindex, nic.slow_ifindex == 0);
+    fastattach_drop(load->pin_dir, ifindex, false);
+    fastattach_drop(load->pin_dir, nic.slow_ifindex != 0 ? nic.slow_ifindex : ifindex,
+                    nic.slow_ifindex == 0);
     bool ok = if_set(load, ifindex, 0, LAYOUT_ROLE_NONE, error) &&
               (nic.slow_ifindex == 0 || if_set(load, nic.slow_ifindex, 0, LAYOUT_ROLE_NONE, error));
     fastload_bump(load, nic.zone); /* L3 */
@@ -544,7 +474,7 @@ fastload_sweep(FastLoad *load)
     }
 }
 
-/* What a former daemon attached runs our programs from now on. L5 */
+/* What a former daemon attached runs our programs from now on. */
 static void
 adopt_links(FastLoad *load)
 {

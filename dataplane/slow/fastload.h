@@ -28,8 +28,6 @@ FastLoad *fastload_open(const char *bpf_dir, guint flows, GError **error);
 /* Closes our handles; everything pinned goes on. */
 void fastload_close(FastLoad *load);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(FastLoad, fastload_close)
-/* Attaches by clsact in this process, as on older kernels; before fastload_open(). */
-void fastload_without_tcx(void);
 /* Detaches and forgets everything; without error when there is nothing. */
 bool fastload_remove(const char *bpf_dir, GError **error);
 

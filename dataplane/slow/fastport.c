@@ -11,15 +11,19 @@
  * F3  What can't be done is no failure of the port: it is put on the bridge by itself and is slow, with the
  *     reason. The binding comes last, so nothing is half bound.
  * F4  Nothing is fast while the switch's conntrack isn't shown to keep connections of which it sees a part
- *     (proto/switchd.h); what was learned before it ended is forgotten.
+ *     (proto/switchd.h); what was learned before it ended is forgotten. What one daemon was shown of a
+ *     process, the next one believes while that same process runs: on a busy host, asking takes long.
+ * F5  Who switched it off finds it off after a restart of the host, when pins are gone: a file says so.
  * Called by portsteps.c and dpd.c. Not here: what is shown of it (fastshow.c). */
 #include "dataplane/slow/fastport.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <netinet/ether.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <unistd.h>
 
 #include "base/fd.h"
 #include "base/fiber.h"
@@ -32,7 +36,7 @@
 enum { AGE_MS = 2000, SHOW_MS = 2000 };
 
 struct FastPorts {
-    char *bpf_dir;
+    char *bpf_dir, *off_path;
     FastLoad *load; /* owned; NULL with a trouble */
     char *trouble;
     char *rundir; /* of the switch that is followed */
@@ -98,18 +102,25 @@ on_switchd(void *data)
         g_source_remove(fast->doubt);
         fast->doubt = 0;
     }
-    fastload_hold(fast->load, FASTLOAD_OFF_STRICT, !liberal);
-    if (!liberal) {
+    volatile struct layout_config *config = fastload_config(fast->load);
+    guint64 now = liberal ? switchd_identity(fast->switchd) : 0;
+    if (config->switchd != now) {
         fastload_bump_all(fast->load);
     }
+    config->switchd = now;
+    fastload_hold(fast->load, FASTLOAD_OFF_STRICT, !liberal);
     haw_info(liberal ? "fast.on" : "fast.held", KS("switch", fast->rundir));
 }
 
-/* What was adopted goes on for as long as it takes to ask. */
+/* What was adopted goes on for as long as it takes to ask. F4 */
 static gboolean
 on_doubt(gpointer data)
 {
     FastPorts *fast = data;
+    guint64 shown = fastload_config(fast->load)->switchd;
+    if (shown != 0 && shown == switchd_identity(fast->switchd)) {
+        return G_SOURCE_CONTINUE;
+    }
     fast->doubt = 0;
     if (!switchd_liberal(fast->switchd)) {
         on_switchd(fast);
@@ -169,12 +180,31 @@ on_tick(gpointer data)
     return G_SOURCE_CONTINUE;
 }
 
+/* F5: the file first, so that it never says less than was answered. */
+bool
+fastport_switch(FastPorts *fast, bool on, GError **error)
+{
+    if (fast->load == NULL) {
+        return haw_fail(error, HAW_UNSUPPORTED, "There is no fast path: %s", fast->trouble);
+    }
+    if (on && unlink(fast->off_path) < 0 && errno != ENOENT) {
+        return haw_fail_errno(error, errno, "Remove '%s'", fast->off_path);
+    }
+    if (!on && !fd_write_atomic(fast->off_path, "", 0, 0600, error)) {
+        return false;
+    }
+    fastload_hold(fast->load, FASTLOAD_OFF_ASKED, !on);
+    haw_info("fast.switched", KS("to", on ? "on" : "off"));
+    return true;
+}
+
 FastPorts *
-fastport_new(const char *bpf_dir)
+fastport_new(const char *bpf_dir, const char *state_dir)
 {
     FastPorts *fast = g_new0(FastPorts, 1);
     g_autoptr(GError) error = NULL;
     fast->bpf_dir = g_strdup(bpf_dir);
+    fast->off_path = g_build_filename(state_dir, "fastpath-off", NULL);
     fast->ids = g_hash_table_new(g_direct_hash, g_direct_equal);
     fast->notes = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, note_free);
     fast->load = fastload_open(bpf_dir, FASTPORT_FLOWS, &error);
@@ -184,6 +214,7 @@ fastport_new(const char *bpf_dir)
         return fast;
     }
     g_autoptr(GArray) bound = fastload_ports(fast->load);
+    fastload_hold(fast->load, FASTLOAD_OFF_ASKED, access(fast->off_path, F_OK) == 0); /* F5 */
     if (bound->len == 0) {
         fastload_hold(fast->load, FASTLOAD_OFF_STRICT, true); /* F4 */
     }
@@ -212,6 +243,7 @@ fastport_free(FastPorts *fast, bool end)
     g_hash_table_unref(fast->ids);
     g_hash_table_unref(fast->notes);
     g_free(fast->bpf_dir);
+    g_free(fast->off_path);
     g_free(fast->trouble);
     g_free(fast->rundir);
     g_free(fast);

@@ -8,6 +8,7 @@
  *                                           'memory' is reading one line of that table */
 #include "base/error.h"
 #include "dataplane/slow/fastage.h"
+#include "dataplane/slow/fastattach.h"
 #include "dataplane/slow/fastload.h"
 #include "tests/bpf/cost.skel.h"
 #include "tests/bpf/frames.h"
@@ -168,8 +169,10 @@ memory_ns(FastLoad *load)
 {
     guint32 count, next = 1;
     const struct layout_permit *permits = fastload_permits(load, &count);
-    gint64 began = g_get_monotonic_time();
-    for (guint i = 0; i < COST_WARM; i++) {
+    gint64 began = 0;
+    for (guint i = 0; i < 2 * COST_WARM;
+         i++) { /* the first half meets pages that are not there yet */
+        began = i == COST_WARM ? g_get_monotonic_time() : began;
         next = next * 1664525 + 1013904223 + (permits[(next >> 8) % count].seq & 1);
     }
     return (double) (g_get_monotonic_time() - began) * 1000 / COST_WARM;
@@ -278,7 +281,7 @@ main(int argc, char **argv)
         return fastload_remove(argv[1], NULL) ? 0 : 1;
     }
     if (g_getenv("FASTPATH_CLSACT") != NULL) {
-        fastload_without_tcx();
+        fastattach_without_tcx();
     }
     bool large = strcmp(argv[2], "cost") == 0 && argc > 3 && atoi(argv[3]) > 60000;
     g_autoptr(FastLoad) load = fastload_open(argv[1], large ? 1100000 : 65536, &error);
