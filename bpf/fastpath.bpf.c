@@ -11,6 +11,8 @@
  * B4  The clock counts the kernel's ticks (jiffies), which costs nothing to read; time in it is the same
  *     everywhere below, and the daemon asks haw_now for it.
  * B5  A plain IPv4 packet whose flow has a permit (permit.h) looks up nothing else.
+ * B6  bpf_redirect_peer() calls each frame the receiver's own; broadcasts, and what is for another MAC, pass
+ *     the veth instead, which sees whose they are.
  * Maps are pinned and shared by all ports; dataplane/slow/fastload.c attaches and fills them. */
 #define MACHINE_DOOR static
 #include "dataplane/fast/permit.h"
@@ -586,7 +588,11 @@ haw_out(struct __sk_buff *skb)
     if (reason == LAYOUT_SWALLOWED) {
         return TC_ACT_SHOT;
     }
-    return at->role == LAYOUT_ROLE_SLOW ? deliver(skb, nic) : TC_ACT_OK;
+    if (at->role != LAYOUT_ROLE_SLOW) {
+        return TC_ACT_OK;
+    }
+    /* B6 */
+    return packet_mac_same(p.dst_mac, nic->mac) ? deliver(skb, nic) : bpf_redirect(nic->ifindex, 0);
 }
 
 char LICENSE[] SEC("license") = "Apache-2.0";

@@ -3,6 +3,7 @@
 # the slow path that decides. TAP.
 TOOL=${HAWSER_BUILD:-$(dirname "$0")/../../build}/tests/bpf/fastpath_tool
 HERE=$(cd "$(dirname "$0")" && pwd)
+E2E=$HERE/../e2e
 . "$HERE/lab.sh"
 lab_begin "$@"
 for program in iperf3 nft ethtool python3; do
@@ -164,6 +165,89 @@ claim 'and replaced, not added' test "$(tc filter show dev hc ingress | grep -c 
 tool unset hc && tool unset hd
 claim 'and gone with the port' sh -c '! tc filter show dev hc ingress | grep haw_in'
 unset FASTPATH_CLSACT
+
+# ---- several ways: what a router makes of one flow changes from packet to packet ----
+trips() { in_ns a timeout 60 python3 "$E2E/planepackets.py" trips "$@"; } # ADDRESS PORT COUNT
+in_ns b python3 "$E2E/planepackets.py" echo 7100 >/dev/null 2>&1 &
+wait_for 20 listens b udp 7100
+in_ns b ip addr add 10.77.0.1/32 dev lo
+in_ns b ip route replace default via 10.2.0.1 src 10.77.0.1 # answers come from where they were asked
+tool set hb sb veth 5 1500 02:00:00:00:00:0b 10.2.0.2 fd02::2 10.77.0.1
+in_ns r ip neigh replace 10.2.0.3 lladdr 02:00:00:00:00:0b dev ob # b, and nobody's
+in_ns r ip neigh replace 10.2.0.4 lladdr 02:00:00:00:00:77 dev ob
+in_ns r ip route add 10.77.0.1/32 nexthop via 10.2.0.2 nexthop via 10.2.0.3
+before=$(stat hit)
+claim 'equal ways to one end' trips 10.77.0.1 7100 60
+claim 'are fast' grew hit $((before + 40))
+in_ns r ip route replace 10.77.0.1/32 nexthop via 10.2.0.3 nexthop via 10.2.0.4
+# About half of the flows end at nobody, whether the fast path is on or not.
+some_reach() {
+    local reached; reached=$(in_ns a timeout 60 python3 "$E2E/planepackets.py" reach 10.77.0.1 7100 "$1" 24 3)
+    echo "$reached of 24"
+    [ "$reached" -gt 0 ] && [ "$reached" -lt 24 ]
+}
+in_ns r sh -c 'echo 1 >/proc/sys/net/ipv4/fib_multipath_hash_policy'
+tool off
+claim 'ways of which one ends at nobody' some_reach 40001
+tool on
+claim 'are what they were' some_reach 40101
+in_ns r ip route del 10.77.0.1/32
+in_ns b ip route replace default via 10.2.0.1
+claim 'and what has one way goes on' wait_for 20 trips 10.2.0.2 7100 10
+in_ns b ip addr del 10.77.0.1/32 dev lo
+lab_bind 1500
+
+# ---- a narrow way: ICMP errors reach the sender, and what fits is fast ----
+in_ns r ip link set ob mtu 1400
+tool set hb sb veth 5 1400 02:00:00:00:00:0b 10.2.0.2 fd02::2
+for way in '-4 10.2.0.2' '-6 fd02::2'; do
+    before=$(stat hit)
+    claim "TCP by a narrow way (${way% *})" in_ns a timeout 20 iperf3 -c "${way#* }" -n 20M
+    claim 'is fast' grew hit $((before + 200))
+    claim 'and the sender learned how narrow' sh -c "ip netns exec a ip route get ${way#* } | grep -q 'mtu 1400'"
+done
+in_ns a ip route flush cache; in_ns a ip -6 route flush cache
+before=$(stat mtu)
+claim 'an echo that must not be cut is refused by the router, not lost' \
+    sh -c 'ip netns exec a ping -c 3 -i 0.1 -W 1 -M do -s 1420 10.2.0.2 | grep -Eq "mtu ?= ?1400|too long"'
+in_ns a ip route flush cache
+in_ns r ip link set ob mtu 1500
+lab_bind 1500
+
+# ---- a virtual machine's end: a tap ----
+ip tuntap add hv mode tap
+ip link set hv address 02:00:00:00:02:0e up
+lab_slow_pair v r
+in_ns r ip addr add 10.6.0.1/24 dev ov
+in_ns r ip neigh replace 10.6.0.2 lladdr 02:00:00:00:00:0e dev ov
+python3 "$HERE/tapguest.py" hv 02:00:00:00:00:0e 10.6.0.2 >"$LAB_DIR/guest" 2>&1 &
+guest=$!
+wait_for 20 grep -q ready "$LAB_DIR/guest"
+claim 'a tap with a slow pair is bound' tool set hv sv tap 5 1500 02:00:00:00:00:0e 10.6.0.2
+claim 'its guest answers' wait_for 30 trips 10.6.0.2 7100 1
+before=$(stat hit)
+claim 'again and again' trips 10.6.0.2 7100 200
+claim 'past the router' grew hit $((before + 350))
+claim 'with right checksums' sh -c "! grep -q bad '$LAB_DIR/guest'"
+kill $guest
+tool unset hv
+
+# ---- full: flows beyond the table are slow, counted, and none is lost ----
+tool unset ha && tool unset hb
+tool clear
+export FASTPATH_FLOWS=64
+lab_bind 1500
+claim 'three hundred flows over a table of 64 are answered' test \
+    "$(in_ns a timeout 100 python3 "$E2E/planepackets.py" reach 10.2.0.2 7100 41001 300 4)" = 300
+claim 'the rest is slow and counted' grew full 100
+claim 'the table holds what it can' test "$(tool flows | wc -l)" -le 64
+tool bump 5
+tool age >/dev/null
+claim 'when it is empty again' test "$(tool flows | wc -l)" = 0
+before=$(stat hit)
+claim 'a flow that comes then' trips 10.2.0.2 7100 50
+claim 'is fast' grew hit $((before + 60))
+unset FASTPATH_FLOWS
 
 # ---- ports go ----
 tool unset ha && tool unset hb

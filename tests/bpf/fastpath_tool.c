@@ -284,7 +284,9 @@ main(int argc, char **argv)
         fastattach_without_tcx();
     }
     bool large = strcmp(argv[2], "cost") == 0 && argc > 3 && atoi(argv[3]) > 60000;
-    g_autoptr(FastLoad) load = fastload_open(argv[1], large ? 1100000 : 65536, &error);
+    const char *flows_asked = g_getenv("FASTPATH_FLOWS");
+    guint room = flows_asked != NULL ? (guint) atoi(flows_asked) : large ? 1100000 : 65536;
+    g_autoptr(FastLoad) load = fastload_open(argv[1], room, &error);
     if (load == NULL || !run(load, argv + 2, argc - 2, &error)) {
         fprintf(stderr, "fastpath_tool: %s\n", error->message);
         return 1;

@@ -2,6 +2,7 @@
 """Packets for fastpath.sh, each verb in one namespace:
   echo PORT                       a UDP and TCP echo server, IPv4 and IPv6
   trips ADDRESS PORT COUNT        COUNT UDP round trips from one socket; fails when one is lost
+  reach ADDRESS PORT FIRST COUNT ROUNDS  as many flows, by source ports from FIRST on; prints how many are answered each time
   tcp ADDRESS PORT BYTES          sends BYTES of a pattern over TCP and checks what comes back
   gso ADDRESS PORT COUNT          COUNT UDP_SEGMENT sends of 8 x 1000 bytes; each datagram must be echoed, once
   frames GATEWAY-MAC SRC DST COUNT  fixed UDP frames 4000 -> 4001 by AF_PACKET on eth0
@@ -59,6 +60,30 @@ def trips(address, port, count):
         link.send(data)
         if link.recv(100) != data:
             sys.exit("another answer")
+
+
+def reach(address, port, first, count, rounds):
+    """How many of 'count' flows, by source ports from 'first' on, are answered each time."""
+    links, answered = [], [0] * count
+    for i in range(count):
+        link = socket.socket(family(address), socket.SOCK_DGRAM)
+        link.bind(("", first + i))
+        link.connect((address, port))
+        links.append(link)
+    for number in range(rounds):
+        data = struct.pack("!I", number) * 16
+        for start in range(0, count, 20):  # no queue on the way overflows
+            some = range(start, min(start + 20, count))
+            for i in some:
+                links[i].send(data)
+            until = time.monotonic() + 3
+            for i in some:
+                links[i].settimeout(max(until - time.monotonic(), 0.01))
+                try:
+                    answered[i] += links[i].recv(100) == data
+                except (TimeoutError, ConnectionRefusedError):
+                    pass
+    print(sum(times == rounds for times in answered))
 
 
 def pattern(offset, size):
@@ -195,6 +220,8 @@ if verb == "echo":
     serve(int(args[0]))
 elif verb == "trips":
     trips(args[0], int(args[1]), int(args[2]))
+elif verb == "reach":
+    reach(args[0], *map(int, args[1:]))
 elif verb == "tcp":
     tcp(args[0], int(args[1]), int(args[2]))
 elif verb == "gso":
