@@ -88,8 +88,9 @@ fd_read_file(const char *path, size_t max_bytes, size_t *ret_size, GError **erro
     return (char *) g_byte_array_free(g_steal_pointer(&bytes), FALSE);
 }
 
-bool
-fd_write_atomic(const char *path, const void *bytes, size_t size, mode_t mode, GError **error)
+static bool
+replace_file(const char *path, const void *bytes, size_t size, mode_t mode, bool durable,
+             GError **error)
 {
     g_autofree char *temp = g_strdup_printf("%s.new-XXXXXX", path);
     haw_autofd int fd = mkostemp(temp, O_CLOEXEC);
@@ -100,12 +101,24 @@ fd_write_atomic(const char *path, const void *bytes, size_t size, mode_t mode, G
         unlink(temp);
         return false;
     }
-    if (fchmod(fd, mode) < 0 || fsync(fd) < 0 || rename(temp, path) < 0) {
+    if (fchmod(fd, mode) < 0 || (durable && fsync(fd) < 0) || rename(temp, path) < 0) {
         int err = errno;
         unlink(temp);
         return haw_fail_errno(error, err, "replace '%s'", path);
     }
     return true;
+}
+
+bool
+fd_write_atomic(const char *path, const void *bytes, size_t size, mode_t mode, GError **error)
+{
+    return replace_file(path, bytes, size, mode, true, error);
+}
+
+bool
+fd_write_copy(const char *path, const void *bytes, size_t size, mode_t mode, GError **error)
+{
+    return replace_file(path, bytes, size, mode, false, error);
 }
 
 bool

@@ -18,6 +18,8 @@ bool fd_write_all(int fd, const void *bytes, size_t size, const char *what, GErr
 char *fd_read_file(const char *path, size_t max_bytes, size_t *ret_size, GError **error);
 /* Writes a temporary beside 'path', fsyncs, renames: readers see the old or the new file. */
 bool fd_write_atomic(const char *path, const void *bytes, size_t size, mode_t mode, GError **error);
+/* The same without fsync, for copies of what is stored elsewhere: a power cut may leave it empty. */
+bool fd_write_copy(const char *path, const void *bytes, size_t size, mode_t mode, GError **error);
 /* Writes a kernel file (sysfs, procfs, cgroup) with one write(2). */
 bool fd_write_kernel(const char *path, const char *text, GError **error);
 /* mkdir -p, existing directories keep their mode. */

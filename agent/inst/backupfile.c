@@ -1,10 +1,13 @@
 /* backup.yaml: the instance, its snapshots and its volume as YAML, in LXD's form.
- * B1  It is a copy for recovery, never read back by a running agent: a failure to write is logged.
+ * B1  It is a copy for recovery, never read back by a running agent: a failure to write is logged, and
+ *     it is as durable as the root file system beside it. An fsync would write out all of what was just
+ *     unpacked there, while everybody waits.
  * B2  The generation is left out: it is new with each recovery, and a key that LXD 5.0 refuses.
  * Called after a change of rows by create.c, change.c and snapshot.c; main loop, in a fiber. */
 #include "agent/inst/backupfile.h"
 #include "agent/inst/show.h"
 #include "agent/store/wire.h"
+#include "base/fd.h"
 #include "base/log.h"
 #include "proto/yaml.h"
 
@@ -84,8 +87,7 @@ backupfile_store(Inst *inst)
     json_t *all = backupfile_document(inst, &vol, true);
     g_autofree char *text = all != NULL ? yaml_from_json(all) : NULL;
     json_decref(all);
-    if (text != NULL &&
-        !g_file_set_contents_full(path, text, -1, G_FILE_SET_CONTENTS_CONSISTENT, 0400, &error)) {
+    if (text != NULL && !fd_write_copy(path, text, strlen(text), 0400, &error)) {
         haw_warn("inst.backup_yaml", KS("inst", inst->name), KS("why", error->message)); /* B1 */
     }
 }

@@ -1,0 +1,56 @@
+/* base/fd.c: files that are replaced. */
+#include "base/fd.h"
+
+#include <glib/gstdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static void
+assert_file(const char *path, const char *want, mode_t mode)
+{
+    g_autoptr(GError) error = NULL;
+    struct stat st;
+    g_autofree char *text = fd_read_file(path, 4096, NULL, &error);
+    g_assert_no_error(error);
+    g_assert_cmpstr(text, ==, want);
+    g_assert_cmpint(stat(path, &st), ==, 0);
+    g_assert_cmpuint(st.st_mode & 07777, ==, mode);
+}
+
+static void
+what_replaces_a_file_is_whole_and_has_its_mode(void)
+{
+    g_autoptr(GError) error = NULL;
+    g_autofree char *dir = g_dir_make_tmp("hawser-fd-XXXXXX", NULL);
+    g_autofree char *path = g_build_filename(dir, "backup.yaml", NULL);
+    g_assert_true(fd_write_atomic(path, "a longer text", 13, 0600, &error));
+    assert_file(path, "a longer text", 0600);
+    g_assert_true(fd_write_copy(path, "short", 5, 0400, &error));
+    assert_file(path, "short", 0400);
+    g_assert_cmpint(g_unlink(path), ==, 0);
+    g_assert_cmpint(g_rmdir(dir), ==, 0); /* nothing was left beside it */
+}
+
+static void
+a_failure_leaves_nothing_behind(void)
+{
+    g_autoptr(GError) error = NULL;
+    g_autofree char *dir = g_dir_make_tmp("hawser-fd-XXXXXX", NULL);
+    g_autofree char *path = g_build_filename(dir, "taken", NULL);
+    g_assert_cmpint(g_mkdir(path, 0700), ==, 0); /* a directory is not replaced by a file */
+    g_assert_false(fd_write_copy(path, "text", 4, 0600, &error));
+    g_assert_nonnull(strstr(error->message, path));
+    g_assert_cmpint(g_rmdir(path), ==, 0);
+    g_assert_cmpint(g_rmdir(dir), ==, 0);
+}
+
+int
+main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/fd/what-replaces-a-file-is-whole-and-has-its-mode",
+                    what_replaces_a_file_is_whole_and_has_its_mode);
+    g_test_add_func("/fd/a-failure-leaves-nothing-behind", a_failure_leaves_nothing_behind);
+    return g_test_run();
+}
