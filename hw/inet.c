@@ -340,6 +340,9 @@ neighbour_row(struct nlmsghdr *row, void *data)
         (header->ndm_family != AF_INET && header->ndm_family != AF_INET6)) {
         return;
     }
+    if ((header->ndm_state & NUD_NOARP) != 0) { /* made up, nobody answered */
+        return;
+    }
     struct inet_neighbour one = {.ifindex = header->ndm_ifindex};
     const guint8 *mac = nla_data(attrs[NDA_LLADDR]);
     inet_ntop(header->ndm_family, nla_data(attrs[NDA_DST]), one.text, sizeof(one.text));

@@ -1,7 +1,8 @@
 /* The short-lived processes in which liblxc may fork: start and attach.
  * K1  They run single-threaded, in a process of their own, and hold nothing of the daemon's.
- * K2  PATH is unset: liblxc would else call newuidmap, which knows /etc/subuid only, where the map
- *     that the daemon chose can be written directly by root; and it saves two processes a start.
+ * K2  PATH has apparmor_parser, which liblxc calls, but not newuidmap, which it would: that knows
+ *     /etc/subuid only, where the map that the daemon chose can be written directly by root; and it saves
+ *     two processes a start. Hooks get a whole PATH (lxcconf.c).
  * K3  Whatever a container's volume brings as "config" is thrown away: only our file counts.
  * K4  liblxc 5.0 lets the transient and the attached process write to one socket in any order where no LSM
  *     keeps them apart and system calls are intercepted: then the attaching fails, now and then, while
@@ -33,7 +34,7 @@ enum { EXEC_STDIN = 3, EXEC_STDOUT, EXEC_STDERR, EXEC_PID, EXEC_SPEC };
 static struct lxc_container *
 load(char **argv)
 {
-    unsetenv("PATH"); /* K2 */
+    setenv("PATH", "/usr/sbin:/sbin", 1); /* K2 */
     struct lxc_container *c = lxc_container_new(argv[1], argv[2]);
     if (c == NULL) {
         fprintf(stderr, "container '%s' can't be loaded\n", argv[1]);

@@ -17,6 +17,8 @@
 #include <unistd.h>
 
 #define LXCFS_HOOK "/usr/share/lxcfs/lxc.mount.hook"
+/* liblxc itself runs with a PATH of few words (K2 of forklxc.c). */
+#define WITH_PATH  "/usr/bin/env PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin "
 #define LXCFS_ROOT "/var/lib/lxcfs/proc/meminfo"
 
 enum {
@@ -74,7 +76,7 @@ static const struct {
     {IF_APPARMOR, "lxc.apparmor.profile", "generated"},
     {IF_APPARMOR | IF_NESTING, "lxc.apparmor.allow_nesting", "1"},
     {IF_CORE, "lxc.sched.core", "1"},
-    {IF_LXCFS, "lxc.hook.mount", LXCFS_HOOK},
+    {IF_LXCFS, "lxc.hook.mount", WITH_PATH LXCFS_HOOK},
     {ALWAYS, "lxc.hook.version", "1"},
 };
 
@@ -300,6 +302,20 @@ add_own(GString *out, const LxcConf *conf, GError **error)
     return ok && (devlxd == NULL || add(out, "lxc.mount.entry", devlxd, error));
 }
 
+/* Hooks of the host's side; "start" is a program of the container's. */
+static bool
+add_raw(GString *out, const char *raw, GError **error)
+{
+    g_autoptr(GRegex) hook = g_regex_new("^(\\s*lxc\\.hook\\.(?!start\\s*=)[a-z-]+\\s*=\\s*)(?=/)",
+                                         G_REGEX_MULTILINE | G_REGEX_CASELESS, 0, NULL);
+    g_autofree char *text = g_regex_replace(hook, raw, -1, 0, "\\1" WITH_PATH, 0, NULL);
+    if (!lxcconf_check_raw(raw, error)) {
+        return false;
+    }
+    g_string_append_printf(out, "%s\n", text);
+    return true;
+}
+
 char *
 lxcconf_text(const LxcConf *conf, GError **error)
 {
@@ -324,11 +340,8 @@ lxcconf_text(const LxcConf *conf, GError **error)
         g_string_append(out, "lxc.net.0.type = empty\n");
     }
     const char *raw = keys_get(conf->config, "raw.lxc");
-    if (raw != NULL) {
-        if (!lxcconf_check_raw(raw, error)) {
-            return NULL;
-        }
-        g_string_append_printf(out, "%s\n", raw);
+    if (raw != NULL && !add_raw(out, raw, error)) {
+        return NULL;
     }
     return g_string_free(g_steal_pointer(&out), FALSE);
 }

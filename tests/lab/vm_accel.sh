@@ -72,6 +72,7 @@ succeeds "it stops" hawser stop -f v2
 wait_for 20 back && ok "the NIC is back with its driver, to the byte as before" || nok "it differs: $(driver) $(ip -d link show "$card")"
 
 must hawser config device remove v3 eth0
+must hawser config set v3 boot.autostart=false
 must hawser config device add v3 card pci address="${slot#0000:}"
 succeeds "a VM starts with it as a PCI device" hawser start v3
 is "vfio-pci has it again" vfio-pci "$(driver)"

@@ -71,7 +71,8 @@ static const struct golden {
     {"keys_and_raw",
      "{\"linux.sysctl.net.ipv4.ip_forward\":\"1\",\"environment.B\":\"2\",\"environment.A\":\"x "
      "y\","
-     "\"raw.lxc\":\"# mine\\nlxc.cap.drop = sys_boot\"}",
+     "\"raw.lxc\":\"# mine\\nlxc.cap.drop = sys_boot\\nlxc.hook.pre-start = "
+     "/opt/mine\\nlxc.hook.start = /in\"}",
      layout_hybrid,
      {.cgroup_ns = true, .has = has_none},
      false,
