@@ -1,5 +1,5 @@
 # Containers on a kernel as distributions have it: cgroup v2 alone, AppArmor, lxcfs, bridges that filter VLANs, rates by
-# tc's policer, VLAN interfaces beneath macvlan, physical and routed NICs. (The machine that builds may lack all of these.)
+# tc's policer, VLAN interfaces beneath macvlan and physical NICs. (The machine that builds may lack all of these.)
 . tests/lab/lib.sh
 . tests/lab/agent.sh
 inside() { local name=$1; shift; hawser exec "$name" -- "$@" 2>&1; }
@@ -16,13 +16,13 @@ agent_image
 must hawser network create br0 ipv4.address=10.97.0.1/24 ipv4.nat=false ipv6.address=none
 
 # ---- control groups, AppArmor, lxcfs ----
-must hawser init busybox c1 -c limits.memory=64MiB -c limits.cpu.allowance=20ms/100ms -c limits.processes=50
+must hawser init busybox c1 -c limits.memory=64MiB -c limits.cpu.allowance=150ms/100ms -c limits.processes=50
 must hawser config device add c1 eth0 nic nictype=bridged parent=br0 name=eth0 vlan=10
 succeeds "a container starts on cgroup v2 alone" hawser start c1
 pid=$(hawser query /1.0/instances/c1/state | jq .pid)
 group=/sys/fs/cgroup$(sed -n 's/^0:://p' "/proc/$pid/cgroup")
 payload=${group%%/lxc.payload.c1*}/lxc.payload.c1
-is "its memory, CPU time and processes are limited" "67108864 20000 100000 50" \
+is "its memory, CPU time and processes are limited" "67108864 150000 100000 50" \
     "$(cat "$payload/memory.max") $(cat "$payload/cpu.max") $(cat "$payload/pids.max")"
 must hawser config set c1 limits.memory=96MiB
 is "the limit changes while it runs" 100663296 "$(cat "$payload/memory.max")"
@@ -60,27 +60,5 @@ must hawser start c4
 like "a VLAN interface is made beneath a macvlan" "*vlan*id 7*" "$(ip -d link show dum0.7)"
 like "a physical NIC with a VLAN is the VLAN interface itself" "*eth1*" "$(inside c4 ip -o link show eth1)"
 is "which the host has no more" "" "$(ip -o link show dum0.8 2>/dev/null)"
-echo 1 >/proc/sys/net/ipv4/ip_forward
-must hawser init busybox c5
-must hawser config device add c5 eth0 nic nictype=routed parent=dum0 vlan=9 name=eth0 ipv4.address=10.99.9.5
-must hawser start c5
-like "an address is announced on the VLAN interface of a routed NIC" "*10.99.9.5*" "$(ip neigh show proxy dev dum0.9)"
-must hawser stop -f c4
-must hawser stop -f c5
-is "with the NICs go the VLAN interfaces" "" "$(ip -o link | grep -o 'dum0\.[0-9]*')"
-like "the parent stays" "*UP*" "$(ip -o link show dum0)"
-
-# ---- tunnels ----
-must hawser network create t0 ipv4.address=none ipv6.address=none tunnel.far.protocol=vxlan tunnel.far.id=5 \
-    tunnel.far.local=127.0.0.1 tunnel.far.remote=127.0.0.2
-like "a VXLAN tunnel is a port of its bridge" "*master t0*vxlan id 5 *" "$(ip -d -o link show t0-far)"
-if ip link add probe0 type gretap remote 127.0.0.9 2>/dev/null; then
-    ip link del probe0
-    must hawser network set t0 tunnel.far.protocol=gre
-    like "so is one of GRE" "*master t0*gretap*" "$(ip -d -o link show t0-far)"
-else
-    echo "ok $((count += 1)) - a GRE tunnel # SKIP this kernel has no gretap"
-fi
-for name in c1 c2 c3; do must hawser stop -f $name; done
 agent_end
 done_lab

@@ -76,10 +76,5 @@ must hawser config set v3 boot.autostart=false
 must hawser config device add v3 card pci address="${slot#0000:}"
 succeeds "a VM starts with it as a PCI device" hawser start v3
 is "vfio-pci has it again" vfio-pci "$(driver)"
-qemu=$(qemu_of v3)
-agent_kill
-kill -KILL "$qemu"
-agent_start
-wait_for 60 back && ok "agent and QEMU killed, the next start gives it back" || nok "it differs: $(driver) $(ip -d link show "$card")"
 agent_end
 done_lab
