@@ -51,7 +51,7 @@ struct {
 
 struct {
     __uint(type, BPF_MAP_TYPE_ARRAY);
-    __uint(max_entries, LAYOUT_NICS);
+    __uint(max_entries, LAYOUT_FAR(LAYOUT_ZONES));
     __type(key, __u32);
     __type(value, struct layout_nic);
 } haw_nics SEC(".maps");
@@ -80,7 +80,7 @@ struct {
 
 struct {
     __uint(type, BPF_MAP_TYPE_ARRAY);
-    __uint(max_entries, LAYOUT_NICS);
+    __uint(max_entries, LAYOUT_FAR(LAYOUT_ZONES));
     __type(key, __u32);
     __type(value, struct layout_order);
 } haw_order SEC(".maps");
@@ -311,9 +311,10 @@ scratch_of_cpu(void)
     return bpf_map_lookup_elem(&haw_scratch, &zero);
 }
 
-FAST_FN void
-probe(const struct machine *m, struct __sk_buff *skb, const struct layout_nic *nic,
-      struct layout_flow *flow, struct packet *p)
+/* Makes ready for a copy that proves the flow; 0 when none can be sent now. */
+FAST_FN int
+probe_note(const struct machine *m, struct __sk_buff *skb, const struct layout_nic *nic,
+           struct layout_flow *flow, struct packet *p)
 {
     if (p->tuple.proto == PACKET_TCP) {
         flow->probe_seq = p->print.seq;
@@ -323,10 +324,20 @@ probe(const struct machine *m, struct __sk_buff *skb, const struct layout_nic *n
         read_head(skb, p);
         if (gso_size(skb) || !scratch ||
             !machine_pend(m, nic, p, &scratch->pend, LAYOUT_PEND_PROBE, NULL)) {
-            return;
+            return 0;
         }
     }
     flow->probe_ns = m->now_ns;
+    return 1;
+}
+
+FAST_FN void
+probe(const struct machine *m, struct __sk_buff *skb, const struct layout_nic *nic,
+      struct layout_flow *flow, struct packet *p)
+{
+    if (!probe_note(m, skb, nic, flow, p)) {
+        return;
+    }
     if (nic->flags & LAYOUT_NIC_PAIR) {
         bpf_clone_redirect(skb, nic->slow_ifindex, 0);
     } else {
@@ -441,10 +452,16 @@ send_permitted(const struct machine *m, struct __sk_buff *skb, const struct layo
     return 1;
 }
 
+#include "bpf/far.bpf.h"
+
 FAST_FN int
 send_fast(const struct machine *m, struct __sk_buff *skb, const struct layout_nic *nic,
           struct layout_flow *flow, struct packet *p)
 {
+    const struct layout_wrap *wrap = flow->far ? far_wrap(skb, flow, p) : NULL;
+    if (flow->far && !wrap) {
+        return slow(skb, nic);
+    }
     if (machine_probe_due(m, flow)) {
         probe(m, skb, nic, flow, p);
     }
@@ -461,6 +478,9 @@ send_fast(const struct machine *m, struct __sk_buff *skb, const struct layout_ni
     flow->packets++;
     flow->bytes += skb->len;
     rewrite_hop(data, flow);
+    if (wrap) {
+        return far_send(skb, wrap, flow, p);
+    }
     const struct layout_nic *to = door_nic(m, flow->out.nic);
     if (!to) {
         return TC_ACT_SHOT;

@@ -5,9 +5,10 @@
 #pragma once
 #include <linux/types.h>
 
-#define LAYOUT_VERSION   3
+#define LAYOUT_VERSION   4
 #define LAYOUT_IFINDEXES 65536 /* interfaces with a higher index stay on the slow path */
 #define LAYOUT_NICS      4096
+#define LAYOUT_FAR(zone) (LAYOUT_NICS + (zone)) /* the NIC that stands for a zone's other hosts */
 #define LAYOUT_ZONES     4096
 #define LAYOUT_ADDRS     4 /* of each family that a NIC may send from */
 #define LAYOUT_PENDING   16384
@@ -71,6 +72,7 @@ _Static_assert(sizeof(struct layout_if) == 4, "no hidden padding");
 #define LAYOUT_NIC_ON   1u /* may be fast */
 #define LAYOUT_NIC_PEER 2u /* a veth whose peer is in the instance: bpf_redirect_peer() */
 #define LAYOUT_NIC_PAIR 4u /* has a slow pair; else the interface itself is the port on br-int */
+#define LAYOUT_NIC_FAR  8u /* no port: the other hosts, as a zone sees them (LAYOUT_FAR) */
 
 struct layout_nic { /* haw_nics[nic] */
     __u32 ifindex;
@@ -144,9 +146,11 @@ struct layout_flow {
     __u8 gate_mac[6];            /* as it must come */
     __u8 ttl_delta;
     __u8 matched; /* proofs, up to 255 */
-    __u32 out_ifindex;
-    __u32 order,
-        zero; /* the sender's last packet that may be of this flow and went slow; 0: none is left */
+    __u32 far;    /* the number of what it is wrapped in (layout_far.h); 0: it stays on this host */
+    __u32
+        order; /* the sender's last packet that may be of this flow and went slow; 0: none is left */
+    __be16 far_sport; /* outer UDP source port, which follows the flow */
+    __u16 zero;
     __u64 order_ns; /* since when it waits for that one */
 };
 _Static_assert(sizeof(struct layout_flow) == 136, "no hidden padding");

@@ -15,6 +15,7 @@
     X(OTHER, "other") /* no tunnel of ours */                                                      \
     X(PLAIN, "plain") /* a tunnel, but not OVN's logical port: BFD, or malformed */                \
     X(WANTED, "wanted")                                                                            \
+    X(STEERED, "steered")       /* wanted, and sent where the fast path looks at it */             \
     X(GROUP, "group")           /* multicast of a network that is here */                          \
     X(NO_NETWORK, "no-network") /* dropped: nobody here is in it */                                \
     X(NO_PORT, "no-port")       /* dropped: the network is here, the port is not */
@@ -27,14 +28,17 @@ enum uplink_reason {
 };
 
 struct uplink_config {
-    __u32 on;
+    __u32 on;    /* drops what nobody wants */
+    __u32 pair;  /* where steered packets go: an interface's index; 0: nothing is steered */
     __be16 port; /* of Geneve */
     __u16 zero;
 };
 struct uplink_end { /* IPv4 in word 0, the others are 0 */
     __be32 addr[4];
 };
-struct uplink_port {
+#define UPLINK_WANT_PORT 1u
+#define UPLINK_STEER     2u /* of a network: its packets may be fast */
+struct uplink_port {        /* haw_up_ports: UPLINK_WANT_PORT, with UPLINK_STEER */
     __u32 vni;
     __u32 port;
 };

@@ -5,6 +5,8 @@
  * U2  All else passes, to the next program of the dispatcher and then to the kernel: BFD between gateways has
  *     no option of OVN's, multicast groups (ports from 0x8000 on) pass with their network.
  * U3  Switched off or without a table entry for the tunnel's end, it drops nothing.
+ * U4  What is wanted in a network that may be fast is sent into the pair at whose end the fast path looks at it
+ *     (far.bpf.h): before OVS's userspace datapath, which reads the interface by AF_PACKET, sees it.
  * dataplane/slow/uplink.c attaches it by libxdp's dispatcher, beside others, and fills the tables. */
 #include "bpf/layout_uplink.h"
 
@@ -133,7 +135,7 @@ judge(struct xdp_md *frame)
     struct uplink_port want = {};
     __u32 zero = 0;
     struct uplink_config *config = bpf_map_lookup_elem(&haw_up_config, &zero);
-    if (!config || !config->on) { /* U3 */
+    if (!config || (!config->on && !config->pair)) { /* U3 */
         return UPLINK_OFF;
     }
     __u32 at = outer(data, end, &to);
@@ -153,26 +155,38 @@ judge(struct xdp_md *frame)
     }
     want.vni = BE32(geneve->vni) >> 8;
     want.port = UPLINK_ANY_PORT;
-    if (!bpf_map_lookup_elem(&haw_up_ports, &want)) {
+    const __u32 *network = bpf_map_lookup_elem(&haw_up_ports, &want);
+    if (!network) {
         return UPLINK_NO_NETWORK;
     }
+    __u32 steer = config->pair && (*network & UPLINK_STEER);
     if (port >= UPLINK_GROUPS) {
         return UPLINK_GROUP;
     }
     want.port = port;
-    return bpf_map_lookup_elem(&haw_up_ports, &want) ? UPLINK_WANTED : UPLINK_NO_PORT;
+    if (config->on && !bpf_map_lookup_elem(&haw_up_ports, &want)) {
+        return UPLINK_NO_PORT;
+    }
+    return steer ? UPLINK_STEERED : UPLINK_WANTED; /* U4 */
 }
 
 SEC("xdp")
 int
 haw_uplink(struct xdp_md *frame)
 {
-    __u32 reason = judge(frame);
+    __u32 reason = judge(frame), zero = 0;
     __u64 *count = bpf_map_lookup_elem(&haw_up_count, &reason);
+    const struct uplink_config *config = bpf_map_lookup_elem(&haw_up_config, &zero);
     if (count) {
         ++*count;
     }
-    return reason == UPLINK_NO_NETWORK || reason == UPLINK_NO_PORT ? XDP_DROP : XDP_PASS;
+    if (!config) {
+        return XDP_PASS;
+    }
+    if (reason == UPLINK_STEERED) {
+        return bpf_redirect(config->pair, 0);
+    }
+    return config->on && reason >= UPLINK_NO_NETWORK ? XDP_DROP : XDP_PASS;
 }
 
 char LICENSE[] SEC("license") = "Apache-2.0";

@@ -18,6 +18,9 @@
  * M10 Sender and receiver are ports of one zone.
  * M11 A fast packet does not overtake what its flow sent into the slow path before: that is out, or was lost
  *     (pend_ns). Ports number what they send slow, and OVS keeps a port's order.
+ * M12 The other hosts of a zone are one more NIC of it. What comes from them is checked by what it was wrapped in
+ *     (tunnel's ends, network, ports, MACs: bpf/far.bpf.h puts a number for it where the gateway's MAC is
+ *     compared), what goes to them is known again by what OVN wrapped it in ('far').
  *
  * The tables are behind "doors" that whoever includes this file defines first: the BPF programs over
  * maps (bpf/fastpath.bpf.c), user space over memory (engine.c). No allocation, no locks, no clock here.
@@ -36,6 +39,7 @@ struct machine {
     const struct layout_config *config;
     __u64 now_ns;
     void *tables; /* the doors' */
+    __u32 far;    /* what the packet at hand is wrapped in as it leaves the host; 0: it does not */
 };
 
 #define MACHINE_SWALLOW_NS 2000000000ULL /* how long a late copy of UDP or ICMP is recognised */
@@ -276,10 +280,11 @@ machine_enter(const struct machine *m, __u16 id, const struct layout_nic *nic, s
     if (m->config->off || !(nic->flags & LAYOUT_NIC_ON)) {
         return LAYOUT_OFF;
     }
-    if (!packet_mac_same(p->src_mac, nic->mac)) { /* M1 */
+    int far = nic->flags & LAYOUT_NIC_FAR;                /* M12 */
+    if (!far && !packet_mac_same(p->src_mac, nic->mac)) { /* M1 */
         return LAYOUT_SPOOF_MAC;
     }
-    if (!machine_address_owned(nic, &p->tuple)) {
+    if (!far && !machine_address_owned(nic, &p->tuple)) {
         return LAYOUT_SPOOF_ADDR;
     }
     p->tuple.nic = id; /* M6 */
@@ -310,10 +315,11 @@ machine_enter(const struct machine *m, __u16 id, const struct layout_nic *nic, s
 
 /* Whether 'flow' is what the packet that just came out shows, sent to port 'id' by 'pend'. */
 FAST_FN int
-machine_as_before(const struct layout_flow *flow, const struct packet *p, __u8 ttl_delta)
+machine_as_before(const struct machine *m, const struct layout_flow *flow, const struct packet *p,
+                  __u8 ttl_delta)
 {
-    return flow->out.nic == p->tuple.nic && packet_tuple_same(&flow->out, &p->tuple) &&
-           packet_mac_same(flow->dst_mac, p->dst_mac) &&
+    return flow->far == m->far && flow->out.nic == p->tuple.nic &&
+           packet_tuple_same(&flow->out, &p->tuple) && packet_mac_same(flow->dst_mac, p->dst_mac) &&
            packet_mac_same(flow->src_mac, p->src_mac) && flow->ttl_delta == ttl_delta;
 }
 
@@ -340,7 +346,7 @@ machine_swallow_tcp(const struct machine *m, const struct packet *p, __u32 gener
     if (p->print.seq - flow->probe_seq >= (span > 0 ? span : 1)) {
         return 0;
     }
-    if (!machine_as_before(flow, p, flow->ttl_delta)) {
+    if (!machine_as_before(m, flow, p, flow->ttl_delta)) {
         machine_forget(m, &key, flow);
     } else {
         flow->proven_ns = flow->probe_ns; /* M3 */
@@ -387,12 +393,12 @@ machine_one_end(const struct layout_tuple *a, const struct layout_tuple *b)
 
 /* 'pend' entered, and 'p' is what OVN made of it. */
 FAST_FN enum layout_reason
-machine_learn(const struct machine *m, const struct layout_nic *nic, const struct packet *p,
-              const struct layout_pend *pend, struct layout_flow *fresh)
+machine_learn(const struct machine *m, const struct packet *p, const struct layout_pend *pend,
+              struct layout_flow *fresh)
 {
     __u8 delta = (__u8) (pend->ttl - p->ttl);
     struct layout_flow *known = door_flow(m, &pend->tuple);
-    if (known && known->generation == pend->generation && machine_as_before(known, p, delta) &&
+    if (known && known->generation == pend->generation && machine_as_before(m, known, p, delta) &&
         packet_mac_same(known->gate_mac, pend->gate_mac)) {
         if (pend->born_ns > known->proven_ns) {
             known->proven_ns = pend->born_ns; /* M3 */
@@ -415,7 +421,7 @@ machine_learn(const struct machine *m, const struct layout_nic *nic, const struc
     packet_mac_copy(fresh->gate_mac, pend->gate_mac);
     fresh->ttl_delta = delta;
     fresh->matched = 1;
-    fresh->out_ifindex = nic->ifindex;
+    fresh->far = m->far;
     const struct layout_order *order = door_order(m, pend->tuple.nic);
     fresh->order = order ? order->sent : 0; /* M11: any of them may be its own */
     fresh->order_ns = m->now_ns;
@@ -498,12 +504,12 @@ machine_leave(const struct machine *m, __u16 id, const struct layout_nic *nic, s
         reason = LAYOUT_EXPIRED;
     } else if (m->config->off || !(nic->flags & LAYOUT_NIC_ON)) {
         reason = LAYOUT_OFF;
-    } else if (!packet_mac_same(p->dst_mac, nic->mac)) {
+    } else if (!(nic->flags & LAYOUT_NIC_FAR) && !packet_mac_same(p->dst_mac, nic->mac)) {
         reason = LAYOUT_SPOOF_MAC;
     } else if (p->ttl > recalled->ttl || p->ttl == 0) {
         reason = LAYOUT_TTL;
     } else {
-        reason = machine_learn(m, nic, p, recalled, fresh);
+        reason = machine_learn(m, p, recalled, fresh);
     }
     return copy ? LAYOUT_SWALLOWED : reason;
 }

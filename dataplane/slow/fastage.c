@@ -120,7 +120,8 @@ add_permit(const struct view *view, const struct layout_key4 *key, struct layout
 static FastState
 state_of(const struct view *view, const struct layout_tuple *key, const struct layout_flow *flow)
 {
-    guint zone = key->nic < LAYOUT_NICS ? view->nics[key->nic].zone : 0;
+    guint zone = key->nic < LAYOUT_NICS ? view->nics[key->nic].zone
+                                        : (key->nic - LAYOUT_FAR(0)) % LAYOUT_ZONES;
     if (flow->generation != view->config->generation[zone]) {
         return FASTAGE_STALE;
     }

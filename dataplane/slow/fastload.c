@@ -267,6 +267,18 @@ fastload_close(FastLoad *load)
     g_free(load);
 }
 
+bool
+fastload_attach(FastLoad *load, const char *program, guint32 ifindex, bool egress, GError **error)
+{
+    return fastattach_put(load->pin_dir, fastload_program(load, program), ifindex, egress, error);
+}
+
+void
+fastload_detach(FastLoad *load, guint32 ifindex, bool egress)
+{
+    fastattach_drop(load->pin_dir, ifindex, egress);
+}
+
 int
 fastload_program(FastLoad *load, const char *name)
 {

@@ -65,5 +65,9 @@ guint64 fastload_now_ns(FastLoad *load);
 const struct layout_permit *fastload_permits(FastLoad *load, guint32 *ret_count);
 /* Descriptors of maps by name, for export and tests; -1 when there is none of that name. Borrowed. */
 int fastload_map(FastLoad *load, const char *name);
-/* And of programs: "haw_in", "haw_out". */
+/* And of programs: "haw_in", "haw_out", "haw_far_in", "haw_far_out". */
 int fastload_program(FastLoad *load, const char *name);
+/* One program of them at an interface that is no port (fastfar.c), at ingress or egress; again replaces it. */
+bool fastload_attach(FastLoad *load, const char *program, guint32 ifindex, bool egress,
+                     GError **error);
+void fastload_detach(FastLoad *load, guint32 ifindex, bool egress);

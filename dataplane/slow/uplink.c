@@ -26,6 +26,7 @@ struct Uplink {
     struct xdp_program *program; /* owned; of the skeleton's object */
     int ifindex;
     enum xdp_attach_mode mode; /* 0: not attached */
+    struct uplink_config config;
 };
 
 /* L2 */
@@ -70,12 +71,19 @@ attach(Uplink *uplink, const char *ifname, GError **error)
         strerror(-status));
 }
 
+static bool
+put_config(Uplink *uplink, GError **error)
+{
+    guint32 zero = 0;
+    int fd = bpf_map__fd(uplink->skeleton->maps.haw_up_config);
+    return bpf_map_update_elem(fd, &zero, &uplink->config, 0) == 0 ||
+           haw_fail_errno(error, errno, "the settings of the uplink's filter");
+}
+
 Uplink *
 uplink_open(const char *ifname, GError **error)
 {
     g_autoptr(Uplink) uplink = g_new0(Uplink, 1);
-    struct uplink_config config = {.port = htons(GENEVE_PORT)};
-    guint32 zero = 0;
     const struct rlimit all = {RLIM_INFINITY, RLIM_INFINITY};
     setrlimit(RLIMIT_MEMLOCK, &all); /* else libxdp takes the kernel for one without a dispatcher */
     uplink->ifindex = (int) if_nametoindex(ifname);
@@ -98,22 +106,18 @@ uplink_open(const char *ifname, GError **error)
     if (!attach(uplink, ifname, error)) {
         return NULL;
     }
-    if (bpf_map_update_elem(bpf_map__fd(uplink->skeleton->maps.haw_up_config), &zero, &config, 0) <
-        0) {
-        haw_fail_errno(error, errno, "the filter's settings");
+    uplink->config.port = htons(GENEVE_PORT);
+    if (!put_config(uplink, error)) {
         return NULL;
     }
     return g_steal_pointer(&uplink);
 }
 
 void
-uplink_close(Uplink *uplink)
+uplink_leave(Uplink *uplink)
 {
     if (uplink == NULL) {
         return;
-    }
-    if (uplink->mode != 0) {
-        xdp_program__detach(uplink->program, uplink->ifindex, uplink->mode, 0);
     }
     if (uplink->program != NULL) {
         xdp_program__close(uplink->program);
@@ -122,13 +126,22 @@ uplink_close(Uplink *uplink)
     g_free(uplink);
 }
 
-static bool
-put(struct bpf_map *map, const void *key, bool there, GError **error)
+void
+uplink_close(Uplink *uplink)
 {
-    const guint32 one = 1;
+    if (uplink != NULL && uplink->mode != 0) {
+        xdp_program__detach(uplink->program, uplink->ifindex, uplink->mode, 0);
+    }
+    uplink_leave(uplink);
+}
+
+static bool
+put(struct bpf_map *map, const void *key, guint32 value, GError **error)
+{
     int fd = bpf_map__fd(map);
-    int status = there ? bpf_map_update_elem(fd, key, &one, 0) : bpf_map_delete_elem(fd, key);
-    if (status < 0 && (there || errno != ENOENT)) {
+    int status =
+        value != 0 ? bpf_map_update_elem(fd, key, &value, 0) : bpf_map_delete_elem(fd, key);
+    if (status < 0 && (value != 0 || errno != ENOENT)) {
         return haw_fail_errno(error, errno, "the uplink filter's table '%s'", bpf_map__name(map));
     }
     return true;
@@ -137,12 +150,15 @@ put(struct bpf_map *map, const void *key, bool there, GError **error)
 bool
 uplink_switch(Uplink *uplink, bool on, GError **error)
 {
-    struct uplink_config config = {.on = on, .port = htons(GENEVE_PORT)};
-    guint32 zero = 0;
-    int fd = bpf_map__fd(uplink->skeleton->maps.haw_up_config);
-    return bpf_map_update_elem(fd, &zero, &config, 0) == 0
-               ? true
-               : haw_fail_errno(error, errno, "switch the uplink's filter");
+    uplink->config.on = on;
+    return put_config(uplink, error);
+}
+
+bool
+uplink_steer(Uplink *uplink, guint32 pair, GError **error)
+{
+    uplink->config.pair = pair;
+    return put_config(uplink, error);
 }
 
 bool
@@ -152,14 +168,14 @@ uplink_add_end(Uplink *uplink, const char *address, GError **error)
     if (inet_pton(AF_INET, address, end.addr) != 1 && inet_pton(AF_INET6, address, end.addr) != 1) {
         return haw_fail(error, HAW_INVALID, "'%s' is no address", address);
     }
-    return put(uplink->skeleton->maps.haw_up_ends, &end, true, error);
+    return put(uplink->skeleton->maps.haw_up_ends, &end, 1, error);
 }
 
 bool
-uplink_want(Uplink *uplink, guint32 vni, guint32 port, bool wanted, GError **error)
+uplink_want(Uplink *uplink, guint32 vni, guint32 port, guint32 how, GError **error)
 {
     const struct uplink_port key = {.vni = vni, .port = port};
-    return put(uplink->skeleton->maps.haw_up_ports, &key, wanted, error);
+    return put(uplink->skeleton->maps.haw_up_ports, &key, how, error);
 }
 
 bool

@@ -1,6 +1,10 @@
 /* fastpath_tool: the fast path by hand, for tests and benches. Each call adopts what the one before left.
  *   fastpath_tool DIR set HOST SLOW|- veth|tap ZONE MTU MAC ADDRESS…   binds a port (interface names)
  *   fastpath_tool DIR unset HOST | bump ZONE | on | off | age | clear
+ *   fastpath_tool DIR networks VNI ZONE …   between hosts: which networks are of which zone
+ *   fastpath_tool DIR uplink NAME OURS|- MTU   and by which interface; OURS is our end of its pair
+ *   fastpath_tool DIR steer NAME FAR END|VNI …  Geneve to these ends (addresses), of these networks,
+ *                                           goes from NAME into the pair, at FAR
  *   fastpath_tool DIR stats                 "reason count" lines
  *   fastpath_tool DIR flows                 "state proto src:port>dst:port packets bytes" lines
  *   fastpath_tool DIR cost FLOWS            nanoseconds a packet of both programs, by test run: 'empty' is one that
@@ -9,7 +13,9 @@
 #include "base/error.h"
 #include "dataplane/slow/fastage.h"
 #include "dataplane/slow/fastattach.h"
+#include "dataplane/slow/fastfar.h"
 #include "dataplane/slow/fastload.h"
+#include "dataplane/slow/uplink.h"
 #include "tests/bpf/cost.skel.h"
 #include "tests/bpf/frames.h"
 
@@ -58,6 +64,46 @@ set(FastLoad *load, char **args, int count, GError **error)
         }
     }
     return fastload_port_set(load, &port, error);
+}
+
+/* ---- between hosts ---- */
+
+static bool
+networks(FastLoad *load, char **args, int count, GError **error)
+{
+    FarNetwork list[16];
+    gsize known = 0;
+    for (int i = 0; i + 1 < count && known < G_N_ELEMENTS(list); i += 2) {
+        list[known++] = (FarNetwork){(guint32) atoi(args[i]), (guint16) atoi(args[i + 1])};
+    }
+    return fastfar_set_networks(load, list, known, error);
+}
+
+static bool
+uplink(FastLoad *load, char **args, int count, GError **error)
+{
+    guint32 ifindex = count == 3 ? if_nametoindex(args[0]) : 0;
+    if (ifindex == 0) {
+        return haw_fail(error, HAW_INVALID, "uplink NAME OURS|- MTU");
+    }
+    return fastfar_set_uplink(load, ifindex, if_nametoindex(args[1]), (guint) atoi(args[2]), error);
+}
+
+static bool
+steer(char **args, int count, GError **error)
+{
+    Uplink *link = count > 2 ? uplink_open(args[0], error) : NULL;
+    bool ok = link != NULL && uplink_steer(link, if_nametoindex(args[1]), error);
+    for (int i = 2; ok && i < count; i++) {
+        if (strchr(args[i], '.') != NULL) {
+            ok = uplink_add_end(link, args[i], error);
+        } else {
+            ok = uplink_want(link, (guint32) atoi(args[i]), UPLINK_ANY_PORT,
+                             UPLINK_WANT_PORT | UPLINK_STEER, error);
+        }
+    }
+    uplink_leave(link);
+    return ok;
 }
 
 static bool
@@ -250,6 +296,12 @@ run(FastLoad *load, char **args, int count, GError **error)
         return set(load, args + 1, count - 1, error);
     } else if (strcmp(verb, "unset") == 0) {
         return fastload_port_unset(load, if_nametoindex(what), error);
+    } else if (strcmp(verb, "networks") == 0) {
+        return networks(load, args + 1, count - 1, error);
+    } else if (strcmp(verb, "uplink") == 0) {
+        return uplink(load, args + 1, count - 1, error);
+    } else if (strcmp(verb, "steer") == 0) {
+        return steer(args + 1, count - 1, error);
     } else if (strcmp(verb, "bump") == 0) {
         fastload_bump(load, (guint) atoi(what));
     } else if (strcmp(verb, "on") == 0 || strcmp(verb, "off") == 0) {
