@@ -118,7 +118,7 @@ far_read(struct __sk_buff *skb, int out)
     struct far_head *head = (struct far_head *) wrap->head;
     head->ip.size = head->ip.id = head->ip.check = 0;
     head->udp.sport = head->udp.size = 0;
-    head->udp.check = head->udp.check != 0;
+    head->udp.check = out && head->udp.check; /* what comes in may have one or not: GSO */
     wrap->zero = 0;
     wrap->ifindex = 0;
     if (out) {
@@ -219,7 +219,7 @@ far_send(struct __sk_buff *skb, const struct layout_wrap *wrap, const struct lay
         struct packet_eth inner;
     } __attribute__((packed, aligned(4))) heads;
     __u8 ip[20];
-    __u32 size = p->size + FAR_HEAD, gso = skb->gso_size;
+    __u32 size = p->size + FAR_HEAD, gso = gso_size(skb);
     const __u64 flags = BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 |
                         BPF_F_ADJ_ROOM_ENCAP_L4_UDP | BPF_F_ADJ_ROOM_ENCAP_L2(PACKET_ETH) |
                         BPF_F_ADJ_ROOM_ENCAP_L2_ETH;
@@ -285,7 +285,7 @@ haw_far_out(struct __sk_buff *skb)
         return TC_ACT_OK;
     }
     struct scratch *scratch = scratch_of_cpu();
-    struct machine m = {.now_ns = bpf_ktime_get_coarse_ns()};
+    struct machine m = {.now_ns = now_ns()};
     __u32 zero = 0, ifindex = skb->ifindex;
     const struct layout_uplink *uplink = bpf_map_lookup_elem(&haw_far_uplinks, &ifindex);
     m.config = bpf_map_lookup_elem(&haw_config, &zero);
@@ -370,7 +370,7 @@ FAST_FN int
 far_plain(struct __sk_buff *skb, const struct packet *p)
 {
     const struct far_head *head = (void *) (long) skb->data;
-    return (void *) (head + 1) <= (void *) (long) skb->data_end && !skb->gso_size &&
+    return (void *) (head + 1) <= (void *) (long) skb->data_end && !gso_size(skb) &&
            (head->ip.tos & 3) != 3 && PACKET_BE16(head->ip.size) == skb->len - PACKET_ETH &&
            PACKET_BE16(head->udp.size) == skb->len - PACKET_ETH - sizeof(struct packet_ip4) &&
            skb->len == FAR_HEAD + PACKET_ETH + p->size;
@@ -381,7 +381,7 @@ int
 haw_far_in(struct __sk_buff *skb)
 {
     struct scratch *scratch = scratch_of_cpu();
-    struct machine m = {.now_ns = bpf_ktime_get_coarse_ns()};
+    struct machine m = {.now_ns = now_ns()};
     __u32 zero = 0, ifindex = skb->ifindex;
     const struct layout_uplink *uplink = bpf_map_lookup_elem(&haw_far_uplinks, &ifindex);
     m.config = bpf_map_lookup_elem(&haw_config, &zero);

@@ -452,6 +452,12 @@ send_permitted(const struct machine *m, struct __sk_buff *skb, const struct layo
     return 1;
 }
 
+FAST_FN __u64
+now_ns(void)
+{
+    return bpf_jiffies64() * tick_ns; /* B4 */
+}
+
 #include "bpf/far.bpf.h"
 
 FAST_FN int
@@ -490,12 +496,6 @@ send_fast(const struct machine *m, struct __sk_buff *skb, const struct layout_ni
         skb->mark = MARK_FAST; /* B2 */
     }
     return deliver(skb, to);
-}
-
-FAST_FN __u64
-now_ns(void)
-{
-    return bpf_jiffies64() * tick_ns; /* B4 */
 }
 
 SEC("syscall")

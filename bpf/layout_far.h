@@ -16,7 +16,7 @@ struct layout_uplink { /* haw_far_uplinks[ifindex], by the uplink's and by our e
 _Static_assert(sizeof(struct layout_uplink) == 8, "no hidden padding");
 
 /* What a packet is wrapped in between hosts, without what each packet has of its own: lengths, identification
- * and checksum of IP are 0, so is UDP's source port; UDP's checksum is 1 where there is one. */
+ * and checksum of IP are 0, so is UDP's source port; UDP's checksum is 1 where what goes out has one. */
 struct layout_wrap {
     __u8 head[FAR_HEAD];
     __u8 inner_macs[12]; /* of what comes in; 0 for what goes out */

@@ -36,7 +36,7 @@ struct DpdClient {
     GHashTable *wanted;  /* id → packed Dpd__Port (GBytes), owned */
     DpdSession *session; /* shares; NULL when there is none */
     FiberLock connecting;
-    guint64 generation;
+    guint64 generation, epoch;
     bool settled, watching;
 };
 
@@ -141,7 +141,14 @@ connect_once(DpdClient *client, GError **error)
     guint64 generation = 0;
     client->session = dpdsession_open(client->path, on_end, client, &generation, error);
     client->generation = MAX(client->generation, generation);
+    client->epoch += client->session != NULL;
     return client->session != NULL;
+}
+
+guint64
+dpdclient_epoch(const DpdClient *client)
+{
+    return client->epoch;
 }
 
 /* The last words of one that did not come up. */

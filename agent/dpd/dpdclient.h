@@ -44,6 +44,8 @@ json_t *dpdclient_status(DpdClient *client, GError **error);
 /* Whether any port ought to exist, and whether any of them may be fast. */
 bool dpdclient_has_ports(DpdClient *client);
 bool dpdclient_has_fast(DpdClient *client);
+/* Grows with each connection to a hawser-dpd: what the one before was told is to be said again. */
+guint64 dpdclient_epoch(const DpdClient *client);
 /* Puts a copy of 'fast' (NULL: none) into an unpacked spec. */
 void dpdclient_set_fast(Dpd__Port *spec, const Dpd__Fast *fast);
 /* Calls fn with each port that ought to exist, sends those that it changed and waits for them. Yields. */

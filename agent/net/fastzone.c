@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "agent/dpd/dpdclient.h"
+#include "agent/net/farside.h"
 #include "agent/net/netobj.h"
 #include "agent/ovn/ovn.h"
 #include "agent/state/ovn_ports.h"
@@ -29,6 +30,7 @@ struct FastZones {
     Agent *agent;        /* borrowed */
     GHashTable *of;      /* network id → zone */
     GHashTable *limited; /* uuids of logical ports that Z4 keeps slow → reason (a literal) */
+    FarSide *far;        /* owned: the same between hosts */
     FiberLock lock;
     bool kicked;
 };
@@ -279,6 +281,12 @@ fastzone_describe_free(Dpd__Fast *fast)
 
 /* ---- telling hawser-dpd ---- */
 
+static guint
+zone_of_id(gint64 net, void *data)
+{
+    return zone_of(data, net);
+}
+
 /* What the port's description says of the fast path, anew; its former one goes with 'spec'. */
 static void
 revise(Dpd__Port *spec, void *data)
@@ -311,6 +319,7 @@ fastzone_refresh(Agent *agent)
     if (!dpdclient_revise(agent->dpd, revise, agent, &error)) {
         haw_warn("fast.refresh", KS("why", error->message));
     }
+    farside_refresh(zones->far, zone_of_id, zones);
 }
 
 static void
@@ -414,6 +423,7 @@ fastzone_new(Agent *agent)
     static const OvnObserver observer = {is_watching, on_applied, on_seen};
     FastZones *zones = g_new0(FastZones, 1);
     zones->agent = agent;
+    zones->far = farside_new(agent);
     zones->of = g_hash_table_new(g_direct_hash, g_direct_equal);
     zones->limited = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     ovn_observe(agent, &observer);
@@ -424,6 +434,7 @@ void
 fastzone_free(FastZones *zones)
 {
     if (zones != NULL) {
+        farside_free(zones->far);
         g_hash_table_unref(zones->of);
         g_hash_table_unref(zones->limited);
         g_free(zones);

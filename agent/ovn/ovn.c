@@ -32,7 +32,8 @@ static const OvsdbTable local_tables[] = {
 };
 static const OvsdbTable south_tables[] = {
     {"SB_Global", NULL},    {"Chassis", NULL},     {"Chassis_Private", NULL},
-    {"Port_Binding", NULL}, {"MAC_Binding", NULL}, {NULL, NULL},
+    {"Port_Binding", NULL}, {"MAC_Binding", NULL}, {"Datapath_Binding", NULL},
+    {NULL, NULL},
 };
 
 /* ---- where things are ---- */

@@ -21,6 +21,7 @@
 #include "base/fd.h"
 #include "base/fiber.h"
 #include "base/log.h"
+#include "dataplane/slow/farlink.h"
 #include "dataplane/slow/fastshow.h"
 #include "dataplane/slow/ports.h"
 #include "proto/dpdwire.h"
@@ -37,6 +38,7 @@ struct Dpd {
     Fleet *fleet;
     OvsPorts *bridges;
     FastPorts *fast;
+    FarLinks *far;
     Ports *ports;
     GPtrArray *peers; /* Peer, shared */
     DpdDone done;
@@ -271,6 +273,7 @@ do_fast_stats(Peer *peer, const Dpd__Frame *request, GError **error)
     if (!fastshow_stats(peer->dpd->fast, pool, &stats, error)) {
         return false;
     }
+    farlink_states(peer->dpd->far, &stats);
     frame.id = request->id;
     frame.body_case = DPD__FRAME__BODY_FAST_STATS;
     frame.fast_stats = &stats;
@@ -294,6 +297,16 @@ do_fast_trace(Peer *peer, const Dpd__Frame *request, GError **error)
     return true;
 }
 
+static bool
+do_fast_far(Peer *peer, const Dpd__Frame *request, GError **error)
+{
+    if (!farlink_apply(peer->dpd->far, request->fast_far, error)) {
+        return false;
+    }
+    answer_done(peer, request->id);
+    return true;
+}
+
 static const struct {
     Dpd__Frame__BodyCase body;
     bool (*run)(Peer *peer, const Dpd__Frame *request, GError **error);
@@ -308,6 +321,7 @@ static const struct {
     {DPD__FRAME__BODY_FAST_FLOWS, do_fast_flows},
     {DPD__FRAME__BODY_FAST_STATS, do_fast_stats},
     {DPD__FRAME__BODY_FAST_TRACE, do_fast_trace},
+    {DPD__FRAME__BODY_FAST_FAR, do_fast_far},
 };
 
 struct request {
@@ -522,6 +536,7 @@ idle_too_long(gpointer data)
     Dpd *dpd = data;
     dpd->idle = 0;
     haw_info("dpd.idle", KS("dir", dpd->dir));
+    farlink_free(g_steal_pointer(&dpd->far), true);
     fastport_free(g_steal_pointer(&dpd->fast), true);
     dpd->done(dpd->data);
     return G_SOURCE_REMOVE;
@@ -621,6 +636,7 @@ dpd_new(const DpdOptions *options, DpdDone done, void *data, GError **error)
     g_autofree char *pins =
         options->bpf != NULL ? g_strdup(options->bpf) : g_build_filename(dpd->dir, "bpf", NULL);
     dpd->fast = fastport_new(pins, dpd->dir);
+    dpd->far = farlink_new(fastport_load(dpd->fast));
     struct portsteps_doors doors = {dpd->fleet, dpd->ledger, dpd->bridges, dpd->fast};
     dpd->ports = ports_new(&doors, on_port, dpd);
     if (!listen_at(dpd, error)) {
@@ -645,6 +661,7 @@ dpd_free(Dpd *dpd)
             g_source_remove(sources[i]);
         }
     }
+    farlink_free(dpd->far, false);
     fastport_free(dpd->fast, false);
     ports_free(dpd->ports);
     ovsport_close(dpd->bridges);

@@ -148,6 +148,12 @@ put(struct bpf_map *map, const void *key, guint32 value, GError **error)
 }
 
 bool
+uplink_is_native(const Uplink *uplink)
+{
+    return uplink->mode == XDP_MODE_NATIVE;
+}
+
+bool
 uplink_switch(Uplink *uplink, bool on, GError **error)
 {
     uplink->config.on = on;

@@ -14,6 +14,8 @@ void uplink_close(Uplink *uplink);
 /* Lets it go on without us: the next uplink_open() there takes its place. */
 void uplink_leave(Uplink *uplink);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Uplink, uplink_close)
+/* Whether the driver runs it; else the stack does. */
+bool uplink_is_native(const Uplink *uplink);
 bool uplink_switch(Uplink *uplink, bool on, GError **error);
 /* Sends what is wanted in networks that may be fast to interface 'pair' (its other end sees them); 0: nothing. */
 bool uplink_steer(Uplink *uplink, guint32 pair, GError **error);

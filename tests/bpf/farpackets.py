@@ -2,10 +2,12 @@
 """farpackets.py echo PORT            answers UDP datagrams, on IPv4 and IPv6
 farpackets.py ask ADDRESS PORT COUNT  sends datagrams from port 4000 to such a one, and counts the answers
 farpackets.py set DEVICE SMAC DMAC    sends one frame of each kind, always the same bytes, as the instance would
+farpackets.py record DEVICE FILE      the Geneve packets that leave by it, until SIGTERM
 farpackets.py show FILE               of a capture: what each of those frames became, one line of hex a kind
 farpackets.py check FILE              whether all checksums in a capture of Geneve are right, how many had one outside
 farpackets.py forge DEVICE VNI PORTS  sends what looks like an answer of that flow, wrapped otherwise; 4 times"""
 import select
+import signal
 import socket
 import struct
 import sys
@@ -76,14 +78,33 @@ def send_set(device, smac, dmac):
         time.sleep(0.01)
 
 
+def record(device, path):
+    link = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+    link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 26)
+    link.bind((device, 3))
+    link.settimeout(0.1)
+    ending, quiet = [], 0
+    signal.signal(signal.SIGTERM, lambda *_: ending.append(1))
+    frames = []
+    print("ready", flush=True)
+    while True:
+        try:
+            data, where = link.recvfrom(70000)
+            if where[2] == socket.PACKET_OUTGOING and is_geneve(data):
+                frames.append(data)
+                quiet = 0
+        except socket.timeout:  # the switch may be slow
+            quiet += 1
+            if ending and quiet > 10:
+                break
+    with open(path, "w") as file:
+        file.writelines(data.hex() + "\n" for data in frames)
+
+
 def capture(path):
-    with open(path, "rb") as file:
-        data = file.read()
-    at = 24
-    while at + 16 <= len(data):
-        size = struct.unpack_from("=I", data, at + 8)[0]
-        yield data[at + 16:at + 16 + size]
-        at += 16 + size
+    with open(path) as file:
+        for line in file:
+            yield bytes.fromhex(line)
 
 
 def is_geneve(frame):
@@ -176,6 +197,6 @@ def ask(address, port, count):
 if __name__ == "__main__":
     words = sys.argv[1:]
     verbs = {"echo": lambda: echo(int(words[1])), "ask": lambda: ask(words[1], int(words[2]), int(words[3])),
-             "set": lambda: send_set(*words[1:4]), "show": lambda: show(words[1]), "check": lambda: check(words[1]),
+             "set": lambda: send_set(*words[1:4]), "record": lambda: record(*words[1:3]), "show": lambda: show(words[1]), "check": lambda: check(words[1]),
              "forge": lambda: forge(words[1], int(words[2]), int(words[3], 0))}
     sys.exit(bool(verbs[words[0]]()))
