@@ -120,6 +120,31 @@ print_ports(const json_t *body)
     fputs(text, stdout);
 }
 
+static void
+print_uplinks(const json_t *body)
+{
+    static const char *const headers[] = {"UPLINK",  "FAST IN",      "STEERED",
+                                          "DROPPED", "SLOW BECAUSE", NULL};
+    g_autoptr(OutTable) table = out_table_new(headers);
+    size_t i;
+    json_t *uplink;
+    json_array_foreach (json_object_get(body, "uplinks"), i, uplink) {
+        json_t *packets = json_object_get(uplink, "packets");
+        json_int_t dropped = json_integer_value(json_object_get(packets, "no-network")) +
+                             json_integer_value(json_object_get(packets, "no-port"));
+        out_table_add(table, out_get(uplink, "interface"));
+        out_table_add(table, json_is_true(json_object_get(uplink, "fast")) ? "YES" : "NO");
+        out_table_addf(table, "%" JSON_INTEGER_FORMAT,
+                       json_integer_value(json_object_get(packets, "steered")));
+        out_table_addf(table, "%" JSON_INTEGER_FORMAT, dropped);
+        out_table_add(table, out_get(uplink, "why"));
+    }
+    if (i > 0) {
+        g_autofree char *text = out_table_text(table, "table");
+        fputs(text, stdout);
+    }
+}
+
 bool
 cmd_dataplane_stats(Ctl *ctl, GError **error)
 {
@@ -149,6 +174,7 @@ cmd_dataplane_stats(Ctl *ctl, GError **error)
                json_integer_value(json_object_get(body, "flows_slow")),
                json_integer_value(json_object_get(body, "flows_max")));
         print_ports(body);
+        print_uplinks(body);
     }
     return out_print(table, body, format, error);
 }

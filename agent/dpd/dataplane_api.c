@@ -128,13 +128,35 @@ port_json(const Dpd__FastPortStats *port, GHashTable *names)
 }
 
 static json_t *
+counts_json(Dpd__FastCount **counts, size_t count)
+{
+    json_t *object = json_object();
+    for (size_t i = 0; i < count; i++) {
+        json_object_set_new(object, counts[i]->reason,
+                            json_integer((json_int_t) counts[i]->packets));
+    }
+    return object;
+}
+
+/* Between hosts: by which interfaces. */
+static json_t *
+uplinks_json(const Dpd__FastStats *stats)
+{
+    json_t *uplinks = json_array();
+    for (size_t i = 0; i < stats->n_uplinks; i++) {
+        const Dpd__FarState *one = stats->uplinks[i];
+        json_array_append_new(uplinks,
+                              json_pack("{s:s, s:b, s:s, s:o}", "interface", one->uplink, "fast",
+                                        one->slow[0] == '\0', "why", one->slow, "packets",
+                                        counts_json(one->counts, one->n_counts)));
+    }
+    return uplinks;
+}
+
+static json_t *
 stats_json(const Dpd__FastStats *stats, GHashTable *names)
 {
-    json_t *counts = json_object(), *ports = json_array();
-    for (size_t i = 0; i < stats->n_counts; i++) {
-        json_object_set_new(counts, stats->counts[i]->reason,
-                            json_integer((json_int_t) stats->counts[i]->packets));
-    }
+    json_t *ports = json_array();
     for (size_t i = 0; i < stats->n_ports; i++) {
         json_array_append_new(ports, port_json(stats->ports[i], names));
     }
@@ -142,12 +164,13 @@ stats_json(const Dpd__FastStats *stats, GHashTable *names)
                       : stats->off      ? "switched off: 'hawser dataplane on'"
                       : stats->strict   ? "the switch's conntrack is not shown to be liberal"
                                         : "";
-    return json_pack("{s:b, s:b, s:b, s:b, s:s, s:I, s:I, s:I, s:o, s:o}", "available",
-                     stats->available, "fastpath",
-                     stats->available && !stats->off && !stats->strict, "switched_off", stats->off,
-                     "conntrack_strict", stats->strict, "why", why, "flows_fast",
-                     (json_int_t) stats->flows, "flows_slow", (json_int_t) stats->flows_half,
-                     "flows_max", (json_int_t) stats->room, "packets", counts, "ports", ports);
+    return json_pack(
+        "{s:b, s:b, s:b, s:b, s:s, s:I, s:I, s:I, s:o, s:o, s:o}", "available", stats->available,
+        "fastpath", stats->available && !stats->off && !stats->strict, "switched_off", stats->off,
+        "conntrack_strict", stats->strict, "why", why, "flows_fast", (json_int_t) stats->flows,
+        "flows_slow", (json_int_t) stats->flows_half, "flows_max", (json_int_t) stats->room,
+        "packets", counts_json(stats->counts, stats->n_counts), "ports", ports, "uplinks",
+        uplinks_json(stats));
 }
 
 static bool

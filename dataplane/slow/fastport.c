@@ -510,6 +510,9 @@ const char *
 fastport_id(FastPorts *fast, guint slot)
 {
     struct layout_nic nic;
+    if (slot >= LAYOUT_FAR(0)) {
+        return "(other host)";
+    }
     const struct note *note = fastload_port_at(fast->load, slot, &nic)
                                   ? g_hash_table_lookup(fast->ids, GUINT_TO_POINTER(nic.ifindex))
                                   : NULL;

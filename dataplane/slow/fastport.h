@@ -37,7 +37,7 @@ void fastport_make(FastPorts *fast, const char *id, const Dpd__Port *spec,
                    struct fastport_place *ret);
 /* After the port is off its bridge: unbinds it and removes its pair. Not there is success. Yields. */
 bool fastport_undo(FastPorts *fast, const char *id, const Dpd__Port *spec, GError **error);
-/* The port of a slot; "" when it is unknown. Borrowed. */
+/* The port of a slot; "" when it is unknown, "(other host)" for the far side of a zone. Borrowed. */
 const char *fastport_id(FastPorts *fast, guint slot);
 /* Slots from ids; -1 when it isn't bound. */
 int fastport_slot(FastPorts *fast, const char *id);
