@@ -123,20 +123,20 @@ print_ports(const json_t *body)
 static void
 print_uplinks(const json_t *body)
 {
-    static const char *const headers[] = {"UPLINK",  "FAST IN",      "STEERED",
-                                          "DROPPED", "SLOW BECAUSE", NULL};
+    static const char *const headers[] = {"UPLINK",   "FAST IN",      "STEERED",
+                                          "UNWANTED", "SLOW BECAUSE", NULL};
     g_autoptr(OutTable) table = out_table_new(headers);
     size_t i;
     json_t *uplink;
     json_array_foreach (json_object_get(body, "uplinks"), i, uplink) {
         json_t *packets = json_object_get(uplink, "packets");
-        json_int_t dropped = json_integer_value(json_object_get(packets, "no-network")) +
-                             json_integer_value(json_object_get(packets, "no-port"));
+        json_int_t unwanted = json_integer_value(json_object_get(packets, "no-network")) +
+                              json_integer_value(json_object_get(packets, "no-port"));
         out_table_add(table, out_get(uplink, "interface"));
         out_table_add(table, json_is_true(json_object_get(uplink, "fast")) ? "YES" : "NO");
         out_table_addf(table, "%" JSON_INTEGER_FORMAT,
                        json_integer_value(json_object_get(packets, "steered")));
-        out_table_addf(table, "%" JSON_INTEGER_FORMAT, dropped);
+        out_table_addf(table, "%" JSON_INTEGER_FORMAT, unwanted);
         out_table_add(table, out_get(uplink, "why"));
     }
     if (i > 0) {

@@ -30,7 +30,7 @@ MAY_INCLUDE = (
     ("guest/", ("guest/", "sftp/", "proto/guestwire.h", "base/confine.h")),
     ("bpf/", ("bpf/", "dataplane/fast/")),
     ("dataplane/fast/", ("dataplane/fast/", "bpf/layout.h")),
-    ("dataplane/", ("dataplane/", "base/", "proto/", "hw/", "bpf/layout.h", "bpf/layout_uplink.h", "bpf/fastpath.skel.h",
+    ("dataplane/", ("dataplane/", "base/", "proto/", "hw/", "bpf/layout.h", "bpf/layout_uplink.h", "bpf/layout_far.h", "bpf/fastpath.skel.h",
                     "bpf/uplink.skel.h")),
     ("agent/", ("agent/", "base/", "proto/", "hw/", "sftp/")),
     ("ctl/", ("ctl/", "base/", "proto/")),
