@@ -246,7 +246,7 @@ def main():
         for flows in counts:
             frames = Frames(bench, folder, flows)
             for _ in range(options.rounds):
-                for mode in modes:
+                for mode in modes:  # what is measured is said at once: the whole takes long
                     if mode == "testpmd":
                         value = testpmd(frames, options.seconds)
                     elif mode.startswith("ovs"):
@@ -254,6 +254,7 @@ def main():
                     else:
                         value, memory[flows] = own(bench, mode, frames, options.seconds)
                     results.setdefault((mode, flows), []).append(value)
+                    print(f"# {flows} flows, {mode}: {value:.1f} ns", file=sys.stderr, flush=True)
     finally:
         with open(HUGE, "w", encoding="ascii") as huge:
             huge.write(pages)
