@@ -15,8 +15,9 @@
  * G3  The outer UDP checksum follows from the inner one without reading the payload, since that one is right; where it
  *     is none (UDP, 0) the packet goes slow. Frames that are cut later (GSO) have none, which IPv4 allows.
  * G4  Outer ECN marks, fragments, padding and aggregates that come in are OVS's to treat.
- * Included by fastpath.bpf.c, whose maps and helpers it uses. */
+ * Part of fastpath.bpf.c. */
 #pragma once
+#include "bpf/doors.bpf.h"
 #include "bpf/layout_far.h"
 
 #define FAR_PORT 6081
@@ -80,7 +81,7 @@ struct far_head {
     struct packet_ip4 ip;
     struct packet_udp udp;
     struct far_geneve geneve;
-} __attribute__((packed));
+} __attribute__((packed, aligned(2)));
 _Static_assert(sizeof(struct far_head) == FAR_HEAD, "as in layout_far.h");
 
 /* ---- what it is wrapped in ---- */

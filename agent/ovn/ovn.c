@@ -23,7 +23,7 @@
 #include "proto/ovsdb_session.h"
 #include "proto/rpcwire.h"
 
-enum { READY_MS = 30000, LOOK_MS = 1000, PEM_MOST = 1024 * 1024 };
+enum { READY_MS = 10000, LOOK_MS = 1000, PEM_MOST = 1024 * 1024 };
 
 static const char *const port_columns[] = {"name", "interfaces", "external_ids", "tag", NULL};
 static const OvsdbTable local_tables[] = {

@@ -59,7 +59,7 @@ open_udp(int port, int wait_ms)
     return fd;
 }
 
-static int
+static _Noreturn void
 echo(int port)
 {
     int fd = open_udp(port, 0);
@@ -169,7 +169,7 @@ main(int argc, char **argv)
 {
     const char *verb = argc > 1 ? argv[1] : "";
     if (argc == 3 && strcmp(verb, "echo") == 0) {
-        return echo(atoi(argv[2]));
+        echo(atoi(argv[2]));
     } else if (argc == 4 && strcmp(verb, "receive") == 0) {
         return receive(atoi(argv[2]), strtoull(argv[3], NULL, 10));
     } else if (argc == 6 && strcmp(verb, "send") == 0) {

@@ -75,7 +75,8 @@ claim 'also after the agent died' wait_for 90 inside "${addr:-10.95.7.2}"
 claim 'the NIC is taken out again' lxc config device remove v1 ovn0
 must lxc delete -f c1
 
-ip link add mvparent type dummy && ip link set mvparent up
+must ip link add mvparent type veth peer name mvpeer
+must ip link set mvparent up
 if ip link add mvtest link mvparent type macvtap mode bridge 2>/dev/null && ip link del mvtest; then
     claim 'a NIC on a parent is plugged' lxc config device add v1 mac0 nic nictype=macvlan parent=mvparent
     claim 'the guest has it' typed v1 'ls /sys/class/net | wc -l | sed s/^/nics=/' 'nics=3'
@@ -83,7 +84,7 @@ if ip link add mvtest link mvparent type macvtap mode bridge 2>/dev/null && ip l
 else
     skip 'a NIC on a parent' 'this kernel has no macvtap'
 fi
-refuse 'a physical NIC is refused with a way out' 'sriov' lxc config device add v1 phys0 nic nictype=physical parent=mvparent
+refuse 'a parent that is no PCI device is refused with a way out' 'no PCI device.*use nictype macvlan' lxc config device add v1 phys0 nic nictype=physical parent=mvparent
 
 # ---- disks ----
 truncate -s 8M "$E2E_DIR/seed.iso"
