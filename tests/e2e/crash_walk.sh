@@ -110,40 +110,42 @@ clean() {
     return 0
 }
 
-# What must agree. Prints what does not.
+# What must agree. Prints what does not. Each collection is asked for once.
 world() {
-    local rows vms running dirs wrong=0
-    rows=$(lxc list -f csv -c n type=container | sort)
-    vms=$(lxc list -f csv -c n type=virtual-machine | sort)
-    running=$(lxc list -f csv -c ns | sed -n 's/,RUNNING$//p' | sort)
+    local instances volumes pools_ networks rows vms running dirs each wrong=0
+    instances=$(api_meta GET '/1.0/instances?recursion=2') && pools_=$(api_meta GET '/1.0/storage-pools?recursion=1') &&
+        networks=$(api_meta GET '/1.0/networks?recursion=1') || return 1
+    volumes=$(for each in $pools; do api_meta GET "/1.0/storage-pools/$each/volumes?recursion=1"; done) || return 1
     agree() { [ "$2" = "$3" ] || { echo "$1: '${2//$'\n'/ }' against '${3//$'\n'/ }'"; wrong=1; }; }
     names() { ls -A "$1" 2>/dev/null | sort; }
+    those() { jq -r "$2" <<<"$1" | sort; }
+    volumes_of() { those "$volumes" ".[] | select(.type == \"$1\" and (.name | contains(\"/\") | not)).name"; }
+    rows=$(those "$instances" '.[] | select(.type == "container").name')
+    vms=$(those "$instances" '.[] | select(.type == "virtual-machine").name')
+    running=$(those "$instances" '.[] | select(.status == "Running").name')
     agree 'instances and their links' "$rows" "$(names "$LXD_DIR/containers" | grep -v '^lxc-monitord')"
     dirs=$(for each in $pools; do names "$LXD_DIR/storage-pools/$each/containers"; done | sort)
     agree 'instances and their volumes' "$rows" "$dirs"
-    agree 'instances and volume rows' "$rows" \
-        "$(for each in $pools; do lxc storage volume list "$each" -f csv -c tn | sed -n 's/^container,\([^/]*\)$/\1/p'; done | sort)"
+    agree 'instances and volume rows' "$rows" "$(volumes_of container)"
     agree 'virtual machines and their links' "$vms" "$(names "$LXD_DIR/virtual-machines")"
     agree 'virtual machines and their disks' "$vms" \
         "$(for each in $pools; do (cd "$LXD_DIR/storage-pools/$each/virtual-machines" 2>/dev/null && ls -d -- */root.img 2>/dev/null | sed 's,/.*,,'); done | sort)"
-    agree 'virtual machines and volume rows' "$vms" \
-        "$(for each in $pools; do lxc storage volume list "$each" -f csv -c tn | sed -n 's/^virtual-machine,\([^/]*\)$/\1/p'; done | sort)"
+    agree 'virtual machines and volume rows' "$vms" "$(volumes_of virtual-machine)"
     agree 'snapshots and their volumes' \
-        "$(lxc query '/1.0/instances?recursion=2' | jq -r '.[] | .name as $n | (.snapshots // [])[] | $n + "/" + (.name | sub(".*/"; ""))' | sort)" \
+        "$(those "$instances" '.[] | .name as $n | (.snapshots // [])[] | $n + "/" + (.name | sub(".*/"; ""))')" \
         "$(for each in $pools; do for kind in containers virtual-machines; do (cd "$LXD_DIR/storage-pools/$each/$kind-snapshots" 2>/dev/null && ls -d -- */* 2>/dev/null); done; done | sort)"
-    agree 'custom volumes' \
-        "$(for each in $pools; do lxc storage volume list "$each" -f csv -c tn | sed -n 's/^custom,\([^/]*\)$/\1/p' | sed 's/^/default_/'; done | sort)" \
+    agree 'custom volumes' "$(volumes_of custom | sed 's/^/default_/')" \
         "$(for each in $pools; do names "$LXD_DIR/storage-pools/$each/custom"; done | sort)"
-    agree 'pools and their directories' "$(lxc storage list -f csv | cut -d, -f1 | sort)" "$(names "$LXD_DIR/storage-pools")"
-    agree 'pools and their loop files' "$(lxc storage list -f csv | sed -n 's/,btrfs,.*//p' | sort)" "$(names "$LXD_DIR/disks" | sed 's/\.img$//')"
-    agree 'images and their files' "$(lxc image list -f csv -c F | sort)" "$(names "$LXD_DIR/images" | grep -v '\.rootfs$')"
+    agree 'pools and their directories' "$(those "$pools_" '.[].name')" "$(names "$LXD_DIR/storage-pools")"
+    agree 'pools and their loop files' "$(those "$pools_" '.[] | select(.driver == "btrfs").name')" "$(names "$LXD_DIR/disks" | sed 's/\.img$//')"
+    agree 'images and their files' "$(those "$(api_meta GET /1.0/images)" '.[] | sub(".*/"; "")')" "$(names "$LXD_DIR/images" | grep -v '\.rootfs$')"
     agree 'veths of running containers' "$(echo "$running" | grep -c .)" "$(ls /sys/class/net | grep -c '^veth')"
     agree 'mounts of instances that do not run' '' \
         "$(awk '{print $5}' /proc/self/mountinfo | grep "^$LXD_DIR/" | grep -E "/containers(-snapshots)?/" | grep -vE "/containers/(default_)?(${running//$'\n'/|}|)(/|\$)" | grep -v '^$')"
     agree 'monitors of running containers' "$(echo "$running" | grep -c .)" "$(pgrep -fc '^\[lxc monitor\]')"
-    agree 'networks and interfaces' "$(lxc network list -f csv | awk -F, '$3 == "YES" {print $1}' | sort)" \
+    agree 'networks and interfaces' "$(those "$networks" '.[] | select(.managed).name')" \
         "$(ls /sys/class/net | grep '^walkbr' | sort)"
-    agree 'networks and dnsmasq' "$(lxc network list -f csv | awk -F, '$3 == "YES"' | wc -l)" "$(pgrep -c dnsmasq)"
+    agree 'networks and dnsmasq' "$(jq 'map(select(.managed)) | length' <<<"$networks")" "$(pgrep -c dnsmasq)"
     agree 'networks in nft' '' \
         "$(nft list ruleset | grep -o 'walkbr[0-9]' | sort -u | while read -r n; do [ -e "/sys/class/net/$n" ] || echo "$n"; done)"
     return $wrong
@@ -154,8 +156,8 @@ for area in $areas; do
         case $area in
         image | network | stop | vm*) [ "$pool" = "${pools%% *}" ] || continue ;; # these do not touch the pool
         esac
+        daemon_start
         for ((n = 1; n <= 40; n++)); do
-            daemon_start
             must before "$area"
             daemon_kill
             DAEMON_ENV="HAWSER_CRASH=${area#vm}:$n" DAEMON_MAY_DIE=1 daemon_start
@@ -167,7 +169,6 @@ for area in $areas; do
                 daemon_kill
                 daemon_start
                 must clean
-                daemon_kill
                 break
             fi
             daemon_kill
@@ -177,8 +178,8 @@ for area in $areas; do
             claim "$area on $pool, killed at $n: and agrees still" world
             must clean
             claim "$area on $pool, killed at $n: nothing is left" world
-            daemon_kill
         done
+        daemon_kill
         [ $n -gt 1 ] || skip "$area on $pool" 'it has no crash points'
     done
 done
