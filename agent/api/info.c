@@ -262,8 +262,9 @@ get(Request *req, GError **error)
 }
 
 static bool
-change(Request *req, bool replace, GError **error)
+change(Request *req, GError **error)
 {
+    bool replace = !req_patches(req);
     Agent *agent = req_agent(req);
     json_t *body = req_json(req), *config = json_object_get(body, "config");
 
@@ -285,22 +286,10 @@ change(Request *req, bool replace, GError **error)
     return req_reply(req, NULL);
 }
 
-static bool
-put(Request *req, GError **error)
-{
-    return change(req, true, error);
-}
-
-static bool
-patch(Request *req, GError **error)
-{
-    return change(req, false, error);
-}
-
 const Route info_routes[] = {
     {"GET", "/", get_root, ROUTE_UNTRUSTED | ROUTE_EARLY},
     {"GET", "/1.0", get, ROUTE_UNTRUSTED | ROUTE_EARLY},
-    {"PUT", "/1.0", put, ROUTE_BODY_JSON | ROUTE_ADMIN},
-    {"PATCH", "/1.0", patch, ROUTE_BODY_JSON | ROUTE_ADMIN},
+    {"PUT", "/1.0", change, ROUTE_BODY_JSON | ROUTE_ADMIN},
+    {"PATCH", "/1.0", change, ROUTE_BODY_JSON | ROUTE_ADMIN},
     {NULL},
 };

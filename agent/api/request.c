@@ -107,6 +107,12 @@ req_query_bool(Request *req, const char *name)
             g_ascii_strcasecmp(value, "yes") == 0 || g_ascii_strcasecmp(value, "on") == 0);
 }
 
+bool
+req_patches(Request *req)
+{
+    return strcmp(req->method, "PATCH") == 0;
+}
+
 int
 req_recursion(Request *req)
 {

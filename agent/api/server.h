@@ -76,6 +76,7 @@ const char *req_arg(Request *req, const char *name);    /* of the pattern, perce
 const char *req_query(Request *req, const char *name);  /* NULL when absent */
 const char *req_header(Request *req, const char *name); /* NULL when absent */
 bool req_query_bool(Request *req, const char *name);
+bool req_patches(Request *req); /* PATCH, where PUT goes the same way: what is not named stays */
 int req_recursion(Request *req);
 /* ?project=, "default" when absent. That it exists, and that the caller may use it, was checked. */
 const char *req_project(Request *req);

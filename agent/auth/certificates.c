@@ -382,8 +382,9 @@ apply_own(Request *req, json_t *cert, GError **error)
 }
 
 static bool
-change(Request *req, bool whole, GError **error)
+change(Request *req, GError **error)
 {
+    bool whole = !req_patches(req);
     Agent *agent = req_agent(req);
     json_t *found = find(req, error);
     if (found == NULL || !req_check_etag(req, json_deep_copy(found), error)) {
@@ -401,18 +402,6 @@ change(Request *req, bool whole, GError **error)
     }
     json_decref(cert);
     return ok;
-}
-
-static bool
-put(Request *req, GError **error)
-{
-    return change(req, true, error);
-}
-
-static bool
-patch(Request *req, GError **error)
-{
-    return change(req, false, error);
 }
 
 static bool
@@ -436,8 +425,8 @@ const Route certificate_routes[] = {
     {"GET", "/1.0/certificates", list_all, 0},
     {"POST", "/1.0/certificates", post, ROUTE_BODY_JSON | ROUTE_UNTRUSTED},
     {"GET", "/1.0/certificates/{fingerprint}", get, 0},
-    {"PUT", "/1.0/certificates/{fingerprint}", put, ROUTE_BODY_JSON},
-    {"PATCH", "/1.0/certificates/{fingerprint}", patch, ROUTE_BODY_JSON},
+    {"PUT", "/1.0/certificates/{fingerprint}", change, ROUTE_BODY_JSON},
+    {"PATCH", "/1.0/certificates/{fingerprint}", change, ROUTE_BODY_JSON},
     {"DELETE", "/1.0/certificates/{fingerprint}", delete_one, 0},
     {NULL},
 };

@@ -451,8 +451,9 @@ store_change(Request *req, const char *project, json_t *old, json_t *profile, GE
 }
 
 static bool
-change(Request *req, bool whole, GError **error)
+change(Request *req, GError **error)
 {
+    bool whole = !req_patches(req);
     Agent *agent = req_agent(req);
     const char *project = home_of(req, true, error);
     const char *name = req_arg(req, "name");
@@ -481,18 +482,6 @@ change(Request *req, bool whole, GError **error)
     json_decref(profile);
     json_decref(old);
     return ok;
-}
-
-static bool
-put(Request *req, GError **error)
-{
-    return change(req, true, error);
-}
-
-static bool
-patch(Request *req, GError **error)
-{
-    return change(req, false, error);
 }
 
 /* ---- renaming and removing ---- */
@@ -568,8 +557,8 @@ const Route profile_routes[] = {
     {"GET", "/1.0/profiles", list_all, 0},
     {"POST", "/1.0/profiles", post, ROUTE_BODY_JSON},
     {"GET", "/1.0/profiles/{name}", get, 0},
-    {"PUT", "/1.0/profiles/{name}", put, ROUTE_BODY_JSON},
-    {"PATCH", "/1.0/profiles/{name}", patch, ROUTE_BODY_JSON},
+    {"PUT", "/1.0/profiles/{name}", change, ROUTE_BODY_JSON},
+    {"PATCH", "/1.0/profiles/{name}", change, ROUTE_BODY_JSON},
     {"POST", "/1.0/profiles/{name}", post_one, ROUTE_BODY_JSON},
     {"DELETE", "/1.0/profiles/{name}", delete_one, 0},
     {NULL},

@@ -386,8 +386,9 @@ store_change(Request *req, json_t *project, json_t *config, const char *descript
 }
 
 static bool
-change(Request *req, bool whole, GError **error)
+change(Request *req, GError **error)
 {
+    bool whole = !req_patches(req);
     static const char type[] = "ProjectPut";
     json_t *body = req_json(req), *config = NULL;
     const char *description;
@@ -408,18 +409,6 @@ change(Request *req, bool whole, GError **error)
     json_decref(config);
     json_decref(project);
     return ok;
-}
-
-static bool
-put(Request *req, GError **error)
-{
-    return change(req, true, error);
-}
-
-static bool
-patch(Request *req, GError **error)
-{
-    return change(req, false, error);
 }
 
 /* ---- renaming and removing ---- */
@@ -524,8 +513,8 @@ const Route project_routes[] = {
     {"POST", "/1.0/projects", post, ROUTE_BODY_JSON | ROUTE_ADMIN},
     {"GET", "/1.0/projects/{name}", get, 0},
     {"GET", "/1.0/projects/{name}/state", get_state, 0},
-    {"PUT", "/1.0/projects/{name}", put, ROUTE_BODY_JSON | ROUTE_ADMIN},
-    {"PATCH", "/1.0/projects/{name}", patch, ROUTE_BODY_JSON | ROUTE_ADMIN},
+    {"PUT", "/1.0/projects/{name}", change, ROUTE_BODY_JSON | ROUTE_ADMIN},
+    {"PATCH", "/1.0/projects/{name}", change, ROUTE_BODY_JSON | ROUTE_ADMIN},
     {"POST", "/1.0/projects/{name}", post_one, ROUTE_BODY_JSON | ROUTE_ADMIN},
     {"DELETE", "/1.0/projects/{name}", delete_one, ROUTE_ADMIN},
     {NULL},

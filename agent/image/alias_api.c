@@ -143,8 +143,9 @@ create_alias(Request *req, GError **error)
 }
 
 static bool
-change_alias(Request *req, bool patch, GError **error)
+change_alias(Request *req, GError **error)
 {
+    bool patch = req_patches(req);
     Agent *agent = req_agent(req);
     json_t *body = req_json(req);
     struct job job = job_of_name(req);
@@ -172,18 +173,6 @@ change_alias(Request *req, bool patch, GError **error)
     }
     announce(req, &job, "image-alias-updated", job.name, json_pack("{s:s}", "target", job.target));
     return req_reply(req, NULL);
-}
-
-static bool
-put_alias(Request *req, GError **error)
-{
-    return change_alias(req, false, error);
-}
-
-static bool
-patch_alias(Request *req, GError **error)
-{
-    return change_alias(req, true, error);
 }
 
 static bool
@@ -218,8 +207,8 @@ const Route image_alias_routes[] = {
     {"GET", "/1.0/images/aliases", list_aliases, ROUTE_UNTRUSTED},
     {"POST", "/1.0/images/aliases", create_alias, ROUTE_BODY_JSON},
     {"GET", "/1.0/images/aliases/{name}", get_alias, ROUTE_UNTRUSTED},
-    {"PUT", "/1.0/images/aliases/{name}", put_alias, ROUTE_BODY_JSON},
-    {"PATCH", "/1.0/images/aliases/{name}", patch_alias, ROUTE_BODY_JSON},
+    {"PUT", "/1.0/images/aliases/{name}", change_alias, ROUTE_BODY_JSON},
+    {"PATCH", "/1.0/images/aliases/{name}", change_alias, ROUTE_BODY_JSON},
     {"POST", "/1.0/images/aliases/{name}", rename_alias, ROUTE_BODY_JSON},
     {"DELETE", "/1.0/images/aliases/{name}", delete_alias, 0},
     {.method = NULL},

@@ -222,8 +222,9 @@ drop_empty(json_t *properties)
 }
 
 static bool
-change_image(Request *req, bool patch, GError **error)
+change_image(Request *req, GError **error)
 {
+    bool patch = req_patches(req);
     Agent *agent = req_agent(req);
     json_t *body = req_json(req);
     json_auto_t *image = image_view_find(req, NULL, error);
@@ -249,18 +250,6 @@ change_image(Request *req, bool patch, GError **error)
         json_object_set(image, "profiles", json_object_get(body, "profiles"));
     }
     return store(req, image, error);
-}
-
-static bool
-put_image(Request *req, GError **error)
-{
-    return change_image(req, false, error);
-}
-
-static bool
-patch_image(Request *req, GError **error)
-{
-    return change_image(req, true, error);
 }
 
 /* ---- operations on one image ---- */
@@ -388,8 +377,8 @@ const Route image_routes[] = {
     {"GET", "/internal/testing/image-refresh", refresh_all, ROUTE_SOCKET},
     {"GET", "/1.0/images", list_images, ROUTE_UNTRUSTED},
     {"GET", "/1.0/images/{fingerprint}", get_image, ROUTE_UNTRUSTED},
-    {"PUT", "/1.0/images/{fingerprint}", put_image, ROUTE_BODY_JSON},
-    {"PATCH", "/1.0/images/{fingerprint}", patch_image, ROUTE_BODY_JSON},
+    {"PUT", "/1.0/images/{fingerprint}", change_image, ROUTE_BODY_JSON},
+    {"PATCH", "/1.0/images/{fingerprint}", change_image, ROUTE_BODY_JSON},
     {"DELETE", "/1.0/images/{fingerprint}", delete_image, 0},
     {"GET", "/1.0/images/{fingerprint}/export", export_image, ROUTE_UNTRUSTED},
     {"POST", "/1.0/images/{fingerprint}/export", push_image, ROUTE_BODY_JSON},

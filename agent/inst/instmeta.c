@@ -170,8 +170,9 @@ handle_get(Request *req, GError **error)
 }
 
 static bool
-change(Request *req, bool merge, GError **error)
+change(Request *req, GError **error)
 {
+    bool merge = req_patches(req);
     g_auto(Volume) volume = {.dir = -1};
     json_t *old = volume_open(req, &volume, error) ? load(&volume, error) : NULL;
     const char *name;
@@ -193,18 +194,6 @@ change(Request *req, bool merge, GError **error)
     }
     announce(req, &volume, "instance-metadata-updated", NULL);
     return req_reply(req, NULL);
-}
-
-static bool
-handle_put(Request *req, GError **error)
-{
-    return change(req, false, error);
-}
-
-static bool
-handle_patch(Request *req, GError **error)
-{
-    return change(req, true, error);
 }
 
 /* ---- templates ---- */
@@ -332,8 +321,8 @@ handle_template_delete(Request *req, GError **error)
 
 const Route instmeta_routes[] = {
     INST_ROUTES("GET", "/{name}/metadata", handle_get, 0),
-    INST_ROUTES("PUT", "/{name}/metadata", handle_put, ROUTE_BODY_JSON),
-    INST_ROUTES("PATCH", "/{name}/metadata", handle_patch, ROUTE_BODY_JSON),
+    INST_ROUTES("PUT", "/{name}/metadata", change, ROUTE_BODY_JSON),
+    INST_ROUTES("PATCH", "/{name}/metadata", change, ROUTE_BODY_JSON),
     INST_ROUTES("GET", "/{name}/metadata/templates", handle_templates, 0),
     INST_ROUTES("POST", "/{name}/metadata/templates", handle_template_post, ROUTE_BODY_FILE),
     INST_ROUTES("DELETE", "/{name}/metadata/templates", handle_template_delete, 0),

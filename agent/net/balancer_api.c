@@ -189,8 +189,9 @@ balancers_post(Request *req, GError **error)
 }
 
 static bool
-change(Request *req, bool patch, GError **error)
+change(Request *req, GError **error)
 {
+    bool patch = req_patches(req);
     Db *db = req_agent(req)->db;
     g_autoptr(Network) net = need_network(req, error);
     if (net == NULL) {
@@ -219,18 +220,6 @@ change(Request *req, bool patch, GError **error)
 }
 
 static bool
-balancer_put(Request *req, GError **error)
-{
-    return change(req, false, error);
-}
-
-static bool
-balancer_patch(Request *req, GError **error)
-{
-    return change(req, true, error);
-}
-
-static bool
 balancer_delete(Request *req, GError **error)
 {
     Db *db = req_agent(req)->db;
@@ -256,8 +245,8 @@ const Route balancer_routes[] = {
     {"GET", "/1.0/networks/{name}/load-balancers", balancers_get, 0},
     {"POST", "/1.0/networks/{name}/load-balancers", balancers_post, ROUTE_BODY_JSON},
     {"GET", "/1.0/networks/{name}/load-balancers/{address}", balancer_get, 0},
-    {"PUT", "/1.0/networks/{name}/load-balancers/{address}", balancer_put, ROUTE_BODY_JSON},
-    {"PATCH", "/1.0/networks/{name}/load-balancers/{address}", balancer_patch, ROUTE_BODY_JSON},
+    {"PUT", "/1.0/networks/{name}/load-balancers/{address}", change, ROUTE_BODY_JSON},
+    {"PATCH", "/1.0/networks/{name}/load-balancers/{address}", change, ROUTE_BODY_JSON},
     {"DELETE", "/1.0/networks/{name}/load-balancers/{address}", balancer_delete, 0},
     {NULL},
 };

@@ -70,36 +70,24 @@ put_forward(GString *text, const struct firewall_net *net)
     put(text, "    }");
 }
 
+/* What the bridge serves, seen from one side: 'in' takes requests to it, 'out' its answers. */
 static void
-put_services(GString *text, const struct firewall_net *net)
+put_service_chain(GString *text, const struct firewall_net *net, bool in)
 {
-    const char *name = net->name;
-    put(text, "    chain in.%s {", name);
-    put(text, "        type filter hook input priority 0; policy accept;");
-    put(text, "        iifname \"%s\" tcp dport 53 accept", name);
-    put(text, "        iifname \"%s\" udp dport 53 accept", name);
+    const char *dir = in ? "in" : "out", *hook = in ? "input" : "output";
+    const char *way = in ? "iifname" : "oifname", *end = in ? "dport" : "sport", *name = net->name;
+    put(text, "    chain %s.%s {", dir, name);
+    put(text, "        type filter hook %s priority 0; policy accept;", hook);
+    put(text, "        %s \"%s\" tcp %s 53 accept", way, name, end);
+    put(text, "        %s \"%s\" udp %s 53 accept", way, name, end);
     if (net->ipv4.rules && net->ipv4.serve) {
-        put(text, "        iifname \"%s\" icmp type {3, 11, 12} accept", name);
-        put(text, "        iifname \"%s\" udp dport 67 accept", name);
+        put(text, "        %s \"%s\" icmp type {3, 11, 12} accept", way, name);
+        put(text, "        %s \"%s\" udp %s 67 accept", way, name, end);
     }
     if (net->ipv6.rules && net->ipv6.serve) {
-        put(text, "        iifname \"%s\" icmpv6 type {1, 2, 3, 4, 133, 135, 136, 143} accept",
-            name);
-        put(text, "        iifname \"%s\" udp dport 547 accept", name);
-    }
-    put(text, "    }");
-    put(text, "    chain out.%s {", name);
-    put(text, "        type filter hook output priority 0; policy accept;");
-    put(text, "        oifname \"%s\" tcp sport 53 accept", name);
-    put(text, "        oifname \"%s\" udp sport 53 accept", name);
-    if (net->ipv4.rules && net->ipv4.serve) {
-        put(text, "        oifname \"%s\" icmp type {3, 11, 12} accept", name);
-        put(text, "        oifname \"%s\" udp sport 67 accept", name);
-    }
-    if (net->ipv6.rules && net->ipv6.serve) {
-        put(text, "        oifname \"%s\" icmpv6 type {1, 2, 3, 4, 128, 134, 135, 136, 143} accept",
-            name);
-        put(text, "        oifname \"%s\" udp sport 547 accept", name);
+        put(text, "        %s \"%s\" icmpv6 type {%s} accept", way, name,
+            in ? "1, 2, 3, 4, 133, 135, 136, 143" : "1, 2, 3, 4, 128, 134, 135, 136, 143");
+        put(text, "        %s \"%s\" udp %s 547 accept", way, name, end);
     }
     put(text, "    }");
 }
@@ -186,7 +174,8 @@ firewall_net_text(const struct firewall_net *net)
     }
     if (net->ipv4.rules || net->ipv6.rules) {
         put_forward(text, net);
-        put_services(text, net);
+        put_service_chain(text, net, true);
+        put_service_chain(text, net, false);
     }
     if (net->acl_rules != NULL) {
         put_acl(text, net);

@@ -278,8 +278,9 @@ forwards_post(Request *req, GError **error)
 }
 
 static bool
-change(Request *req, bool patch, GError **error)
+change(Request *req, GError **error)
 {
+    bool patch = req_patches(req);
     Agent *agent = req_agent(req);
     g_autoptr(Network) net = need_network(req, error);
     if (net == NULL) {
@@ -308,18 +309,6 @@ change(Request *req, bool patch, GError **error)
 }
 
 static bool
-forward_put(Request *req, GError **error)
-{
-    return change(req, false, error);
-}
-
-static bool
-forward_patch(Request *req, GError **error)
-{
-    return change(req, true, error);
-}
-
-static bool
 forward_delete(Request *req, GError **error)
 {
     Agent *agent = req_agent(req);
@@ -344,8 +333,8 @@ const Route forward_routes[] = {
     {"GET", "/1.0/networks/{name}/forwards", forwards_get, 0},
     {"POST", "/1.0/networks/{name}/forwards", forwards_post, ROUTE_BODY_JSON},
     {"GET", "/1.0/networks/{name}/forwards/{address}", forward_get, 0},
-    {"PUT", "/1.0/networks/{name}/forwards/{address}", forward_put, ROUTE_BODY_JSON},
-    {"PATCH", "/1.0/networks/{name}/forwards/{address}", forward_patch, ROUTE_BODY_JSON},
+    {"PUT", "/1.0/networks/{name}/forwards/{address}", change, ROUTE_BODY_JSON},
+    {"PATCH", "/1.0/networks/{name}/forwards/{address}", change, ROUTE_BODY_JSON},
     {"DELETE", "/1.0/networks/{name}/forwards/{address}", forward_delete, 0},
     {NULL},
 };

@@ -213,8 +213,9 @@ merged(json_t *old, json_t *changes /* stolen */)
 }
 
 static bool
-change(Request *req, bool patch, GError **error)
+change(Request *req, GError **error)
 {
+    bool patch = req_patches(req);
     static const char kind[] = "NetworkPut";
     json_t *body = req_json(req);
     const char *description;
@@ -238,18 +239,6 @@ change(Request *req, bool patch, GError **error)
     }
     announce(req, "network-updated", net->row->name);
     return req_reply(req, NULL);
-}
-
-static bool
-network_put(Request *req, GError **error)
-{
-    return change(req, false, error);
-}
-
-static bool
-network_patch(Request *req, GError **error)
-{
-    return change(req, true, error);
 }
 
 static bool
@@ -330,8 +319,8 @@ const Route network_routes[] = {
     {"GET", "/1.0/networks", networks_get, 0},
     {"POST", "/1.0/networks", networks_post, ROUTE_BODY_JSON},
     {"GET", "/1.0/networks/{name}", network_get, 0},
-    {"PUT", "/1.0/networks/{name}", network_put, ROUTE_BODY_JSON},
-    {"PATCH", "/1.0/networks/{name}", network_patch, ROUTE_BODY_JSON},
+    {"PUT", "/1.0/networks/{name}", change, ROUTE_BODY_JSON},
+    {"PATCH", "/1.0/networks/{name}", change, ROUTE_BODY_JSON},
     {"POST", "/1.0/networks/{name}", network_post, ROUTE_BODY_JSON},
     {"DELETE", "/1.0/networks/{name}", network_delete, 0},
     {"GET", "/1.0/networks/{name}/state", state_get, 0},

@@ -307,8 +307,9 @@ reload(Agent *agent, const AclRow *row, GError **error)
 }
 
 static bool
-change(Request *req, bool patch, GError **error)
+change(Request *req, GError **error)
 {
+    bool patch = req_patches(req);
     Agent *agent = req_agent(req);
     g_autoptr(AclRow) old = need(req, error);
     g_autoptr(AclRow) row = old != NULL ? need(req, error) : NULL;
@@ -331,18 +332,6 @@ change(Request *req, bool patch, GError **error)
     }
     announce(req, "network-acl-updated", row->name);
     return req_reply(req, NULL);
-}
-
-static bool
-acl_put(Request *req, GError **error)
-{
-    return change(req, false, error);
-}
-
-static bool
-acl_patch(Request *req, GError **error)
-{
-    return change(req, true, error);
 }
 
 static bool
@@ -406,8 +395,8 @@ const Route netacl_routes[] = {
     {"GET", "/1.0/network-acls", acls_get, 0},
     {"POST", "/1.0/network-acls", acls_post, ROUTE_BODY_JSON},
     {"GET", "/1.0/network-acls/{name}", acl_get, 0},
-    {"PUT", "/1.0/network-acls/{name}", acl_put, ROUTE_BODY_JSON},
-    {"PATCH", "/1.0/network-acls/{name}", acl_patch, ROUTE_BODY_JSON},
+    {"PUT", "/1.0/network-acls/{name}", change, ROUTE_BODY_JSON},
+    {"PATCH", "/1.0/network-acls/{name}", change, ROUTE_BODY_JSON},
     {"POST", "/1.0/network-acls/{name}", acl_post, ROUTE_BODY_JSON},
     {"DELETE", "/1.0/network-acls/{name}", acl_delete, 0},
     {"GET", "/1.0/network-acls/{name}/log", log_get, 0},

@@ -257,8 +257,9 @@ peers_post(Request *req, GError **error)
 }
 
 static bool
-change(Request *req, bool patch, GError **error)
+change(Request *req, GError **error)
 {
+    bool patch = req_patches(req);
     static const char kind[] = "NetworkPeerPut";
     json_t *body = req_json(req);
     const char *description;
@@ -285,18 +286,6 @@ change(Request *req, bool patch, GError **error)
     }
     announce(req, "network-peer-updated", net, row->name);
     return req_reply(req, NULL);
-}
-
-static bool
-peer_put(Request *req, GError **error)
-{
-    return change(req, false, error);
-}
-
-static bool
-peer_patch(Request *req, GError **error)
-{
-    return change(req, true, error);
 }
 
 static bool
@@ -352,8 +341,8 @@ const Route peer_routes[] = {
     {"GET", "/1.0/networks/{name}/peers", peers_get, 0},
     {"POST", "/1.0/networks/{name}/peers", peers_post, ROUTE_BODY_JSON},
     {"GET", "/1.0/networks/{name}/peers/{peer}", peer_get, 0},
-    {"PUT", "/1.0/networks/{name}/peers/{peer}", peer_put, ROUTE_BODY_JSON},
-    {"PATCH", "/1.0/networks/{name}/peers/{peer}", peer_patch, ROUTE_BODY_JSON},
+    {"PUT", "/1.0/networks/{name}/peers/{peer}", change, ROUTE_BODY_JSON},
+    {"PATCH", "/1.0/networks/{name}/peers/{peer}", change, ROUTE_BODY_JSON},
     {"DELETE", "/1.0/networks/{name}/peers/{peer}", peer_delete, 0},
     {NULL},
 };

@@ -216,8 +216,9 @@ zones_post(Request *req, GError **error)
 }
 
 static bool
-change(Request *req, bool patch, GError **error)
+change(Request *req, GError **error)
 {
+    bool patch = req_patches(req);
     g_autoptr(ZoneRow) row = need(req, error);
     if (row == NULL || !req_check_etag(req, zone_tag(row), error) ||
         !take_body(req, row, "NetworkZonePut", patch, error) ||
@@ -226,18 +227,6 @@ change(Request *req, bool patch, GError **error)
     }
     announce(req, "network-zone-updated", row->name);
     return req_reply(req, NULL);
-}
-
-static bool
-zone_put(Request *req, GError **error)
-{
-    return change(req, false, error);
-}
-
-static bool
-zone_patch(Request *req, GError **error)
-{
-    return change(req, true, error);
 }
 
 static bool
@@ -264,8 +253,8 @@ const Route zone_routes[] = {
     {"GET", "/1.0/network-zones", zones_get, 0},
     {"POST", "/1.0/network-zones", zones_post, ROUTE_BODY_JSON},
     {"GET", "/1.0/network-zones/{zone}", zone_get, 0},
-    {"PUT", "/1.0/network-zones/{zone}", zone_put, ROUTE_BODY_JSON},
-    {"PATCH", "/1.0/network-zones/{zone}", zone_patch, ROUTE_BODY_JSON},
+    {"PUT", "/1.0/network-zones/{zone}", change, ROUTE_BODY_JSON},
+    {"PATCH", "/1.0/network-zones/{zone}", change, ROUTE_BODY_JSON},
     {"DELETE", "/1.0/network-zones/{zone}", zone_delete, 0},
     {NULL},
 };

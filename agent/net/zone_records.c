@@ -208,8 +208,9 @@ records_post(Request *req, GError **error)
 }
 
 static bool
-change(Request *req, bool patch, GError **error)
+change(Request *req, GError **error)
 {
+    bool patch = req_patches(req);
     g_autoptr(ZoneRow) zone = need_zone(req, error);
     g_autoptr(ZoneRecord) record = zone != NULL ? need(req, zone, error) : NULL;
     if (record == NULL || !req_check_etag(req, record_tag(record), error) ||
@@ -219,18 +220,6 @@ change(Request *req, bool patch, GError **error)
     }
     announce(req, "network-zone-record-updated", zone, record->name);
     return req_reply(req, NULL);
-}
-
-static bool
-record_put(Request *req, GError **error)
-{
-    return change(req, false, error);
-}
-
-static bool
-record_patch(Request *req, GError **error)
-{
-    return change(req, true, error);
 }
 
 static bool
@@ -249,8 +238,8 @@ const Route zone_record_routes[] = {
     {"GET", "/1.0/network-zones/{zone}/records", records_get, 0},
     {"POST", "/1.0/network-zones/{zone}/records", records_post, ROUTE_BODY_JSON},
     {"GET", "/1.0/network-zones/{zone}/records/{record}", record_get, 0},
-    {"PUT", "/1.0/network-zones/{zone}/records/{record}", record_put, ROUTE_BODY_JSON},
-    {"PATCH", "/1.0/network-zones/{zone}/records/{record}", record_patch, ROUTE_BODY_JSON},
+    {"PUT", "/1.0/network-zones/{zone}/records/{record}", change, ROUTE_BODY_JSON},
+    {"PATCH", "/1.0/network-zones/{zone}/records/{record}", change, ROUTE_BODY_JSON},
     {"DELETE", "/1.0/network-zones/{zone}/records/{record}", record_delete, 0},
     {NULL},
 };

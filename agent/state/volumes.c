@@ -58,6 +58,42 @@ volume_backup_row_free(VolumeBackupRow *row)
     g_free(row);
 }
 
+struct edit {
+    const char *table;
+    gint64 id;
+    const char *text, *other;
+    json_t *config;
+    gint64 when;
+};
+
+/* ---- of any of the tables ---- */
+
+static bool
+rename_row(DbTx *tx, void *data, GError **error)
+{
+    struct edit *job = data;
+    g_autofree char *sql =
+        g_strdup_printf("UPDATE %s SET name = ?, moved_from = ? WHERE id = ?", job->table);
+    return db_exec(tx, error, sql, "ssi", job->text, job->other, job->id);
+}
+
+static bool
+settle_row(DbTx *tx, void *data, GError **error)
+{
+    struct edit *job = data;
+    g_autofree char *sql =
+        g_strdup_printf("UPDATE %s SET moved_from = NULL WHERE id = ?", job->table);
+    return db_exec(tx, error, sql, "i", job->id);
+}
+
+static bool
+delete_row(DbTx *tx, void *data, GError **error)
+{
+    struct edit *job = data;
+    g_autofree char *sql = g_strdup_printf("DELETE FROM %s WHERE id = ?", job->table);
+    return db_exec(tx, error, sql, "i", job->id);
+}
+
 /* ---- volumes ---- */
 
 struct load {
@@ -148,13 +184,6 @@ volumes_insert(Db *db, VolumeRow *row, GError **error)
     return db_write(db, insert_volume, row, error);
 }
 
-struct edit {
-    gint64 id;
-    const char *text, *other;
-    json_t *config;
-    gint64 when;
-};
-
 static bool
 store_volume(DbTx *tx, void *data, GError **error)
 {
@@ -188,32 +217,17 @@ volumes_delete(Db *db, const VolumeWhich *which, GError **error)
     return db_write(db, delete_volume, &copy, error);
 }
 
-static bool
-rename_volume(DbTx *tx, void *data, GError **error)
-{
-    struct edit *job = data;
-    return db_exec(tx, error, "UPDATE volumes SET name = ?, moved_from = ? WHERE id = ?", "ssi",
-                   job->text, job->other, job->id);
-}
-
 bool
 volumes_rename(Db *db, gint64 id, const char *new_name, const char *moved_from, GError **error)
 {
-    struct edit job = {.id = id, .text = new_name, .other = moved_from};
-    return db_write(db, rename_volume, &job, error);
-}
-
-static bool
-settle_volume(DbTx *tx, void *data, GError **error)
-{
-    return db_exec(tx, error, "UPDATE volumes SET moved_from = NULL WHERE id = ?", "i",
-                   *(gint64 *) data);
+    struct edit job = {"volumes", .id = id, .text = new_name, .other = moved_from};
+    return db_write(db, rename_row, &job, error);
 }
 
 bool
 volumes_rename_done(Db *db, gint64 id, GError **error)
 {
-    return db_write(db, settle_volume, &id, error);
+    return db_write(db, settle_row, &(struct edit){"volumes", .id = id}, error);
 }
 
 /* ---- snapshots ---- */
@@ -297,44 +311,23 @@ volume_snaps_store(Db *db, gint64 id, const char *description, gint64 expires_at
     return db_write(db, store_snap, &job, error);
 }
 
-static bool
-delete_snap(DbTx *tx, void *data, GError **error)
-{
-    return db_exec(tx, error, "DELETE FROM volume_snapshots WHERE id = ?", "i", *(gint64 *) data);
-}
-
 bool
 volume_snaps_delete(Db *db, gint64 id, GError **error)
 {
-    return db_write(db, delete_snap, &id, error);
-}
-
-static bool
-rename_snap(DbTx *tx, void *data, GError **error)
-{
-    struct edit *job = data;
-    return db_exec(tx, error, "UPDATE volume_snapshots SET name = ?, moved_from = ? WHERE id = ?",
-                   "ssi", job->text, job->other, job->id);
+    return db_write(db, delete_row, &(struct edit){"volume_snapshots", .id = id}, error);
 }
 
 bool
 volume_snaps_rename(Db *db, gint64 id, const char *new_name, const char *moved_from, GError **error)
 {
-    struct edit job = {.id = id, .text = new_name, .other = moved_from};
-    return db_write(db, rename_snap, &job, error);
-}
-
-static bool
-settle_snap(DbTx *tx, void *data, GError **error)
-{
-    return db_exec(tx, error, "UPDATE volume_snapshots SET moved_from = NULL WHERE id = ?", "i",
-                   *(gint64 *) data);
+    struct edit job = {"volume_snapshots", .id = id, .text = new_name, .other = moved_from};
+    return db_write(db, rename_row, &job, error);
 }
 
 bool
 volume_snaps_rename_done(Db *db, gint64 id, GError **error)
 {
-    return db_write(db, settle_snap, &id, error);
+    return db_write(db, settle_row, &(struct edit){"volume_snapshots", .id = id}, error);
 }
 
 /* ---- backups ---- */
@@ -410,16 +403,10 @@ volume_backups_rename(Db *db, gint64 id, const char *new_name, GError **error)
     return db_write(db, rename_backup, &job, error);
 }
 
-static bool
-delete_backup(DbTx *tx, void *data, GError **error)
-{
-    return db_exec(tx, error, "DELETE FROM volume_backups WHERE id = ?", "i", *(gint64 *) data);
-}
-
 bool
 volume_backups_delete(Db *db, gint64 id, GError **error)
 {
-    return db_write(db, delete_backup, &id, error);
+    return db_write(db, delete_row, &(struct edit){"volume_backups", .id = id}, error);
 }
 
 /* ---- who may hold one ---- */

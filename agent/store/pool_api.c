@@ -105,8 +105,9 @@ get_pool(Request *req, GError **error)
 
 /* PUT takes the place of all; PATCH keeps what the body does not name. */
 static bool
-change_pool(Request *req, bool patch, GError **error)
+change_pool(Request *req, GError **error)
 {
+    bool patch = req_patches(req);
     PoolTable *table = req_agent(req)->pools;
     const char *name = req_arg(req, "pool");
     Pool *pool = shelf_pool(table, name, true, error);
@@ -134,18 +135,6 @@ change_pool(Request *req, bool patch, GError **error)
     event_lifecycle(req_agent(req), "default", req_caller(req), NULL, "storage-pool-updated",
                     "/1.0/storage-pools/%s", name);
     return req_reply(req, NULL);
-}
-
-static bool
-put_pool(Request *req, GError **error)
-{
-    return change_pool(req, false, error);
-}
-
-static bool
-patch_pool(Request *req, GError **error)
-{
-    return change_pool(req, true, error);
 }
 
 static bool
@@ -196,8 +185,8 @@ const Route pool_routes[] = {
     {"GET", "/1.0/storage-pools", list_pools, 0},
     {"POST", "/1.0/storage-pools", create_pool, ROUTE_BODY_JSON | ROUTE_ADMIN},
     {"GET", "/1.0/storage-pools/{pool}", get_pool, 0},
-    {"PUT", "/1.0/storage-pools/{pool}", put_pool, ROUTE_BODY_JSON | ROUTE_ADMIN},
-    {"PATCH", "/1.0/storage-pools/{pool}", patch_pool, ROUTE_BODY_JSON | ROUTE_ADMIN},
+    {"PUT", "/1.0/storage-pools/{pool}", change_pool, ROUTE_BODY_JSON | ROUTE_ADMIN},
+    {"PATCH", "/1.0/storage-pools/{pool}", change_pool, ROUTE_BODY_JSON | ROUTE_ADMIN},
     {"DELETE", "/1.0/storage-pools/{pool}", delete_pool, ROUTE_ADMIN},
     {"GET", "/1.0/storage-pools/{pool}/resources", pool_resources, 0},
     {NULL, NULL, NULL, 0},

@@ -384,8 +384,9 @@ restore(Request *req, const Vol *vol, const char *snap, GError **error)
 }
 
 static bool
-change_volume(Request *req, bool patch, GError **error)
+change_volume(Request *req, GError **error)
 {
+    bool patch = req_patches(req);
     Vol vol;
     g_autoptr(VolumeRow) row = wire_row(req, &vol, error);
     json_t *body = req_json(req);
@@ -410,18 +411,6 @@ change_volume(Request *req, bool patch, GError **error)
     }
     tell(req_agent(req), req_caller(req), &vol, "storage-volume-updated");
     return req_reply(req, NULL);
-}
-
-static bool
-put_volume(Request *req, GError **error)
-{
-    return change_volume(req, false, error);
-}
-
-static bool
-patch_volume(Request *req, GError **error)
-{
-    return change_volume(req, true, error);
 }
 
 static bool
@@ -570,8 +559,8 @@ const Route volume_routes[] = {
     {"GET", VOLUMES "/{type}", list_type, 0},
     {"POST", VOLUMES "/{type}", create_typed, ROUTE_BODY_JSON | ROUTE_BODY_FILE},
     {"GET", VOLUME, get_volume, 0},
-    {"PUT", VOLUME, put_volume, ROUTE_BODY_JSON},
-    {"PATCH", VOLUME, patch_volume, ROUTE_BODY_JSON},
+    {"PUT", VOLUME, change_volume, ROUTE_BODY_JSON},
+    {"PATCH", VOLUME, change_volume, ROUTE_BODY_JSON},
     {"POST", VOLUME, post_volume, ROUTE_BODY_JSON},
     {"DELETE", VOLUME, delete_volume, 0},
     {"GET", VOLUME "/state", volume_state, 0},

@@ -5,76 +5,28 @@
 . "$(dirname "$0")/lib.sh"
 only_hawser || e2e_skip_all 'networks shared by servers without a cluster'
 e2e_begin
-need python3 qemu-system-x86_64 rsync ping nsenter ovs-vswitchd ovn-northd ovn-nbctl ovn-sbctl ovs-vsctl
+need python3 qemu-system-x86_64 rsync ping nsenter
 guest=$HAWSER_BUILD/guest
 "$E2E_LIB/../guest/build" "$guest" >>"$E2E_DIR/log" 2>&1 || e2e_skip_all "no kernel for a test guest"
-T=$E2E_DIR
+. "$E2E_LIB/chassis.sh"
 E2E_COMMAND_S=150
-serve() { "$@" >>"$T/log" 2>&1 </dev/null & }
 
 # ---- two hosts: a segment for the servers, another for tunnels ----
 A=10.94.52.1 B=10.94.52.2
-mkdir -p /run/netns
-must mount -t tmpfs none /run/netns # names of our own
-must ip netns add there
-far() { ip netns exec there "$@"; }
+two_hosts
 must ip link add mgmt type veth peer name mgmt netns there
-must ip link add wire mtu 1600 type veth peer name wire netns there
-must far ip link set wire mtu 1600
 must ip addr add $A/24 dev mgmt
 must far ip addr add $B/24 dev mgmt
-for link in mgmt wire; do
-    ip link set $link up; far ip link set $link up
-done
-far ip link set lo up
-
-# ---- one OVN, two chassis ----
-C=$T/central
-mkdir -p "$C"
-must ovsdb-tool create "$C/nb.db" /usr/share/ovn/ovn-nb.ovsschema
-must ovsdb-tool create "$C/sb.db" /usr/share/ovn/ovn-sb.ovsschema
-for db in nb sb; do
-    serve ovsdb-server --remote="punix:$C/$db.sock" --unixctl="$C/$db.ctl" "$C/$db.db"
-done
-chassis() { # name, address of its tunnels, how to get there…
-    local dir=$T/$1.ovs name=$1 address=$2; shift 2
-    mkdir -p "$dir"
-    local env=(env OVS_RUNDIR="$dir" OVN_RUNDIR="$dir" OVS_LOGDIR="$dir" OVN_LOGDIR="$dir" OVS_DBDIR="$dir")
-    must ovsdb-tool create "$dir/conf.db" /usr/share/openvswitch/vswitch.ovsschema
-    serve ovsdb-server --remote="punix:$dir/db.sock" --unixctl="$dir/conf.ctl" "$dir/conf.db"
-    vsctl() { timeout 20 "${env[@]}" ovs-vsctl "$@"; }
-    must wait_for 10 vsctl --no-wait init
-    must vsctl --no-wait set Open_vSwitch . "external_ids:system-id=host-$name" "external_ids:ovn-remote=unix:$C/sb.sock" \
-        external_ids:ovn-encap-type=geneve "external_ids:ovn-encap-ip=$address" external_ids:ovn-bridge-datapath-type=netdev
-    serve "$@" "${env[@]}" ovs-vswitchd --pidfile
-    must vsctl --timeout=20 add-br br-phy -- set Bridge br-phy datapath_type=netdev -- add-port br-phy wire
-    must "$@" ip addr add "$address/24" dev br-phy
-    must "$@" ip link set br-phy mtu 1600
-    must "$@" ip link set br-phy up
-    serve "$@" "${env[@]}" ovn-controller
-}
-must wait_for 10 test -S "$C/sb.sock"
-serve env OVN_RUNDIR="$C" OVN_LOGDIR="$C" ovn-northd --ovnnb-db="unix:$C/nb.sock" --ovnsb-db="unix:$C/sb.sock"
-chassis main 10.94.53.1
-chassis second 10.94.53.2 ip netns exec there
-nb() { timeout 20 ovn-nbctl --db="unix:$C/nb.sock" "$@"; }
-sb() { timeout 20 ovn-sbctl --db="unix:$C/sb.sock" "$@"; }
-both_there() { [ "$(sb --bare --columns=name list Chassis | grep -c host)" = 2 ]; }
-must wait_for 20 both_there
+must ip link set mgmt up
+must far ip link set mgmt up
+two_chassis 10.94.53.1 10.94.53.2
 
 # ---- two servers ----
 mkdir "$T/at-main" "$T/at-second"
 cd "$T/at-main" || exit 1
 DAEMON_ENV="OVS_RUNDIR=$T/main.ovs OVN_RUNDIR=$T/main.ovs" daemon_start main
 cd "$T" || exit 1
-daemon_use second
-mkdir -p "$LXD_DIR"; chmod 711 "$LXD_DIR"
-cd "$T/at-second" || exit 1
-ip netns exec there env ASAN_OPTIONS="detect_leaks=0:abort_on_error=1:disable_coredump=1" OVS_RUNDIR="$T/second.ovs" \
-    OVN_RUNDIR="$T/second.ovs" "$(hawserd_path)" --dir "$LXD_DIR" --group root >>"$T/second.log" 2>&1 </dev/null &
-e2e_pid[second]=$!
-cd "$T" || exit 1
-daemon_ready second || e2e_bail "agent 'second' did not become ready"
+daemon_there "$T/at-second"
 token=
 for name in second main; do
     daemon_use $name
