@@ -101,6 +101,10 @@ all_scopes(Ovn *ovn, GError **error)
             g_hash_table_add(seen, scope);
         }
     }
+    if (ovn->nb == NULL) { /* the last network went while the rows were read */
+        haw_fail(error, HAW_UNAVAILABLE, "OVN is not set up");
+        return NULL;
+    }
     g_auto(GStrv) found = diff_scopes(ovn->nb, ovn->owner);
     gint64 id;
     for (char **scope = found; *scope != NULL; scope++) {

@@ -30,7 +30,7 @@ dpd_start() {
         "$dpd_program" --dir "$E2E_DIR/dpd" --backend "$dpd_backend" ${e2e_ovs:+--ovsdb "$e2e_ovs"} ${DPD_ARGS:-} \
         >>"$E2E_DIR/dpd.log" 2>&1 </dev/null &
     dpd_pid=$!
-    local until=$((SECONDS + 20))
+    local until=$((SECONDS + 90))
     until ctl status >>"$E2E_DIR/log" 2>&1; do
         # One that a crash point ends early is the test's business.
         kill -0 $dpd_pid 2>/dev/null || return 0

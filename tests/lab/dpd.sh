@@ -2,7 +2,8 @@
 E2E_DIR=/tmp/lab
 mkdir -p $E2E_DIR
 dpd_backend=kernel
-e2e_bail() { echo "Bail out! $*"; tail -n 20 $E2E_DIR/dpd.log | sed 's/^/# /'; exit 1; }
+exec 3>&1 # a command may have its own output elsewhere when it bails out
+e2e_bail() { { echo "Bail out! $*"; tail -n 20 $E2E_DIR/dpd.log | sed 's/^/# /'; } >&3; exit 1; }
 e2e_skip_all() { echo "1..0 # SKIP $*"; exit 77; }
 must() { "$@" >>$E2E_DIR/log 2>&1 || e2e_bail "$*"; }
 wait_for() {
