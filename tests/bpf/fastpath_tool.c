@@ -7,6 +7,7 @@
  *                                           goes from NAME into the pair, at FAR
  *   fastpath_tool DIR stats                 "reason count" lines
  *   fastpath_tool DIR flows                 "state proto src:port>dst:port packets bytes" lines
+ *   fastpath_tool DIR shell                 verbs by lines of its input; after what one prints comes "= STATUS"
  *   fastpath_tool DIR cost FLOWS            nanoseconds a packet of both programs, by test run: 'empty' is one that
  *                                           does nothing, 'own' less that; 'any': each packet of another flow;
  *                                           'memory' is reading one line of that table */
@@ -106,17 +107,25 @@ steer(char **args, int count, GError **error)
     return ok;
 }
 
-static bool
-stats(FastLoad *load, GError **error)
+/* By the pin alone: suites ask very often, and loading the programs takes a busy machine a second. */
+static int
+stats(const char *bpf_dir)
 {
-    guint64 counters[LAYOUT_REASON_COUNT];
-    if (!fastage_counters(load, counters, error)) {
-        return false;
+    g_autofree char *pin = g_build_filename(bpf_dir, "fast", "haw_count", NULL);
+    int map = bpf_obj_get(pin), cores = libbpf_num_possible_cpus();
+    g_autofree guint64 *each = g_new0(guint64, MAX(cores, 1));
+    for (guint32 reason = 0; reason < LAYOUT_REASON_COUNT; reason++) {
+        guint64 sum = 0;
+        if (bpf_map_lookup_elem(map, &reason, each) < 0) {
+            fprintf(stderr, "fastpath_tool: %s: %s\n", pin, strerror(errno));
+            return 1;
+        }
+        for (int core = 0; core < cores; core++) {
+            sum += each[core];
+        }
+        printf("%s %" G_GUINT64_FORMAT "\n", fastage_reason_text(reason), sum);
     }
-    for (guint i = 0; i < LAYOUT_REASON_COUNT; i++) {
-        printf("%s %" G_GUINT64_FORMAT "\n", fastage_reason_text(i), counters[i]);
-    }
-    return true;
+    return 0;
 }
 
 static void
@@ -309,8 +318,6 @@ run(FastLoad *load, char **args, int count, GError **error)
     } else if (strcmp(verb, "age") == 0) {
         guint left, removed = fastage_run(load, &left);
         printf("removed %u, left %u\n", removed, left);
-    } else if (strcmp(verb, "stats") == 0) {
-        return stats(load, error);
     } else if (strcmp(verb, "flows") == 0) {
         flows(load);
     } else if (strcmp(verb, "cost") == 0) {
@@ -319,6 +326,25 @@ run(FastLoad *load, char **args, int count, GError **error)
         return haw_fail(error, HAW_INVALID, "There is no verb '%s'", verb);
     }
     return true;
+}
+
+/* Loading the programs takes the verifier most of a second: suites that ask often do it once. */
+static int
+shell(FastLoad *load)
+{
+    g_autofree char *line = NULL;
+    size_t room = 0;
+    ssize_t size;
+    puts("= 0");
+    fflush(stdout);
+    while ((size = getline(&line, &room, stdin)) > 0) {
+        g_autoptr(GError) error = NULL;
+        g_auto(GStrv) words = g_strsplit(g_strchomp(line), " ", -1);
+        bool done = run(load, words, (int) g_strv_length(words), &error);
+        printf("%s%s= %d\n", done ? "" : error->message, done ? "" : "\n", done ? 0 : 1);
+        fflush(stdout);
+    }
+    return 0;
 }
 
 int
@@ -332,6 +358,9 @@ main(int argc, char **argv)
     if (strcmp(argv[2], "clear") == 0) {
         return fastload_remove(argv[1], NULL) ? 0 : 1;
     }
+    if (strcmp(argv[2], "stats") == 0) {
+        return stats(argv[1]);
+    }
     if (g_getenv("FASTPATH_CLSACT") != NULL) {
         fastattach_without_tcx();
     }
@@ -339,6 +368,9 @@ main(int argc, char **argv)
     const char *flows_asked = g_getenv("FASTPATH_FLOWS");
     guint room = flows_asked != NULL ? (guint) atoi(flows_asked) : large ? 1100000 : 65536;
     g_autoptr(FastLoad) load = fastload_open(argv[1], room, &error);
+    if (load != NULL && strcmp(argv[2], "shell") == 0) {
+        return shell(load);
+    }
     if (load == NULL || !run(load, argv + 2, argc - 2, &error)) {
         fprintf(stderr, "fastpath_tool: %s\n", error->message);
         return 1;

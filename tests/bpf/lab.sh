@@ -4,6 +4,7 @@
 #   lab_router         namespaces a, b (instances) and r (the slow path: a Linux router); ports bound in zone 5
 #   lab_bind MTU       binds both ports (again)
 #   in_ns NS CMD…      CMD there;   tool VERB …   fastpath_tool on our pins;   stat REASON   its counter
+#   tool_end           the next 'tool' is another process, with the environment of then
 lab_begin() {
     [ "$(id -u)" = 0 ] || { echo "1..0 # SKIP needs root"; exit 77; }
     if [ -z "${LAB_INSIDE:-}" ]; then
@@ -20,7 +21,36 @@ lab_begin() {
     ip link set lo up
 }
 in_ns() { local ns=$1; shift; ip netns exec "$ns" "$@"; }
-tool() { "$TOOL" "$LAB_DIR/pins" "$@"; }
+# One process does what is asked, for it takes long to start. First called by the script itself, not in a subshell.
+tool_pid=
+tool() {
+    case $1 in stats | cost) "$TOOL" "$LAB_DIR/pins" "$@"; return ;;
+    clear) tool_end; "$TOOL" "$LAB_DIR/pins" clear; return ;; esac
+    if [ -z "$tool_pid" ]; then
+        rm -f "$LAB_DIR/ask" "$LAB_DIR/told"
+        mkfifo "$LAB_DIR/ask" "$LAB_DIR/told"
+        "$TOOL" "$LAB_DIR/pins" shell <"$LAB_DIR/ask" >"$LAB_DIR/told" 2>&1 &
+        tool_pid=$!
+        exec 8>"$LAB_DIR/ask" 9<"$LAB_DIR/told"
+        tool_answer || { tool_end; return 1; }
+    fi
+    echo "$*" >&8
+    tool_answer
+}
+tool_answer() {
+    local line
+    while read -r line <&9; do
+        case $line in '= '*) return "${line#= }" ;; *) echo "$line" ;; esac
+    done
+    return 1
+}
+tool_end() {
+    [ -z "$tool_pid" ] && return
+    exec 8>&- 9<&-
+    kill "$tool_pid" 2>/dev/null
+    wait "$tool_pid" 2>/dev/null
+    tool_pid=
+}
 stat() { tool stats | awk -v name="$1" '$1 == name { print $2 }'; }
 
 # One instance with its port: lab_instance NAME NUMBER
