@@ -12,6 +12,7 @@
 
 #include "guest/errand.h"
 #include "guest/mux.h"
+#include "guest/plant.h"
 #include "guest/seed.h"
 #include "guest/vport.h"
 
@@ -44,6 +45,7 @@ main(int argc, char **argv)
         }
     }
     bool once = path != NULL && stat(path, &st) == 0 && S_ISSOCK(st.st_mode);
+    plant_files();
     seed_cloud_init();
     signal(SIGALRM, on_alarm);
     if (wait_s == 0) {

@@ -3,7 +3,9 @@
  * P1  The target path is resolved inside the root filesystem (openat2 RESOLVE_IN_ROOT): a symlink in
  *     an image can't lead a write out of it.
  * P2  A template that is not there or does not parse fails the start, as in LXD.
- * Called by start.c; file work on a worker thread. */
+ * P3  The disk of a virtual machine is not ours to write: what was rendered goes along in the config share, and
+ *     the guest's agent puts it in place.
+ * Called by start.c and vm/configshare.c; file work on a worker thread. */
 #include "agent/inst/template.h"
 #include "base/fd.h"
 #include "proto/yaml.h"
@@ -22,7 +24,8 @@ struct job {
     char *mount; /* owned, like all below */
     char *trigger;
     json_t *scope;
-    gint64 uid, gid; /* of the container's root on disk */
+    gint64 uid, gid;  /* of the container's root on disk */
+    json_t *rendered; /* owned; P3, or NULL: they are written below 'mount' */
     GError *error;
 };
 
@@ -131,7 +134,12 @@ apply_one(struct job *job, int root, const char *path, json_t *template)
     json_object_set_new(job->scope, "trigger",
                         json_string(job->trigger != NULL ? job->trigger : "start"));
     g_autofree char *rendered = template_render(text, job->scope, &job->error);
-    return rendered != NULL && write_target(job, root, path, rendered, create_only);
+    if (rendered == NULL || job->rendered == NULL) {
+        return rendered != NULL && write_target(job, root, path, rendered, create_only);
+    }
+    json_array_append_new(job->rendered, json_pack("{s:s,s:s,s:b}", "path", path, "text", rendered,
+                                                   "create_only", (int) create_only));
+    return true;
 }
 
 static void
@@ -149,7 +157,8 @@ apply_run(void *data)
     if (metadata == NULL) {
         return;
     }
-    haw_autofd int root = open(rootfs, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    haw_autofd int root =
+        job->rendered == NULL ? open(rootfs, O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
     const char *target;
     json_t *template;
     json_object_foreach (json_object_get(metadata, "templates"), target, template) {
@@ -171,24 +180,41 @@ scope_of(Inst *inst)
                      inst->expanded_config, "devices", inst->expanded_devices);
 }
 
+static bool
+run(Inst *inst, struct job *job, const char *mount, const char *trigger, GError **error)
+{
+    job->mount = g_strdup(mount);
+    job->trigger = g_strdup(trigger);
+    job->scope = scope_of(inst);
+    fiber_run(apply_run, job);
+    g_free(job->mount);
+    g_free(job->trigger);
+    json_decref(job->scope);
+    if (job->error != NULL) {
+        g_propagate_error(error, job->error);
+        return false;
+    }
+    return true;
+}
+
 bool
 template_apply(Inst *inst, const char *mount, const GArray *map, bool idmapped, const char *trigger,
                GError **error)
 {
     struct job job = {
-        .mount = g_strdup(mount),
-        .trigger = g_strdup(trigger),
-        .scope = scope_of(inst),
         .uid = idmapped ? 0 : idmap_to_host(map, true, 0),
         .gid = idmapped ? 0 : idmap_to_host(map, false, 0),
     };
-    fiber_run(apply_run, &job);
-    g_free(job.mount);
-    g_free(job.trigger);
-    json_decref(job.scope);
-    if (job.error != NULL) {
-        g_propagate_error(error, job.error);
-        return false;
+    return run(inst, &job, mount, trigger, error);
+}
+
+json_t *
+template_collect(Inst *inst, const char *mount, const char *trigger, GError **error)
+{
+    struct job job = {.rendered = json_array()};
+    if (!run(inst, &job, mount, trigger, error)) {
+        json_decref(job.rendered);
+        return NULL;
     }
-    return true;
+    return job.rendered;
 }

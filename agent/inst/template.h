@@ -9,6 +9,10 @@
 bool template_apply(Inst *inst, const char *mount, const GArray *map, bool idmapped,
                     const char *trigger, GError **error);
 
+/* The same for a virtual machine, whose guest writes them: [{"path","text","create_only"}, …], a new reference.
+ * Yields. */
+json_t *template_collect(Inst *inst, const char *mount, const char *trigger, GError **error);
+
 /* The subset of pongo2 that LXD images use: {{ a.b }}, {{ f("x", "y") }}, filters default, lower,
  * upper, {% if %} elif else endif with ==, !=, not, and, or; {% for k in list %} is not in it.
  * 'scope': objects and texts; config_get() reads scope "config". Caller frees; INVALID. */

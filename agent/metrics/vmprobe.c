@@ -1,5 +1,5 @@
 /* Virtual machines are asked through hawser-guest, all at the same time: the slowest one's deadline is the
- * pass's, not the sum.
+ * pass's, not the sum. One that does not answer, or is not to be asked, is measured from outside.
  * V1  A guest's account is a stranger's text: names are quoted, cut and counted, values are numbers.
  * Names and sums are LXD's. Called by metrics.c. */
 #include "agent/metrics/vmprobe.h"
@@ -8,6 +8,8 @@
 
 #include "agent/metrics/instprobe.h"
 #include "agent/vm/guestvm.h"
+#include "agent/vm/vm.h"
+#include "agent/vm/vmmeter.h"
 #include "base/fiber.h"
 
 enum { NAME_MAX_BYTES = 128, SERIES_MAX = 1024 };
@@ -158,6 +160,9 @@ ask_body(void *data)
     struct asked *asked = data;
 
     asked->account = guestvm_metrics(asked->inst);
+    if (asked->account == NULL && vm_session(asked->inst) != NULL) {
+        asked->account = vmmeter_account(asked->inst);
+    }
     --*asked->waiting;
     fiber_wake(asked->owner);
 }

@@ -4,6 +4,7 @@
  *   systemd/, udev/             the units: they mount the share, copy it to /run/lxd_agent, start the agent
  *   cloud-init/                 NoCloud's meta-data, user-data, vendor-data, network-config
  *   nics/NAME                   with agent.nic_config: what an interface is to be called
+ *   files/N, files/list         templates of the image as rendered for this start, and where they belong
  *   agent.conf, agent-mounts.json
  * Z1  It is written into a new directory that then takes the old one's place: a guest that boots while it is
  *     written sees one or the other. QEMU shares the path, read-only.
@@ -20,6 +21,7 @@
 #include <unistd.h>
 
 #include "agent/inst/record.h"
+#include "agent/inst/template.h"
 #include "agent/vm/configfiles.h"
 #include "base/fd.h"
 #include "base/fiber.h"
@@ -100,9 +102,33 @@ add_nics(Inst *inst, json_t *files)
     }
 }
 
+/* "N create|always PATH" a line, for a guest that reads no JSON. */
+static void
+add_templates(json_t *templates, json_t *files)
+{
+    size_t i;
+    json_t *one;
+    g_autoptr(GString) list = g_string_new(NULL);
+
+    json_array_foreach (templates, i, one) {
+        g_autofree char *name = g_strdup_printf("files/%zu", i);
+        const char *path = keys_get(one, "path");
+        if (strchr(path, '\n') != NULL) {
+            continue;
+        }
+        json_object_set(files, name, json_object_get(one, "text"));
+        g_string_append_printf(
+            list, "%zu %s %s\n", i,
+            json_is_true(json_object_get(one, "create_only")) ? "create" : "always", path);
+    }
+    if (list->len > 0) {
+        add_text(files, "files/list", list->str);
+    }
+}
+
 /* Path → text; a path that ends in "/" is a directory. */
 static json_t *
-all_files(Inst *inst, json_t *mounts)
+all_files(Inst *inst, json_t *mounts, json_t *templates)
 {
     json_t *files = json_object(), *cloud = configshare_cloud_init(inst), *value;
     char *mounts_text = json_dumps(mounts, JSON_INDENT(1));
@@ -119,6 +145,7 @@ all_files(Inst *inst, json_t *mounts)
              inst_get_bool(inst, "security.devlxd", true) ? "devlxd: true\n" : "devlxd: false\n");
     add_text(files, "agent-mounts.json", mounts_text != NULL ? mounts_text : "[]");
     add_nics(inst, files);
+    add_templates(templates, files);
     free(mounts_text);
     json_decref(cloud);
     return files;
@@ -250,9 +277,15 @@ bool
 configshare_write(Inst *inst, const char *mount, json_t *mounts, char **ret_path, GError **error)
 {
     g_autofree char *path = g_build_filename(mount, "config", NULL);
-    struct job job = {
-        .program = find_program(inst->agent), .files = all_files(inst, mounts), .path = path};
+    const char *trigger = inst_get(inst, "volatile.apply_template");
+    json_auto_t *templates = template_collect(inst, mount, trigger, error);
+    struct job job = {.path = path};
 
+    if (templates == NULL) {
+        return haw_push(error, "Failed to run templates");
+    }
+    job.program = find_program(inst->agent);
+    job.files = all_files(inst, mounts, templates);
     if (!run(inst, &job, error)) {
         return false;
     }
@@ -266,7 +299,8 @@ configshare_iso(Inst *inst, bool cloud_only, const char *path, GError **error)
     g_autofree char *copy = g_strdup(path);
     json_t *none = json_array();
     struct job job = {.program = cloud_only ? NULL : find_program(inst->agent),
-                      .files = cloud_only ? configshare_cloud_init(inst) : all_files(inst, none),
+                      .files =
+                          cloud_only ? configshare_cloud_init(inst) : all_files(inst, none, none),
                       .path = copy,
                       .iso = true,
                       .cloud_only = cloud_only};

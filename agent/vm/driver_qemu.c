@@ -133,7 +133,7 @@ driver_frozen(Inst *inst)
 static pid_t
 driver_probe(Inst *inst)
 {
-    return vmboot_pid(inst);
+    return vmprocess_find(inst);
 }
 
 /* A QEMU that was still being set up, or waited for a state that nobody sends any more, is no guest. */

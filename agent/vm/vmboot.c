@@ -1,9 +1,8 @@
 /* Starting a virtual machine.
  * B1  Order: run directory (T1 of start.c), volume, devices' host sides, memory, TPM, QEMU stopped at its
  *     first instruction, rows (T2), QMP, devices plugged, CPUs placed, then the first instruction.
- * B2  QEMU leads a session of its own and survives the agent; it is found again by its pid file, or (in
- *     the moment before that is written) by its arguments, which name the file. It may not fork, so it
- *     does not daemonize. Its sockets are made here and handed over.
+ * B2  QEMU leads a session of its own and survives the agent (vmprocess.c finds it again). It may not fork, so
+ *     it does not daemonize. Its sockets are made here and handed over.
  * B3  Whatever fails, QEMU is gone before the function returns; the rest is start_undo()'s.
  * B4  A machine that takes over a state gets the layout of the one that had it.
  * Called by driver_qemu.c and vmstate.c. Main loop. */
@@ -11,12 +10,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/pidfd.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "agent/api/settings.h"
@@ -40,7 +36,7 @@
 #include "base/proc.h"
 #include "proto/keys.h"
 
-enum { QEMU_START_MS = 60000, KILL_MS = 30000, CID_BASE = 3 };
+enum { QEMU_START_MS = 60000, CID_BASE = 3 };
 /* What QEMU is handed: its number is 3 plus the place here. */
 enum { FD_QMP, FD_GUEST, FD_RUN_DIR, FD_TPM, FD_COUNT };
 _Static_assert(3 + FD_RUN_DIR == VM_RUN_DIR_FD, "vm.h says so");
@@ -235,6 +231,9 @@ prepare(struct boot *b, GError **error)
         return false;
     }
     choose_uuids(b);
+    if (!b->how->incoming) { /* they are in the config share */
+        json_object_set_new(b->changes, "volatile.apply_template", json_null());
+    }
     crash_point("vm_start");
     if (!plug_start_all(inst, b->changes, &b->items, error)) {
         return false;
@@ -377,101 +376,6 @@ connect_qmp(struct boot *b, GError **error)
                     *why != '\0' ? why : local->message);
 }
 
-/* ---- once QEMU answers ---- */
-
-/* "q35" is another machine with each release of QEMU: the state has to know which. */
-static void
-pin_machine(VmSession *vm)
-{
-    json_t *type = qmp_call(vm->qmp, "qom-get",
-                            json_pack("{s:s,s:s}", "path", "/machine", "property", "type"), NULL);
-    const char *name = json_string_value(type);
-    if (name != NULL && g_str_has_suffix(name, "-machine")) {
-        json_object_set_new(vm->layout, "machine",
-                            json_stringn(name, strlen(name) - strlen("-machine")));
-    }
-    json_decref(type);
-}
-
-static int
-by_boot_order(const void *a, const void *b)
-{
-    json_t *x = *(json_t *const *) a, *y = *(json_t *const *) b;
-    json_int_t first = json_integer_value(json_object_get(x, "boot"));
-    json_int_t second = json_integer_value(json_object_get(y, "boot"));
-    return first == second ? 0 : first > second ? -1 : 1;
-}
-
-/* "boot" as configured becomes "bootindex": the lowest boots first; equal ones in the order of their start.
- * 0 is that of a kernel which raw.qemu names. */
-static void
-number_boot_order(json_t *items)
-{
-    g_autoptr(GPtrArray) order = g_ptr_array_new();
-    size_t i;
-    json_t *item;
-    json_array_foreach (items, i, item) {
-        if (json_object_get(item, "boot") != NULL) {
-            g_ptr_array_add(order, item);
-        }
-    }
-    g_ptr_array_sort(order, by_boot_order);
-    for (guint n = 0; n < order->len; n++) {
-        json_object_set_new(order->pdata[n], "bootindex", json_integer(n + 1));
-    }
-}
-
-static bool
-plug_items(struct boot *b, VmSession *vm, GError **error)
-{
-    size_t i;
-    json_t *item;
-    number_boot_order(b->items);
-    json_array_foreach (b->items, i, item) {
-        if (!vmplug_add(vm, item, error)) {
-            return haw_push(error, "Failed to start device \"%s\"", vmitem_get(item, "device"));
-        }
-    }
-    return true;
-}
-
-/* QEMU heeds the boot order of what was plugged since its start only after a reset; and does that when it
- * comes round to it. */
-static bool
-reset(VmSession *vm, GError **error)
-{
-    gint64 until = clock_mono_us() / 1000 + QEMU_START_MS;
-    vm->was_reset = false;
-    if (!qmp_do(vm->qmp, "system_reset", NULL, error)) {
-        return false;
-    }
-    while (!vm->was_reset && qmp_alive(vm->qmp)) {
-        gint64 left = until - clock_mono_us() / 1000;
-        if (left <= 0) {
-            return haw_fail(error, HAW_TIMEOUT, "QEMU does not reset");
-        }
-        fiber_signal_wait(&vm->happened, left, NULL, NULL);
-    }
-    return vm->was_reset || haw_fail(error, HAW_UNAVAILABLE, "QEMU closed its monitor");
-}
-
-static bool
-settle(struct boot *b, VmSession *vm, GError **error)
-{
-    Qmp *qmp = vm->qmp;
-    if (!plug_items(b, vm, error) || !vmcpu_settle(vm, error)) {
-        return false;
-    }
-    pin_machine(vm);
-    vmsession_store_layout(vm);
-    crash_point("vm_start");
-    if (!vm->incoming && !reset(vm, error)) {
-        return false;
-    }
-    return qmp_do(qmp, "set-action", json_pack("{s:s}", "reboot", "shutdown"), error) &&
-           (vm->incoming || qmp_do(qmp, "cont", NULL, error));
-}
-
 static bool
 launch(struct boot *b, GError **error)
 {
@@ -492,7 +396,7 @@ launch(struct boot *b, GError **error)
         return false;
     }
     inst->vm->incoming = b->how->incoming || b->how->state_path != NULL;
-    if (!lifecycle_attach(inst, b->pid, error) || !settle(b, inst->vm, error)) {
+    if (!lifecycle_attach(inst, b->pid, error) || !vmsettle_run(inst->vm, b->items, error)) {
         return false;
     }
     if (b->how->state_path != NULL && !vmstate_load(inst->vm, b->how->state_path, error)) {
@@ -514,7 +418,7 @@ vmboot_run(Inst *inst, const VmBoot *how, GError **error)
         ok = plug_post_start_all(inst, error);
     }
     if (!ok) { /* B3 */
-        vmboot_kill(inst);
+        vmprocess_kill(inst);
         record_set_used(inst, b.changes, 0, NULL); /* names of host interfaces, for the undo */
     } else if (how->incoming) {
         ok = record_set_used(inst, b.changes, 0, error);
@@ -525,64 +429,11 @@ vmboot_run(Inst *inst, const VmBoot *how, GError **error)
     return ok;
 }
 
-/* ---- its end ---- */
-
-/* Whether the process's arguments name the pid file: a number that somebody else has now is none of ours. */
-static bool
-names_file(pid_t pid, const char *path)
-{
-    size_t size = 0;
-    g_autofree char *proc = g_strdup_printf("/proc/%d/cmdline", (int) pid);
-    g_autofree char *line = fd_read_file(proc, 1024 * 1024, &size, NULL);
-    return line != NULL && size > 0 && memmem(line, size, path, strlen(path) + 1) != NULL;
-}
-
-/* B2 */
-static pid_t
-search(const char *path)
-{
-    g_autoptr(GDir) dir = g_dir_open("/proc", 0, NULL);
-    for (const char *name = dir != NULL ? g_dir_read_name(dir) : NULL; name != NULL;
-         name = g_dir_read_name(dir)) {
-        gint64 pid = g_ascii_isdigit(*name) ? g_ascii_strtoll(name, NULL, 10) : 0;
-        if (pid > 1 && names_file((pid_t) pid, path)) {
-            return (pid_t) pid;
-        }
-    }
-    return 0;
-}
-
-pid_t
-vmboot_pid(Inst *inst)
-{
-    g_autofree char *run_dir = inst_run_dir(inst);
-    g_autofree char *path = g_strdup_printf("%s/qemu.pid", run_dir);
-    g_autofree char *text = fd_read_file(path, 64, NULL, NULL);
-    gint64 pid = text != NULL ? g_ascii_strtoll(text, NULL, 10) : 0;
-    if (text == NULL) {
-        return access(run_dir, F_OK) == 0 ? search(path) : 0;
-    }
-    return pid > 1 && pid <= G_MAXINT32 && names_file((pid_t) pid, path) ? (pid_t) pid : 0;
-}
-
-void
-vmboot_kill(Inst *inst)
-{
-    pid_t pid = vmboot_pid(inst);
-    haw_autofd int fd = pid > 0 ? pidfd_open(pid, 0) : -1;
-    if (fd >= 0) {
-        pidfd_send_signal(fd, SIGKILL, NULL, 0);
-        fiber_wait_fd(fd, G_IO_IN, KILL_MS, NULL, NULL);
-        waitpid(pid, NULL, WNOHANG);
-    }
-    lifecycle_forget(inst);
-}
-
 void
 vmboot_undo(Inst *inst)
 {
     g_autoptr(GError) error = NULL;
-    vmboot_kill(inst);
+    vmprocess_kill(inst);
     const char *name;
     json_t *device, *devices = json_incref(inst->expanded_devices);
     json_object_foreach (devices, name, device) {

@@ -54,7 +54,7 @@ vm_incoming_finish(Inst *inst, GError **error)
 void
 vm_incoming_abort(Inst *inst)
 {
-    vmboot_kill(inst);
+    vmprocess_kill(inst);
     if (inst->state == INST_STARTING) {
         start_undo(inst, "STOPPED");
         inst_move(inst, INST_STOPPED);

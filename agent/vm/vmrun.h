@@ -49,10 +49,16 @@ typedef struct {
 bool vmboot_run(Inst *inst, const VmBoot *boot, GError **error);
 /* What start_undo() has to take back beside devices and volume. Yields. */
 void vmboot_undo(Inst *inst);
+
+/* ---- vmsettle.c ---- */
+/* Plugs 'items', numbers the boot order, and lets the guest begin, or wait for a state. Yields. */
+bool vmsettle_run(VmSession *vm, json_t *items, GError **error);
+
+/* ---- vmprocess.c ---- */
 /* Kills what there is of QEMU, and waits for its end. Yields. */
-void vmboot_kill(Inst *inst);
+void vmprocess_kill(Inst *inst);
 /* The pid in run/NAME/qemu.pid when that is a live QEMU of this instance, else 0. */
-pid_t vmboot_pid(Inst *inst);
+pid_t vmprocess_find(Inst *inst);
 
 /* ---- vmcpu.c ---- */
 /* Threads to CPUs as limits.cpu says, and one core scheduling cookie for all. Yields. */

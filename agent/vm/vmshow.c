@@ -97,8 +97,8 @@ add_addresses(Inst *inst, json_t *device, json_t *entry)
     json_decref(leases);
 }
 
-static json_t *
-network_from_outside(Inst *inst)
+json_t *
+vmshow_network(Inst *inst)
 {
     json_t *links = net_state_of_pid(0, NULL), *network = json_object();
     json_t *devices = json_incref(inst->expanded_devices), *device;
@@ -146,7 +146,7 @@ vmshow_state(Inst *inst)
         json_object_update(state, inside);
         json_decref(inside);
     } else if (runs && inst->vm != NULL) {
-        json_object_set_new(state, "network", network_from_outside(inst));
+        json_object_set_new(state, "network", vmshow_network(inst));
     }
     return state;
 }

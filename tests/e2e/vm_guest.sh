@@ -20,8 +20,21 @@ claim 'a virtual machine is made' lxc init vm v1 --vm -c security.secureboot=fal
 password: quite secret' -c user.network-config='version: 2'
 quiet lxc config device add v1 shared disk source="$E2E_DIR/shared" path=/mnt/shared
 quiet lxc config device add v1 fixed disk source="$E2E_DIR/fixed" path=/mnt/fixed readonly=true
+# Templates: one for each start, one for what a creation asks for, one that leaves alone what is there.
+template() { curl -sf --unix-socket "$LXD_DIR/unix.socket" -X POST "http://x/1.0/instances/v1/metadata/templates?path=$1" --data-binary "$2" -H 'Content-Type: application/octet-stream'; }
+quiet template each.tpl '{{ instance.name }} {{ trigger }} {{ config_get("user.colour", "none") }}'
+quiet template once.tpl 'made by {{ trigger }}'
+api_meta GET /1.0/instances/v1/metadata | jq '.templates = {
+    "/tmp/planted/deep/each": {when: ["start"], template: "each.tpl"},
+    "/tmp/planted/once": {when: ["create"], template: "once.tpl"},
+    "/etc/passwd": {when: ["start"], template: "each.tpl", create_only: true}}' >"$E2E_DIR/metadata"
+quiet api PUT /1.0/instances/v1/metadata "$(cat "$E2E_DIR/metadata")"
 refuse 'exec needs it to run' 'not running' lxc exec v1 -- true
 must lxc start v1
+outside() { api GET /1.0/metrics | grep -E "^lxd_$1.*type=.virtual-machine" | sed 's/.* //' | sort -n | tail -n 1; }
+more_than() { awk -v low="$1" -v got="$(outside "$2")" 'BEGIN { exit !(got > low) }'; }
+claim 'before that QEMU is measured: CPU time' wait_for 60 more_than 0 cpu_seconds_total
+claim 'memory' wait_for 60 more_than 500000000 memory_MemTotal_bytes
 refuse 'before its agent is there, exec says so' "VM agent isn't currently running" lxc exec v1 -- true
 inside() { lxc exec v1 -- "$@"; }
 claim 'its agent comes' wait_for 180 inside true
@@ -91,6 +104,12 @@ same 'and its network' 'version: 2' lxc exec v1 -- cat /run/agent/cloud-init/net
 claim 'LXD'"'"'s names are there' lxc exec v1 -- sh -c 'cd /run/agent && test -x lxd-agent && test -f systemd/lxd-agent.service -a -f install.sh -a -f udev/99-lxd-agent.rules -a -f agent.conf'
 shows 'only root reads it on the host' '^500 0$' stat -c '%a %u' "$LXD_DIR/virtual-machines/v1/config"
 
+# ---- templates ----
+shows "a template of every start is where it belongs" '^v1 [a-z]* ' lxc exec v1 -- cat /tmp/planted/deep/each
+same "one of the creation as well" 'made by create' lxc exec v1 -- cat /tmp/planted/once
+shows "what is there is left alone, if it says so" '^root:' lxc exec v1 -- cat /etc/passwd
+same 'the creation is done with' '' lxc config get v1 volatile.apply_template
+
 # ---- /dev/lxd ----
 gcc -static -O1 -o "$E2E_DIR/unixget" "$E2E_LIB/unixget.c" || e2e_bail 'no static program'
 must lxc file push --mode 0755 "$E2E_DIR/unixget" v1/tmp/unixget
@@ -146,6 +165,8 @@ claim 'and answers its socket' wait_for 60 answers
 claim 'the guest is asked to stop, and does' lxc stop v1 --timeout 60
 claim 'it starts again' lxc start v1
 claim 'with its agent' wait_for 180 inside true
+shows 'and its templates' '^v1 start red' lxc exec v1 -- cat /tmp/planted/deep/each
+same 'but those of a creation' 'gone' lxc exec v1 -- sh -c 'cat /tmp/planted/once 2>/dev/null || echo gone'
 same 'and its shares' 'from the host' lxc exec v1 -- cat /mnt/shared/note
 quiet lxc stop v1 --force
 claim 'no daemon of shares is left' wait_for 20 sh -c '! pgrep -x virtiofsd'
