@@ -400,6 +400,18 @@ kernel_look(const char *root, GError **error)
     return inventory;
 }
 
+HwInventory *
+kernel_record(const char *directory, GError **error)
+{
+    struct look look = {.door = nldoor_open("", error)};
+    HwInventory *inventory = NULL;
+    if (look.door != NULL && nldoor_record(look.door, directory, error)) {
+        inventory = join(&look, error);
+    }
+    look_done(&look);
+    return inventory;
+}
+
 /* --- the backend ----------------------------------------------------------------------------- */
 
 static HwInventory *

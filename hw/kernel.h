@@ -5,3 +5,5 @@
 
 /* root: "" for this machine, or what nldoor.h says. */
 HwInventory *kernel_look(const char *root, GError **error);
+/* This machine's, as ever; what the kernel answered is also written to DIRECTORY/netlink/<name>.nl. */
+HwInventory *kernel_record(const char *directory, GError **error);

@@ -76,7 +76,7 @@ recorded_attr(struct recorded *to, int depth, int id, const char *kind, const ch
     } else if (strcmp(kind, "f") == 0) {
         nla_put_flag(to->msg, id);
     } else if (strcmp(kind, "x") == 0) {
-        guint8 bytes[4096];
+        guint8 bytes[65536]; /* the longest attribute that there can be */
         size_t size = strlen(value) / 2;
         g_assert_cmpuint(size, <=, sizeof bytes);
         for (size_t i = 0; i < size; i++) {

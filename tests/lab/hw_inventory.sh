@@ -59,4 +59,12 @@ is "an RDMA device is listed with its interface" "rxe0 rnic0 1" "$(look '.rdma[0
 
 ip link add lag0 type bond mode 802.3ad
 is "a bond is listed with its mode" 4 "$(look '.bonds[] | select(.netdev == "lag0") | .mode')"
+
+# ---- a recording is the machine: from the text of a fixture the inventory sees all of it again ----
+must_do() { "$@" >/dev/null || nok "$*"; }
+must_do hw set-vf "$pf" 1 mac=02:00:00:00:00:09 vlan=7 spoofchk=1 trust=1
+must_do hw vdpa-add vdpasim_net haw1 02:00:00:00:00:06
+succeeds "the machine is recorded" sh -c "'$HAWSER_BUILD/tests/lab/hw_record' >/tmp/recorded.txt"
+is "the recording gives the same inventory, to the byte" "$(hw list)" "$("$HAWSER_BUILD/tests/lab/hw_record" look /tmp/recorded.txt)"
+must_do hw vdpa-del haw1
 done_lab

@@ -174,6 +174,26 @@ vms_need_an_iommu(void)
     g_assert_nonnull(strstr(why, "intel_iommu=on"));
 }
 
+/* Not written by hand: tests/lab/record.sh has it from a kernel. */
+static void
+a_recorded_kernel_is_as_it_was(void)
+{
+    g_autoptr(HwInventory) inventory = look("netdevsim");
+    const struct hw_pf *pf = hw_find_pf(inventory, "netdevsim1");
+    const struct hw_pf *legacy = hw_find_pf(inventory, "netdevsim2");
+    g_assert_cmpuint(pf->vfs, ==, 4);
+    g_assert_cmpint(pf->eswitch, ==, HW_ESWITCH_SWITCHDEV);
+    g_assert_cmpint(legacy->eswitch, ==, HW_ESWITCH_LEGACY);
+    g_assert_cmpuint(inventory->reps->len, ==, 4);
+    const struct hw_vf *vf = hw_find_vf(inventory, "netdevsim1/vf1");
+    g_assert_cmpint(vf->props.vlan, ==, 7);
+    g_assert_cmpstr(vf->props.mac, ==, "02:00:00:00:00:09");
+    g_assert_nonnull(hw_rep_of(inventory, vf));
+    g_assert_cmpuint(inventory->vdpas->len, ==, 1);
+    g_assert_cmpuint(inventory->rdmas->len, ==, 1);
+    g_assert_cmpuint(inventory->bonds->len, ==, 2); /* bond0 is the driver's own */
+}
+
 /* Bytes that are cut short anywhere give fewer devices, never a crash. */
 static void
 cut_recordings_are_survived(void)
@@ -198,7 +218,8 @@ cut_recordings_are_survived(void)
 int
 main(int argc, char **argv)
 {
-    static const char *const machines[] = {"connectx6dx", "bluefield2", "e810", "e810old"};
+    static const char *const machines[] = {"connectx6dx", "bluefield2", "e810", "e810old",
+                                           "netdevsim"};
     g_test_init(&argc, &argv, NULL);
     for (size_t i = 0; i < G_N_ELEMENTS(machines); i++) {
         g_autofree char *name = g_strconcat("/kernel/golden-", machines[i], NULL);
@@ -222,6 +243,7 @@ main(int argc, char **argv)
     ADD("representors-without-devlink-ports-are-known-by-name",
         representors_without_devlink_ports_are_known_by_name);
     ADD("vms-need-an-iommu", vms_need_an_iommu);
+    ADD("a-recorded-kernel-is-as-it-was", a_recorded_kernel_is_as_it_was);
     ADD("cut-recordings-are-survived", cut_recordings_are_survived);
     return g_test_run();
 }
