@@ -394,7 +394,9 @@ firewall_rpf_set(const char *label, const char *host_name, GError **error)
     put(text, "        iif \"%s\" fib saddr . iif oif missing drop", host_name);
     put(text, "    }");
     put(text, "}");
-    return load(text->str, error);
+    return load(text->str, error) ||
+           haw_push(error, "source check of '%s' (nft's fib: the kernel needs NFT_FIB_INET)",
+                    host_name);
 }
 
 bool

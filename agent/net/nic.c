@@ -101,6 +101,9 @@ nic_hotplug(NetTable *table, const Nic *nic, pid_t pid, GError **error)
 {
     g_autofree char *link = NULL;
     g_autoptr(NicUse) use = nicuse_new(table, nic, error);
+    if (use != NULL && use->driver->cold) {
+        return haw_fail(error, HAW_FAILED, "Device cannot be started when instance is running");
+    }
     if (use == NULL || !network_is_up(use, error) || !use->driver->start(use, &link, error)) {
         return false;
     }
@@ -120,6 +123,9 @@ bool
 nic_hotunplug(NetTable *table, const Nic *nic, pid_t pid, GError **error)
 {
     g_autoptr(NicUse) use = nicuse_new(table, nic, NULL);
+    if (use != NULL && use->driver->cold) {
+        return haw_fail(error, HAW_FAILED, "Device cannot be stopped when instance is running");
+    }
     if (use != NULL && nicmove_gives_back(use) && !nicmove_back(use, pid, error)) {
         return false;
     }

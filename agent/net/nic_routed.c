@@ -13,7 +13,7 @@
 #include "agent/net/firewall.h"
 #include "agent/net/netjob.h"
 #include "agent/net/nicuse.h"
-#include "agent/net/parent.h"
+#include "agent/net/proxyparent.h"
 #include "agent/net/subnet.h"
 #include "agent/net/veth.h"
 #include "base/fd.h"
@@ -28,10 +28,9 @@ static const int families[] = {4, 6};
 struct job {
     NicUse *use; /* only its config is read while the fiber waits */
     const char *host;
-    char *parent;                     /* owned, NULL for none */
-    char **addresses[2], **routes[2]; /* owned */
-    const char *gateway[2];           /* the host side's addresses */
-    bool parent_created;
+    struct proxyparent parent;
+    char **routes[2];       /* owned */
+    const char *gateway[2]; /* the host side's addresses */
     guint parent_mtu;
     pid_t pid;
     const char *name;
@@ -40,11 +39,9 @@ struct job {
 static void
 job_done(struct job *job)
 {
-    g_free(job->parent);
-    for (int i = 0; i < 2; i++) {
-        g_strfreev(job->addresses[i]);
-        g_strfreev(job->routes[i]);
-    }
+    proxyparent_done(&job->parent);
+    g_strfreev(job->routes[0]);
+    g_strfreev(job->routes[1]);
 }
 
 static struct job
@@ -52,11 +49,10 @@ job_of(NicUse *use)
 {
     static const char *const fallback[] = {"169.254.0.1", "fe80::1"};
     struct job job = {.use = use, .host = nicuse_volatile(use, "host_name")};
-    job.parent = use->parent != NULL ? parent_ifname(use->parent, use->vlan) : NULL;
+    job.parent = proxyparent_of(use, "Routed mode");
     for (int i = 0; i < 2; i++) {
         const char *set = nicuse_ip(use, families[i], "host_address");
         job.gateway[i] = set != NULL ? set : fallback[i];
-        job.addresses[i] = grammar_list(nicuse_ip(use, families[i], "address"));
         job.routes[i] = grammar_list(nicuse_ip(use, families[i], "routes"));
     }
     return job;
@@ -70,47 +66,6 @@ host_table(const struct job *job, int i)
 }
 
 /* ---- on the worker ---- */
-
-static bool
-require_sysctl(const char *family, const char *interface, const char *name, GError **error)
-{
-    g_autofree char *value = netjob_sysctl_get("net/%s/conf/%s/%s", family, interface, name);
-    return g_strcmp0(value, "1") == 0 ||
-           haw_fail(error, HAW_CONFLICT, "Routed mode requires sysctl net.%s.conf.%s.%s=1", family,
-                    interface, name);
-}
-
-static bool
-check_parent(NlSock *sock, struct job *job, GError **error)
-{
-    NicUse *use = job->use;
-    if (job->parent == NULL) {
-        return true;
-    }
-    if (link_index(sock, use->parent) == 0) {
-        return haw_fail(error, HAW_NOT_FOUND, "Parent device \"%s\" doesn't exist", use->parent);
-    }
-    if (use->vlan != NULL && link_index(sock, job->parent) == 0) {
-        guint id = (guint) g_ascii_strtoull(use->vlan, NULL, 10);
-        if (!link_add_vlan(sock, job->parent, use->parent, id, use->gvrp, error)) {
-            return false;
-        }
-        job->parent_created = true;
-        if (!link_set_up(sock, job->parent, true, error)) {
-            return false;
-        }
-        /* A new interface has none of the switches that its parent was given. */
-        netjob_sysctl("1", NULL, "net/ipv4/conf/%s/forwarding", job->parent);
-        netjob_sysctl("1", NULL, "net/ipv6/conf/%s/forwarding", job->parent);
-        netjob_sysctl("1", NULL, "net/ipv6/conf/%s/proxy_ndp", job->parent);
-    }
-    if (job->addresses[0][0] != NULL && !require_sysctl("ipv4", job->parent, "forwarding", error)) {
-        return false;
-    }
-    return job->addresses[1][0] == NULL ||
-           (require_sysctl("ipv6", job->parent, "forwarding", error) &&
-            require_sysctl("ipv6", job->parent, "proxy_ndp", error));
-}
 
 /* The instance may not be told anything by the host side but what we tell it. */
 static void
@@ -126,7 +81,7 @@ static bool
 route_in(NlSock *sock, const struct job *job, int i, int ifindex, GError **error)
 {
     int family = i == 0 ? AF_INET : AF_INET6;
-    for (char **address = job->addresses[i]; *address != NULL; address++) {
+    for (char **address = job->parent.addresses[i]; *address != NULL; address++) {
         g_autofree char *single = g_strdup_printf("%s/%d", *address, i == 0 ? 32 : 128);
         struct inet_route route = {
             .prefix = single, .family = family, .ifindex = ifindex, .proto = RTPROT_BOOT};
@@ -140,23 +95,11 @@ route_in(NlSock *sock, const struct job *job, int i, int ifindex, GError **error
     }
     for (char **prefix = job->routes[i]; *prefix != NULL; prefix++) {
         struct inet_route route = {.prefix = *prefix,
-                                   .gateway = job->addresses[i][0],
+                                   .gateway = job->parent.addresses[i][0],
                                    .family = family,
                                    .ifindex = ifindex,
                                    .proto = RTPROT_BOOT};
         if (!inet_add_route(sock, &route, error)) {
-            return false;
-        }
-    }
-    return true;
-}
-
-static bool
-announce(NlSock *sock, const struct job *job, int i, GError **error)
-{
-    int parent = job->parent != NULL ? link_index(sock, job->parent) : 0;
-    for (char **address = job->addresses[i]; parent != 0 && *address != NULL; address++) {
-        if (!inet_proxy_add(sock, parent, *address, error)) {
             return false;
         }
     }
@@ -170,16 +113,16 @@ set_job(NlSock *sock, void *data, GError **error)
     int ifindex = link_index(sock, job->host);
     set_switches(job);
     for (int i = 0; i < 2; i++) {
-        if (job->addresses[i][0] == NULL) {
+        if (job->parent.addresses[i][0] == NULL) {
             continue;
         }
         g_autofree char *single = g_strdup_printf("%s/%d", job->gateway[i], i == 0 ? 32 : 128);
         if (!inet_add_address(sock, ifindex, single, error) ||
-            !route_in(sock, job, i, ifindex, error) || !announce(sock, job, i, error)) {
+            !route_in(sock, job, i, ifindex, error)) {
             return false;
         }
     }
-    return true;
+    return proxyparent_announce(sock, &job->parent, error);
 }
 
 /* Whether somebody on the parent's network answers for the address: a packet to it makes the kernel
@@ -196,11 +139,11 @@ is_answered(NlSock *sock, const struct job *job, const char *address)
     memcpy(&to4.sin_addr, to.address, 4);
     memcpy(&to6.sin6_addr, to.address, 16);
     haw_autofd int fd = socket(to.family, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, job->parent,
-                             (socklen_t) strlen(job->parent)) < 0) {
+    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, job->parent.ifname,
+                             (socklen_t) strlen(job->parent.ifname)) < 0) {
         return false;
     }
-    int parent = link_index(sock, job->parent);
+    int parent = link_index(sock, job->parent.ifname);
     inet_forget_neighbour(sock, parent, address, NULL); /* it may be of a former owner */
     sendto(fd, "", 0, 0, to.family == AF_INET ? (struct sockaddr *) &to4 : (struct sockaddr *) &to6,
            to.family == AF_INET ? sizeof(to4) : sizeof(to6));
@@ -220,17 +163,17 @@ is_answered(NlSock *sock, const struct job *job, const char *address)
 static bool
 probe(NlSock *sock, const struct job *job, GError **error)
 {
-    for (int i = 0; job->parent != NULL && i < 2; i++) {
+    for (int i = 0; job->parent.ifname != NULL && i < 2; i++) {
         const char *set = nicuse_ip(job->use, families[i], "neighbor_probe");
         if (set != NULL && !grammar_parse_bool(set, true)) {
             continue;
         }
-        for (char **address = job->addresses[i]; *address != NULL; address++) {
+        for (char **address = job->parent.addresses[i]; *address != NULL; address++) {
             if (is_answered(sock, job, *address)) {
                 return haw_fail(error, HAW_CONFLICT,
                                 "IP address \"%s\" in use on parent network "
                                 "\"%s\"",
-                                *address, job->parent);
+                                *address, job->parent.ifname);
             }
         }
     }
@@ -242,41 +185,33 @@ check_job(NlSock *sock, void *data, GError **error)
 {
     struct job *job = data;
     struct link_info parent;
-    if (!check_parent(sock, job, error)) {
-        return false;
-    }
-    if (job->parent != NULL && link_get(sock, job->parent, &parent, NULL)) {
+    const char *ifname = job->parent.ifname;
+    bool made = proxyparent_make(sock, &job->parent, error);
+    if (made && ifname != NULL && link_get(sock, ifname, &parent, NULL)) {
         job->parent_mtu = parent.mtu;
     }
-    if (probe(sock, job, error)) {
+    if (made && probe(sock, job, error)) {
         return true;
     }
-    if (job->parent_created) {
-        link_del(sock, job->parent, NULL);
+    if (job->parent.created) {
+        link_del(sock, ifname, NULL);
     }
     return false;
 }
 
+/* R1 */
 static bool
 unset_job(NlSock *sock, void *data, GError **error)
 {
     const struct job *job = data;
-    int parent = job->parent != NULL ? link_index(sock, job->parent) : 0;
-    for (int i = 0; parent != 0 && i < 2; i++) {
-        for (char **address = job->addresses[i]; *address != NULL; address++) { /* R1 */
-            if (!inet_proxy_del(sock, parent, *address, error)) {
-                return false;
-            }
-        }
-    }
-    return !job->parent_created || link_del(sock, job->parent, error);
+    return proxyparent_withdraw(sock, &job->parent, error);
 }
 
 static bool
 wants_gateway(const struct job *job, int i)
 {
     const char *set = nicuse_ip(job->use, families[i], "gateway");
-    return job->addresses[i][0] != NULL && (set == NULL || strcmp(set, "auto") == 0);
+    return job->parent.addresses[i][0] != NULL && (set == NULL || strcmp(set, "auto") == 0);
 }
 
 static bool
@@ -291,7 +226,7 @@ inside_job(NlSock *sock, void *data, GError **error)
     }
     int ifindex = link_index(inside, job->name);
     for (int i = 0; i < 2; i++) {
-        for (char **address = job->addresses[i]; *address != NULL; address++) {
+        for (char **address = job->parent.addresses[i]; *address != NULL; address++) {
             g_autofree char *single = g_strdup_printf("%s/%d", *address, i == 0 ? 32 : 128);
             if (!inet_add_address(inside, ifindex, single, error)) {
                 return false;
@@ -319,7 +254,6 @@ routed_stop(NicUse *use, GError **error)
 {
     g_autofree char *host = g_strdup(nicuse_volatile(use, "host_name"));
     struct job job = job_of(use);
-    job.parent_created = g_strcmp0(nicuse_volatile(use, "last_state.created"), "true") == 0;
     bool ok =
         host == NULL || (netjob_run(unset_job, &job, error) && veth_remove(host, error) &&
                          firewall_rpf_clear(use->label, error) && veth_clear_limits(use, error));
@@ -340,7 +274,7 @@ routed_start(NicUse *use, char **ret_link, GError **error)
     ok = ok && veth_make(use, &spec, error);
     if (ok) {
         job.host = spec.host;
-        nicuse_set_volatile(use, "last_state.created", job.parent_created ? "true" : "false");
+        nicuse_set_volatile(use, "last_state.created", job.parent.created ? "true" : "false");
         ok = netjob_run(set_job, &job, error) &&
              firewall_rpf_set(use->label, spec.host, error); /* R2 */
         if (ok) {
@@ -375,7 +309,7 @@ routed_lxc(NicUse *use, json_t *lxc)
     struct job job = job_of(use);
     for (int i = 0; i < 2; i++) {
         json_t *list = json_array();
-        for (char **address = job.addresses[i]; *address != NULL; address++) {
+        for (char **address = job.parent.addresses[i]; *address != NULL; address++) {
             g_autofree char *single = g_strdup_printf("%s/%d", *address, i == 0 ? 32 : 128);
             json_array_append_new(list, json_string(single));
         }

@@ -1,6 +1,6 @@
 /* The keys of NICs: which kind takes which, and what values are right (lxd-api instance-options 4.1).
  * One table; a letter a kind says who takes the key: b bridged, m macvlan, s sriov, h physical
- * ("hardware"), p p2p, r routed, o ovn. */
+ * ("hardware"), p p2p, r routed, i ipvlan, o ovn. */
 #include <string.h>
 
 #include "agent/net/nicuse.h"
@@ -78,6 +78,12 @@ acceleration(const char *value, GError **error)
 }
 
 static bool
+ipvlan_mode(const char *value, GError **error)
+{
+    return one_of(value, "l3s l2", error);
+}
+
+static bool
 acl_action(const char *value, GError **error)
 {
     return one_of(value, "allow drop reject", error);
@@ -111,18 +117,18 @@ static const struct {
     const char *name, *kinds;
     Check check;
 } keys[] = {
-    {"name", "bmshpro", grammar_ifname},
+    {"name", "bmshproi", grammar_ifname},
     {"network", "bmsho", any},
-    {"nictype", "bmshpro", any},
-    {"parent", "bmshr", grammar_ifname},
-    {"mtu", "bmshpr", grammar_mtu},
+    {"nictype", "bmshproi", any},
+    {"parent", "bmshri", grammar_ifname},
+    {"mtu", "bmshpri", grammar_mtu},
     {"queue.tx.length", "bp", grammar_uint32},
-    {"hwaddr", "bmshpro", grammar_mac},
+    {"hwaddr", "bmshproi", grammar_mac},
     {"host_name", "bpro", grammar_ifname},
     {"vlan", "b", vlan_or_none},
-    {"vlan", "mshr", grammar_vlan},
+    {"vlan", "mshri", grammar_vlan},
     {"vlan.tagged", "b", vlan_list},
-    {"gvrp", "mhr", grammar_bool},
+    {"gvrp", "mhri", grammar_bool},
     {"limits.ingress", "bpr", grammar_bitsize},
     {"limits.egress", "bpr", grammar_bitsize},
     {"limits.max", "bpr", grammar_bitsize},
@@ -151,8 +157,13 @@ static const struct {
     {"ipv6.gateway", "r", gateway},
     {"ipv4.host_address", "r", grammar_ipv4},
     {"ipv6.host_address", "r", grammar_ipv6},
-    {"ipv4.host_table", "r", grammar_uint32},
-    {"ipv6.host_table", "r", grammar_uint32},
+    {"ipv4.host_table", "ri", grammar_uint32},
+    {"ipv6.host_table", "ri", grammar_uint32},
+    {"mode", "i", ipvlan_mode},
+    {"ipv4.address", "i", any}, /* what is right depends on the mode: the kind checks */
+    {"ipv6.address", "i", any},
+    {"ipv4.gateway", "i", any},
+    {"ipv6.gateway", "i", any},
     {"ipv4.neighbor_probe", "r", grammar_bool},
     {"ipv6.neighbor_probe", "r", grammar_bool},
     {"security.mac_filtering", "bs", grammar_bool},

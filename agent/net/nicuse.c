@@ -15,8 +15,9 @@
 #include "proto/grammar.h"
 #include "proto/keys.h"
 
-static const struct nic_driver *const drivers[] = {
-    &nic_bridged, &nic_p2p, &nic_routed, &nic_macvlan, &nic_physical, &nic_sriov, &nic_ovn};
+static const struct nic_driver *const drivers[] = {&nic_bridged, &nic_p2p,     &nic_routed,
+                                                   &nic_ipvlan,  &nic_macvlan, &nic_physical,
+                                                   &nic_sriov,   &nic_ovn};
 
 const struct nic_driver *
 nicuse_driver(const char *nictype)

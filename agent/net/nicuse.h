@@ -65,10 +65,11 @@ struct nic_driver {
     /* The agent was restarted and found the instance running: the port is to be kept. False when it
      * cannot be told which; NULL: it has none. */
     bool (*adopt)(NicUse *use, GError **error);
+    bool cold;       /* only a start can bring it, only a stop take it */
     bool gives_back; /* the interface exists without the instance and comes back at its stop */
 };
-extern const struct nic_driver nic_bridged, nic_p2p, nic_routed, nic_macvlan, nic_physical,
-    nic_sriov, nic_ovn;
+extern const struct nic_driver nic_bridged, nic_p2p, nic_routed, nic_ipvlan, nic_macvlan,
+    nic_physical, nic_sriov, nic_ovn;
 /* NULL for a word that is no nictype. */
 const struct nic_driver *nicuse_driver(const char *nictype);
 /* Keys the kind takes, and their values. INVALID with LXD's words. */
