@@ -1,6 +1,8 @@
 #!/bin/bash
 # debs: the packages build, have what they need, install in a bare Debian 12, and what they install starts there.
-# HAWSER_DEBS_KEEP=DIR puts the packages there, HAWSER_DEBS=DIR takes those that are there.
+# The release build beside this one is packaged when it is up to date; HAWSER_DEBS_BUILD=1 (the suite debs_long)
+# compiles them as dpkg-buildpackage does. HAWSER_DEBS_KEEP=DIR puts the packages there, HAWSER_DEBS=DIR takes those
+# that are there.
 . "$(dirname "$0")/lib.sh"
 need_root
 need dpkg-buildpackage dh mmdebstrap meson
@@ -34,11 +36,18 @@ if [ -s "$E2E_DIR/files" ]; then
 else
     tar -C "$source" --exclude './build*' --exclude .git -cf - . | tar -C "$E2E_DIR/source" -xf -
 fi
-# Without optimization, for time's sake: what is built and where it goes is the same.
-build() {
-    cd "$E2E_DIR/source" && DEB_BUILD_OPTIONS="parallel=$(nproc) nocheck noddebs noopt" DEB_CFLAGS_APPEND=-g0 \
-        timeout 900 dpkg-buildpackage -b -uc -us
+# ./check has just made this one, for the place where packages put things.
+release=$source/build-release
+ready() {
+    meson introspect --buildoptions "$release" 2>/dev/null | grep -q '"name": "prefix", "value": "/usr"' &&
+        ninja -C "$release" -n 2>/dev/null | grep -q 'no work to do'
 }
+deb_options="parallel=$(nproc) nocheck noddebs"
+if [ -z "${HAWSER_DEBS_BUILD:-}" ]; then
+    deb_options+=' noopt' # what is built and where it goes is the same
+    ! ready || export HAWSER_BUILT=$release
+fi
+build() { cd "$E2E_DIR/source" && DEB_BUILD_OPTIONS=$deb_options timeout 1500 dpkg-buildpackage -b -uc -us; }
 if [ -n "${HAWSER_DEBS:-}" ]; then
     cp "$HAWSER_DEBS"/*.deb "$E2E_DIR/"
 else
@@ -57,14 +66,14 @@ shows 'and on the libraries that it is linked with' 'libmicrohttpd12.*' depends
 # ---- installing ----
 options=()
 while IFS= read -r line; do
-    options+=("--aptopt=$line")
+    deb_options+=("--aptopt=$line")
 done < <(apt-config dump 2>/dev/null | grep -E '^Acquire::(http|https)(::|\b).* "[^"]+";$' | sed 's/;$//')
 install() {
     local each=() deb
     for deb in "$E2E_DIR"/debs/*.deb; do
         [[ $deb == */hawser-dpdk_* ]] || each+=("--include=$deb") # all of DPDK's drivers: minutes
     done
-    echo "$sources" | timeout 420 nice -n 5 mmdebstrap --quiet --variant=minbase --format=directory "${options[@]}" \
+    echo "$sources" | timeout 420 nice -n 5 mmdebstrap --quiet --variant=minbase --format=directory --dpkgopt=force-unsafe-io "${options[@]}" \
         --hook-dir=/usr/share/mmdebstrap/hooks/file-mirror-automount \
         --include=systemd,iproute2 "${each[@]}" bookworm "$root" -
 }
