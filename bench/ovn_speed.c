@@ -70,7 +70,7 @@ add_network(const char *name, const char *type, json_t *config)
     row->old_name = g_strdup("");
     row->config = config;
     Network *net = netobj_new(agent.networks, row);
-    MUST(netrow_insert(agent.db, row, &error), error);
+    MUST(netrow_insert(agent.db, row, 1, 1000, &error), error);
     netobj_add(agent.networks, net);
     return net;
 }

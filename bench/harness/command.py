@@ -5,7 +5,7 @@ import shlex
 import subprocess
 import sys
 
-from harness import agent, hosts, machine, report, scenarios, series
+from harness import agent, claims, hosts, machine, report, scenarios, series
 
 
 def tell(text):
@@ -26,22 +26,24 @@ def finish(found, out, tree=None):
 
 # ---- scenarios ----
 
-def run_one(scenario, args, build):
-    rounds = args.rounds or (1 if args.quick else scenario.rounds)
+def run_one(scenario, args, build, mode):
+    rounds = args.rounds or (1 if mode == "quick" else scenario.rounds)
     builds = [build] + ([os.path.realpath(args.against)] if args.against else [])
-    claims = []
+    claimed = []
 
     def side(which):
         def once():
-            rows, compared = scenario.once(which, args.quick, tell)
-            claims[:] = compared
+            rows, found = scenario.once(which, mode, tell)
+            claimed[:] = found
             return rows
         return once
 
+    for each in builds:
+        scenario.prepare(each, tell)
     results = series.in_turns([side(which) for which in builds], rounds, tell)
     rows = [series.collect(one) for one in results]
-    words = " ".join(scenario.argv(build, args.quick, "FILE")).replace(scenarios.TREE + "/", "")
-    more = {"claims": claims} if claims and not args.against else {}
+    words = " ".join(scenario.argv(build, mode, "FILE")).replace(scenarios.TREE + "/", "")
+    more = {"claims": claimed} if claimed and not args.against else {}
     if args.against:
         names = {row.what for row in rows[0]} & {row.what for row in rows[1]}
         rows = [[row for row in side_rows if row.what in names] for side_rows in rows]
@@ -49,19 +51,47 @@ def run_one(scenario, args, build):
     return result_of(scenario.name, scenario.question, words, rows[0], **more)
 
 
+def publish(found):
+    """Into bench/results/, in the place of the scenario's last result; then into the pages. A run that made no
+    claims changes nothing."""
+    if not found.get("claims"):
+        return
+    last = claims.load()
+    last[found["name"]] = found
+    order = [each.name for each in scenarios.SCENARIOS]
+    os.makedirs(os.path.dirname(claims.LAST), exist_ok=True)
+    ordered = sorted(last.values(), key=lambda one: order.index(one["name"]) if one["name"] in order else len(order))
+    report.write({"machine": found["machine"], "scenarios": ordered}, claims.LAST, tell)
+    claims.write()
+
+
 def run(args):
     build = os.path.realpath(os.environ.get("HAWSER_BUILD", os.path.join(scenarios.TREE, "build-release")))
     if not os.path.isdir(os.path.join(scenarios.TREE, "agent")):
         raise SystemExit("hawser-bench: scenarios need the source tree: run bench/hawser-bench there")
+    mode = "publish" if args.publish else "quick" if args.quick else ""
     found = []
     for scenario in scenarios.find(args.names):
         tell(f"== {scenario.name}: {scenario.question}")
+        before = machine.describe(scenarios.TREE)
         try:
-            found.append(run_one(scenario, args, build))
+            found.append(run_one(scenario, args, build, mode))
         except (RuntimeError, OSError, ValueError, KeyError, subprocess.TimeoutExpired) as error:
             tell(f"{scenario.name}: {error}")
             found.append(result_of(scenario.name, scenario.question, " ".join(scenario.command), [], failed=str(error)))
+        found[-1]["machine"] = before
+        if args.publish:
+            publish(found[-1])
     return finish(found, args.out, scenarios.TREE)
+
+
+def pages(args):
+    if args.write:
+        claims.write()
+    stale = claims.stale()
+    for page in stale:
+        tell(f"{page}: its tables are not those of bench/results/last.json: bench/hawser-bench pages --write")
+    return 1 if stale else 0
 
 
 def list_all(_):
@@ -149,7 +179,9 @@ def parser_of(text):
     one = word("run", run, common)
     one.add_argument("names", nargs="*")
     one.add_argument("--quick", action="store_true")
+    one.add_argument("--publish", action="store_true")
     one.add_argument("--against")
+    word("pages", pages).add_argument("--write", action="store_true")
     one = word("ab", ab, common)
     one.add_argument("--a", required=True)
     one.add_argument("--b", required=True)

@@ -2,7 +2,7 @@
 import html
 import json
 
-from harness import machine, series
+from harness import claims, machine, series
 
 
 def write(result, name, tell):
@@ -47,11 +47,7 @@ def markdown(result):
                 text.append(f"| {row['what']} | {row['unit']} | {number(row['median'])} | {spread(row)} "
                             f"| {number(other['median'])} | {spread(other)} | {ratio} |\n")
         elif one.get("claims"):
-            text.append("\n| | unit | LXD | Hawser | ratio | target | |\n|---|---|---:|---:|---:|---:|---|\n")
-            for row in one["claims"]:
-                met = "met" if row["ratio"] <= row["target"] else "**missed**"
-                text.append(f"| {row['what']} | {row['unit']} | {number(row['lxd'])} | {number(row['hawser'])} "
-                            f"| {number(row['ratio'])} | {number(row['target'])} | {met} |\n")
+            text.append("\n" + claims.table(one["claims"]))
         else:
             text.append("\n| | unit | median | spread | n |\n|---|---|---:|---|---:|\n")
             for row in one["rows"]:
@@ -67,9 +63,9 @@ def _bars(result):
             continue
         if one.get("claims"):
             for row in one["claims"]:
+                sides = row["sides"] or {"": row["value"]}
                 yield (f"{one['name']}: {row['what']}", row["unit"],
-                       [("LXD", row["lxd"], row["lxd"], row["lxd"]),
-                        ("Hawser", row["hawser"], row["hawser"], row["hawser"])])
+                       [(name, value, value, value) for name, value in sides.items()])
             continue
         for at, row in enumerate(one["rows"]):
             bars = [("A" if one.get("against") else "", row["median"], row["low"], row["high"])]
@@ -82,13 +78,13 @@ def _bars(result):
 def svg(result):
     """Each row with a scale of its own: units differ. A line through a bar is its spread."""
     left, wide, step = 430, 360, 18
-    colours = ("#8a8f98", "#2f6fde")
+    colours = ("#8a8f98", "#2f6fde", "#c99a2e")
     body, y = [], 40
     for label, unit, bars in _bars(result):
         top = max(high for _, _, _, high in bars) or 1
         body.append(f'<text x="{left - 8}" y="{y + 11}" text-anchor="end">{html.escape(label[:64])}</text>')
         for at, (legend, median, low, high) in enumerate(bars):
-            colour = colours[at % 2 if len(bars) > 1 else 1]
+            colour = colours[at % 3 if len(bars) > 1 else 1]
             body.append(f'<rect x="{left}" y="{y}" width="{max(median / top * wide, 1):.1f}" height="13" fill="{colour}"/>')
             if high > low:
                 body.append(f'<line x1="{left + low / top * wide:.1f}" x2="{left + high / top * wide:.1f}" '

@@ -198,6 +198,12 @@ plain_netdev(Doors *doors, PortWork *port, GError **error)
 static bool
 configure_netdev(Doors *doors, PortWork *port, const struct hw_vf *vf, GError **error)
 {
+    /* Of a port that was ready before, an interface that is not here is where it was wanted, and one
+     * that is as it was wanted may be on its way there. */
+    bool ready = ledger_find(doors->ledger, port->id)->step == LEDGER_READY;
+    if (ready && vf->netdev[0] == '\0') {
+        return true;
+    }
     const char *mac = port->spec->mac[0] != '\0' ? port->spec->mac : NULL;
     if (vf->netdev[0] != '\0') {
         g_strlcpy(port->netdev, vf->netdev, sizeof(port->netdev));
@@ -206,7 +212,7 @@ configure_netdev(Doors *doors, PortWork *port, const struct hw_vf *vf, GError **
     }
     bool same = (mac == NULL || g_ascii_strcasecmp(mac, vf->netdev_mac) == 0) &&
                 (port->spec->mtu == 0 || port->spec->mtu == vf->mtu);
-    return ((same && vf->up == 0) ||
+    return ((same && (ready || vf->up == 0)) ||
             fleet_set_netdev(doors->fleet, port->netdev, mac, port->spec->mtu, 0, error)) &&
            (!port->spec->plain || plain_netdev(doors, port, error));
 }
@@ -474,8 +480,10 @@ portsteps_up(Doors *doors, PortWork *port, GError **error)
     g_autoptr(GError) why = NULL;
     for (size_t i = 0; i < G_N_ELEMENTS(steps) && why == NULL; i++) {
         /* Complete ones are left alone, but for the bridge, whose database may have lost the port,
-         * and the name of the device, which only the step knows. */
-        bool again = steps[i].step >= MIN(from, LEDGER_PLUGGED) || steps[i].step == LEDGER_BOUND;
+         * the name of the device, which only the step knows, and the function's settings, which the
+         * host's reboot took. */
+        bool again = steps[i].step >= MIN(from, LEDGER_PLUGGED) || steps[i].step == LEDGER_BOUND ||
+                     (adopted && steps[i].step == LEDGER_CONFIGURED);
         if (steps[i].applies(port->spec) && again) {
             make_step(doors, port, &steps[i], &why);
         }

@@ -75,6 +75,16 @@ quiet ctl all
 same 'given back, nothing differs' '' as_before
 
 # ---- what the host does to us ----
+# Its reboot keeps the ledger; the function is what its driver makes of it.
+rebooted() { ip link set sim0v0 address 02:f0:00:00:00:00 && sim_edit '.pfs[0].vfs[0].mac = "00:00:00:00:00:00"'; }
+has_macs() { ip link show sim0v0 | grep -q 00:16:3e:00:00:07 && vf_mac 0000:f0:00.0 0 | grep -q 00:16:3e:00:00:07; }
+must ctl up id=r kind=vf mac=00:16:3e:00:00:07 parent=sim0
+quiet dpd_stop
+must rebooted
+quiet dpd_start
+claim "after the host's reboot a claimed function has its MACs again" wait_for 20 has_macs
+quiet ctl down r
+same 'given back, nothing differs' '' as_before
 # No ovs-vswitchd runs here: its word on a port of ours is the suite's.
 vswitchd_says ofport=7
 shows 'a port of vhost-user is on the bridge' '^u ready vhost-user' ctl up id=u kind=vhost-user netdev=vhu0 path=/run/vhu0.sock iface_id=lsp-u
