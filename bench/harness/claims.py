@@ -146,7 +146,7 @@ def table(claims):
 def section(one):
     """A scenario's last result as a page shows it."""
     found = one["machine"]
-    text = (f"`hawser-bench run {one['name']}{' --quick' if one.get('quick') else ''}` on {machine.line(found)}; "
+    text = (f"`{one['command']}` on {machine.line(found)}; "
             f"load {found['load']} at its begin; {found['when'][:10]}, commit {found.get('commit') or 'unknown'}:\n\n")
     return text + (f"Not measured: {one['failed']}\n" if one.get("failed") else table(one["claims"]))
 
@@ -174,7 +174,7 @@ def filled(page, last):
         text = data.read()
 
     def one(match):
-        if match[2] == "overview":
+        if match[2] == "overview" and last:
             return match[1] + overview(last) + match[3]
         return match[1] + section(last[match[2]]) + match[3] if match[2] in last else match[0]
 
