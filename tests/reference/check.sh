@@ -33,6 +33,10 @@ if [ "$write" != --write ]; then
     [ -z "$unknown" ] || failed=1
     echo "$([ -z "$unknown" ] || echo 'not ')ok $count - dashboard and alerts name metrics that there are${unknown:+: $unknown}"
 fi
+if [ "$write" != --write ]; then
+    count=$((count + 1)) stale=$(python3 "$here/../../bench/hawser-bench" pages 2>&1) || failed=1
+    echo "$([ -z "$stale" ] || echo 'not ')ok $count - the tables of numbers are those of the last results${stale:+: $stale}"
+fi
 rm -f "${TMPDIR:-/tmp}/reference.$$"
 [ "$write" = --write ] || echo "1..$count"
 exit $failed
