@@ -162,8 +162,16 @@ start_images(Agent *agent, GError **error)
 }
 
 static bool
+apply_filter(Agent *agent, const char *key, const char *value, GError **error)
+{
+    fastzone_refresh(agent);
+    return true;
+}
+
+static bool
 start_networks(Agent *agent, GError **error)
 {
+    settings_on_change(agent->settings, "network.ovn.filter", apply_filter);
     return net_table_start(agent->networks, error);
 }
 

@@ -157,7 +157,7 @@ judge(struct xdp_md *frame)
     want.port = UPLINK_ANY_PORT;
     const __u32 *network = bpf_map_lookup_elem(&haw_up_ports, &want);
     if (!network) {
-        return UPLINK_NO_NETWORK;
+        return config->on ? UPLINK_NO_NETWORK : UPLINK_OTHER;
     }
     __u32 steer = config->pair && (*network & UPLINK_STEER);
     if (port >= UPLINK_GROUPS) {

@@ -108,6 +108,9 @@ const Key keys_server[] = {
     S("network.ovn.client_cert", "pem", pem, NULL, "Our certificate for that OVN."),
     {"network.ovn.client_key", "pem", pem, NULL, KEY_LIVE | KEY_HIDDEN,
      "Private key of that certificate."},
+    S("network.ovn.filter", "bool", grammar_bool, "false",
+      "Whether the uplink drops (by XDP) what tunnels bring for networks and ports that are not "
+      "here."),
     S("network.ovn.integration_bridge", "ifname", grammar_ifname, "br-int",
       "Bridge of Open vSwitch that OVN's instances are on."),
     S("network.ovn.northbound_connection", "remotes", ovn_remotes, NULL,

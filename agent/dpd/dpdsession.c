@@ -202,7 +202,8 @@ Dpd__Frame *
 dpdsession_ask(DpdSession *session, Dpd__Frame *request, gint64 wait_ms, GError **error)
 {
     bool done = request->body_case == DPD__FRAME__BODY_FAST_BUMP ||
-                request->body_case == DPD__FRAME__BODY_FAST_SWITCH;
+                request->body_case == DPD__FRAME__BODY_FAST_SWITCH ||
+                request->body_case == DPD__FRAME__BODY_FAST_FAR;
     return ask(session, request, done ? DPD__FRAME__BODY_DONE : request->body_case, NULL, wait_ms,
                error);
 }

@@ -4,6 +4,9 @@
  * S2  The uplink is the interface that has the address of this host's tunnels (external_ids:ovn-encap-ip); where that
  *     is a bridge of the userspace datapath, the interfaces that are its ports. None on the loopback.
  * S3  It is said again to each hawser-dpd that comes up, and when it is another.
+ * S4  With network.ovn.filter=true the uplink drops what no port here wants. Wanted is what the southbound database does
+ *     not place on another host for sure: ports that are none of an instance, bound nowhere, bound or asked for here.
+ *     Nothing is dropped while this host is no chassis, or while that database can't be read.
  * Called by fastzone.c, which knows the zones. */
 #include "agent/net/farside.h"
 
@@ -11,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/api/settings.h"
 #include "agent/dpd/dpdclient.h"
 #include "agent/net/netjob.h"
 #include "agent/ovn/ovn.h"
@@ -19,13 +23,14 @@
 #include "hw/inet.h"
 #include "hw/link.h"
 
-enum { SETTLE_MS = 200, AGAIN_MS = 10000, ASK_MS = 10000 };
+enum { SETTLE_MS = 200, SOON_MS = 10, AGAIN_MS = 10000, ASK_MS = 10000 };
 
 struct FarSide {
     Agent *agent;  /* borrowed */
     GBytes *told;  /* what hawser-dpd was told last; NULL: nothing */
     guint64 epoch; /* of the connection on which it was */
     bool follows;  /* a fiber looks at the southbound database */
+    bool filters;  /* what it was told last drops (S4) */
     FarZoneOf zone_of;
     void *data;
 };
@@ -44,23 +49,80 @@ network_of(const char *name)
     return id > 0 && strcmp(end, suffix) == 0 ? id : 0;
 }
 
-/* S1 */
 static void
-add_networks(const FarSide *side, Ovsdb *sb, GPtrArray *ret)
+network_free(gpointer data)
+{
+    Dpd__FarNetwork *net = data;
+    g_free(net->ports);
+    g_free(net);
+}
+
+/* S1. With 'all' those of no zone of ours, too. By uuid of their rows, into 'ret'. */
+static void
+add_networks(const FarSide *side, Ovsdb *sb, bool all, GHashTable *ret)
 {
     g_autoptr(GPtrArray) rows = ovsdb_list(sb, "Datapath_Binding", NULL, NULL);
     for (guint i = 0; i < rows->len; i++) {
         const OvsdbRow *row = rows->pdata[i];
         gint64 id = network_of(ovsdb_map_text(row, "external_ids", "name"));
         guint zone = id != 0 ? side->zone_of(id, side->data) : 0;
-        if (zone != 0) {
+        if (zone != 0 || all) {
             Dpd__FarNetwork *net = g_new0(Dpd__FarNetwork, 1);
             dpd__far_network__init(net);
             net->vni = (guint32) ovsdb_int(row, "tunnel_key");
             net->zone = zone;
-            g_ptr_array_add(ret, net);
+            g_hash_table_insert(ret, g_strdup(row->uuid), net);
         }
     }
+}
+
+static bool
+refers_to(const OvsdbRow *row, const char *column, const char *uuid)
+{
+    json_t *refs = json_object_get(row->columns, column), *one;
+    size_t i;
+    bool found = g_strcmp0(json_string_value(refs), uuid) == 0;
+    json_array_foreach (refs, i, one) {
+        found = found || g_strcmp0(json_string_value(one), uuid) == 0;
+    }
+    return found;
+}
+
+/* S4 */
+static bool
+may_be_here(const OvsdbRow *port, const char *chassis)
+{
+    static const char *const columns[] = {"chassis", "additional_chassis", "requested_chassis",
+                                          "requested_additional_chassis"};
+    const char *type = ovsdb_text(port, "type"), *bound = ovsdb_text(port, "chassis");
+    bool here = (type != NULL && *type != '\0') || bound == NULL || *bound == '\0';
+    for (size_t i = 0; i < G_N_ELEMENTS(columns) && !here; i++) {
+        here = refers_to(port, columns[i], chassis);
+    }
+    return here;
+}
+
+static void
+add_ports(Ovsdb *sb, const char *chassis, GHashTable *networks)
+{
+    g_autoptr(GPtrArray) rows = ovsdb_list(sb, "Port_Binding", NULL, NULL);
+    for (guint i = 0; i < rows->len; i++) {
+        const OvsdbRow *row = rows->pdata[i];
+        const char *datapath = ovsdb_text(row, "datapath");
+        Dpd__FarNetwork *net = datapath != NULL ? g_hash_table_lookup(networks, datapath) : NULL;
+        if (net != NULL && may_be_here(row, chassis)) {
+            net->ports = g_renew(guint32, net->ports, net->n_ports + 1);
+            net->ports[net->n_ports++] = (guint32) ovsdb_int(row, "tunnel_key");
+        }
+    }
+}
+
+static int
+by_vni(gconstpointer a, gconstpointer b)
+{
+    const Dpd__FarNetwork *one = *(Dpd__FarNetwork *const *) a;
+    const Dpd__FarNetwork *other = *(Dpd__FarNetwork *const *) b;
+    return (one->vni > other->vni) - (one->vni < other->vni);
 }
 
 /* ---- uplinks ---- */
@@ -179,23 +241,67 @@ tell(FarSide *side, Dpd__FastFar *far)
     g_clear_pointer(&side->told, g_bytes_unref);
     side->told = g_steal_pointer(&packed);
     side->epoch = dpdclient_epoch(side->agent->dpd);
+    side->filters = far->filter;
+}
+
+/* S4: what was told last, without the filter. */
+static void
+stop_filtering(FarSide *side)
+{
+    size_t size;
+    const guint8 *bytes = g_bytes_get_data(side->told, &size);
+    Dpd__FastFar *far = dpd__fast_far__unpack(NULL, size, bytes);
+    far->filter = false;
+    tell(side, far);
+    dpd__fast_far__free_unpacked(far, NULL);
+}
+
+/* This host's row in the southbound database; NULL: none yet. */
+static const char *
+our_chassis(Agent *agent, Ovsdb *sb)
+{
+    const char *name = ovn_system_id(agent);
+    const OvsdbRow *row = name != NULL ? ovsdb_find(sb, "Chassis", "name", name) : NULL;
+    return row != NULL ? row->uuid : NULL;
 }
 
 static void
 look_and_tell(FarSide *side)
 {
-    Ovsdb *sb = ovn_sb(side->agent);
-    g_autoptr(GPtrArray) networks = g_ptr_array_new_with_free_func(g_free);
+    g_autoptr(GHashTable) rows =
+        g_hash_table_new_full(g_str_hash, g_str_equal, g_free, network_free);
     g_autoptr(GPtrArray) uplinks = g_ptr_array_new_with_free_func(g_free);
     bool userspace = false;
     g_autofree char *end = find_uplinks(side->agent, uplinks, &userspace);
-    if (sb == NULL || !ovsdb_ready(sb) || (uplinks->len == 0 && side->told == NULL)) {
+    Ovsdb *sb = ovn_sb(side->agent);
+    if (sb == NULL || !ovsdb_ready(sb)) {
+        if (side->filters) {
+            stop_filtering(side);
+        }
         return;
     }
-    if (uplinks->len > 0) {
-        add_networks(side, sb, networks);
+    if (uplinks->len == 0 && side->told == NULL) {
+        return;
     }
+    const char *chassis = settings_bool(side->agent->settings, "network.ovn.filter")
+                              ? our_chassis(side->agent, sb)
+                              : NULL;
+    if (uplinks->len > 0) {
+        add_networks(side, sb, chassis != NULL, rows);
+    }
+    if (chassis != NULL) {
+        add_ports(sb, chassis, rows);
+    }
+    g_autoptr(GPtrArray) networks = g_ptr_array_new();
+    GHashTableIter all;
+    gpointer net;
+    g_hash_table_iter_init(&all, rows);
+    while (g_hash_table_iter_next(&all, NULL, &net)) {
+        g_ptr_array_add(networks, net);
+    }
+    g_ptr_array_sort(networks, by_vni);
     Dpd__FastFar far = DPD__FAST_FAR__INIT;
+    far.filter = chassis != NULL;
     far.networks = (Dpd__FarNetwork **) networks->pdata;
     far.n_networks = networks->len;
     far.uplinks = (char **) uplinks->pdata;
@@ -217,7 +323,8 @@ follow_fiber(void *data)
         if (sb == NULL || !fiber_signal_wait(ovsdb_changed(sb), AGAIN_MS, agent->stopping, NULL)) {
             fiber_sleep_ms(sb == NULL ? AGAIN_MS : 0, agent->stopping, NULL);
         } else {
-            fiber_sleep_ms(SETTLE_MS, agent->stopping, NULL);
+            /* A port that came up here is dropped until we look. */
+            fiber_sleep_ms(side->filters ? SOON_MS : SETTLE_MS, agent->stopping, NULL);
         }
     }
     side->follows = false;

@@ -203,6 +203,9 @@ make_filter(struct link *link, const Dpd__FastFar *want, guint32 near)
               uplink_switch(link->filter, want->filter, &why) &&
               uplink_steer(link->filter, steers ? near : 0, &why);
     if (!ok) {
+        if (link->filter != NULL) {
+            uplink_switch(link->filter, false, NULL); /* U4 */
+        }
         say_slow(link, why->message);
     } else if (near != 0 && !steers) {
         say_slow(link, "its driver has no XDP of its own"); /* U2 */

@@ -52,7 +52,30 @@ echoes_fast() { # both servers hit with most of fifty
 claim 'fast on both sides' wait_for 60 echoes_fast
 claim 'what comes in is steered past the switch' [ "$(steered second)" -ge 50 ]
 flows_of() { at "$1"; api_meta GET '/1.0/hawser/dataplane/flows?state=fast' | jq .total; }
-claim 'and shown' [ "$(flows_of second)" -ge 1 ]
+shown() { one ping -q -c 5 -i 0.02 -W 1 10.97.1.12; [ "$(flows_of second)" -ge 1 ]; } # what rests is fast no more
+claim 'and shown' wait_for 20 shown
+
+# ---- dropped at the uplink: what no port here wants ----
+at main
+dropped() { plane main | jq ".uplinks[0].packets[\"$1\"]"; }
+sends_to() { far python3 "$E2E_LIB/planepackets.py" geneve 10.94.55.1 "$@"; } # VNI PORT
+drops() { local before; before=$(dropped "$1"); sends_to "$2" "$3"; [ "$(dropped "$1")" -gt "$before" ]; } # REASON VNI PORT
+there=$(sb --bare --columns=_uuid find Chassis name=host-second)
+port=$(sb --bare --columns=_uuid find Port_Binding "chassis=$there" 'type=""')
+port_key=$(sb get Port_Binding "$port" tunnel_key) vni=$(sb get Datapath_Binding "$(sb get Port_Binding "$port" datapath)" tunnel_key)
+claim 'without the filter nothing is dropped' sends_to 424242 1
+same 'of unknown networks' 0 dropped no-network
+claim 'the filter is asked for' lxc config set network.ovn.filter=true
+claim 'what comes for a network that nobody knows is dropped and counted' wait_for 20 drops no-network 424242 1
+claim 'so is what comes for a port that is on the other server' wait_for 20 drops no-port "$vni" "$port_key"
+none=$(dropped no-port)
+claim 'what is wanted is fast as before' wait_for 60 echoes_fast
+same 'and not dropped' "$none" dropped no-port
+must lxc launch busybox c-new -n net1
+P3=$(LXD_DIR=$T/main lxc query /1.0/instances/c-new/state | jq .pid)
+must wait_for 60 has_address "$P3"
+claim 'an instance that comes is wanted' wait_for 20 nsenter -t "$P3" -n ping -q -c 1 -W 1 10.97.1.12
+must lxc delete -f c-new
 
 # ---- a daemon that ends ----
 at main
@@ -63,6 +86,11 @@ wait $pinger
 claim 'packets go on while hawser-dpd is dead' grep -qE '400 packets transmitted, (39[0-9]|400) (packets )?received' "$T/pings"
 claim 'its next life sees to the uplink again' wait_for 40 uplink_is_fast main
 claim 'and it is fast again' wait_for 60 echoes_fast
+claim 'and drops what nobody wants' wait_for 20 drops no-network 424242 1
+claim 'until it is asked to stop' lxc config unset network.ovn.filter
+none=$(dropped no-network)
+must sends_to 424242 1
+claim 'then it drops nothing' wait_for 5 test "$(dropped no-network)" = "$none"
 
 # ---- what OVN forbids ----
 at main

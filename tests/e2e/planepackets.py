@@ -9,6 +9,7 @@
   catch COUNT SECONDS             prints frames 4000 -> 4001 that come in on eth0, in hexadecimal
   spoof GATEWAY-MAC SRC DST MAC   200 frames as above from another address or MAC
   watch ADDRESS SECONDS           echo requests each 20 ms; prints times of sending and answer (CLOCK_REALTIME)
+  geneve ADDRESS VNI PORT          a tunnel packet of OVN's for that port of that network
 """
 import os
 import select
@@ -193,12 +194,14 @@ def catch(count, seconds):
         print(data.hex())
 
 
-def watch(address, seconds):
+def watch(address, seconds, quiet=0):
+    """Ends before its time when answers came, and then none for 'quiet' seconds."""
     link = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
     link.settimeout(0.005)
     me, sent, until, number = os.getpid() & 0xFFFF, {}, time.monotonic() + seconds, 0
+    last = None
     print("ready", flush=True)
-    while time.monotonic() < until:
+    while time.monotonic() < until and not (quiet and last and time.monotonic() - last > quiet):
         body = struct.pack("!BBHHH", 8, 0, 0, me, number & 0xFFFF) + struct.pack("!I", number) * 4
         body = body[:2] + struct.pack("!H", check(body)) + body[4:]
         sent[number] = time.time()
@@ -211,8 +214,14 @@ def watch(address, seconds):
             except TimeoutError:
                 continue
             if data[0] == 0 and struct.unpack("!H", data[4:6])[0] == me:
-                which = struct.unpack("!I", data[8:12])[0]
+                which, last = struct.unpack("!I", data[8:12])[0], time.monotonic()
                 print(f"{sent[which]:.6f} {time.time():.6f} {which}", flush=True)
+
+
+def geneve(address, vni, port):
+    link = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    head = struct.pack("!BBHIHBBI", 2, 0, 0x6558, vni << 8, 0x0102, 0x80, 1, 1 << 16 | port)
+    link.sendto(head + b"\2\0\0\0\0\1\2\0\0\0\0\2\x88\xb5" + bytes(46), (address, 6081))
 
 
 verb, args = sys.argv[1], sys.argv[2:]
@@ -233,6 +242,8 @@ elif verb == "spoof":
 elif verb == "catch":
     catch(int(args[0]), float(args[1]))
 elif verb == "watch":
-    watch(args[0], float(args[1]))
+    watch(args[0], *map(float, args[1:]))
+elif verb == "geneve":
+    geneve(args[0], int(args[1]), int(args[2]))
 else:
     sys.exit(__doc__)
