@@ -47,7 +47,7 @@ agent_image() {
 agent_ovn() {
     must hawser network create up0 ipv4.address=10.94.60.1/24 ipv4.nat=false ipv6.address=none \
         ipv4.dhcp.ranges=10.94.60.100-10.94.60.150 ipv4.ovn.ranges=10.94.60.200-10.94.60.220
-    must hawser network create o1 --type=ovn network=up0 ipv4.address=10.95.1.1/24 ipv4.nat=true ipv6.address=none
+    must wait_for 120 hawser network create o1 --type=ovn network=up0 ipv4.address=10.95.1.1/24 ipv4.nat=true ipv6.address=none
 }
 agent_end() {
     kill "$agent"
