@@ -9,8 +9,8 @@
 #include "agent/net/netobj.h"
 #include "agent/net/ovn_net.h"
 #include "agent/net/ovs_local.h"
-#include "agent/ovn/diff.h"
 #include "agent/ovn/ovnobj.h"
+#include "agent/ovn/watched.h"
 #include "agent/state/ovn_ports.h"
 #include "agent/state/owner_rows.h"
 #include "agent/state/peers.h"
@@ -195,7 +195,7 @@ static guint
 count_rows(void)
 {
     guint count = 0;
-    for (const OvsdbTable *table = diff_tables; table->table != NULL; table++) {
+    for (const OvsdbTable *table = watched_tables; table->table != NULL; table++) {
         g_autoptr(GPtrArray) rows = ovsdb_list(agent.ovn->nb, table->table, NULL, NULL);
         count += rows->len;
     }

@@ -5,64 +5,22 @@
  * D2  Of doubles (same table, same key, made by two writers at once) the one with the lowest uuid stays.
  * D3  A row moves to another scope without being made anew.
  * D4  Membership is decided by the member's scope: sets keep what is foreign or of other scopes.
- * D5  Every row that is changed must still be there, and small transactions make no row whose key came
- *     to be meanwhile: expectations at the server, which refuses the whole otherwise. Large ones go
- *     without the second kind, which costs the server a walk over the table for each; D2 mends that.
- * D6  Rows of a shared scope that another server has made are used as they stand: never changed or removed; ours
+ * D5  Rows of a shared scope that another server has made are used as they stand: never changed or removed; ours
  *     may become members of their sets.
- * Called by reconcile.c and tests. */
+ * Called by reconcile.c and tests. Not here: what becomes of the steps (diffstep.c). */
 #include "agent/ovn/diff.h"
 
 #include <string.h>
 
-enum { GUARD_MOST = 64 };
-
-const OvsdbTable diff_tables[] = {
-    {"NB_Global", NULL},
-    {"Logical_Switch", NULL},
-    {"Logical_Switch_Port", NULL},
-    {"Logical_Router", NULL},
-    {"Logical_Router_Port", NULL},
-    {"Logical_Router_Static_Route", NULL},
-    {"Logical_Router_Policy", NULL},
-    {"NAT", NULL},
-    {"Load_Balancer", NULL},
-    {"Load_Balancer_Health_Check", NULL},
-    {"ACL", NULL},
-    {"Address_Set", NULL},
-    {"Port_Group", NULL},
-    {"DHCP_Options", NULL},
-    {"DNS", NULL},
-    {"HA_Chassis_Group", NULL},
-    {"HA_Chassis", NULL},
-    {"Gateway_Chassis", NULL},
-    {"Meter", NULL},
-    {"Meter_Band", NULL},
-    {"QoS", NULL},
-    {"BFD", NULL},
-    {"Mirror", NULL},
-    {"Copp", NULL},
-    {NULL, NULL},
-};
-
-typedef enum { STEP_CREATE, STEP_CHANGE, STEP_REMOVE, STEP_JOIN, STEP_LEAVE } StepKind;
-
-struct step {
-    StepKind kind;
-    const char *scope, *table, *key; /* borrowed */
-    const char *uuid;                /* of the found row; NULL for CREATE */
-    char ref[16];                    /* of CREATE */
-    const char *column;              /* of JOIN and LEAVE */
-    json_t *wanted;                  /* columns, or the elements; owned */
-    json_t *found;                   /* columns of the same names; owned */
-};
+#include "agent/ovn/diffstep.h"
+#include "agent/ovn/watched.h"
 
 /* One row of the plan on its way. */
 struct slot {
     const OvnPlanRow *row;
     const OvsdbRow *found;
-    const OvsdbRow *foreign; /* D6: stands in its place; 'found' is NULL then */
-    struct step *create;
+    const OvsdbRow *foreign; /* D5: stands in its place; 'found' is NULL then */
+    struct diffstep *create;
     guint n;
 };
 
@@ -81,7 +39,7 @@ struct OvnDiff {
     GHashTable *removed;    /* set of OvsdbRow */
     GHashTable *kept;       /* OvsdbRow → struct slot */
     GHashTable *members;    /* set of struct membership, owned */
-    GHashTable *sets;       /* "parent column" → struct step of kind JOIN */
+    GHashTable *sets;       /* "parent column" → struct diffstep of kind JOIN */
     GHashTable *references; /* table → GArray of OvsdbReference */
     GPtrArray *steps;       /* owned */
 };
@@ -102,15 +60,6 @@ membership_equal(gconstpointer a, gconstpointer b)
            strcmp(one->column, other->column) == 0;
 }
 
-static void
-step_free(gpointer pointer)
-{
-    struct step *step = pointer;
-    json_decref(step->wanted);
-    json_decref(step->found);
-    g_free(step);
-}
-
 void
 diff_free(OvnDiff *diff)
 {
@@ -125,18 +74,6 @@ diff_free(OvnDiff *diff)
         g_ptr_array_unref(diff->steps);
         g_free(diff);
     }
-}
-
-static struct step *
-add_step(OvnDiff *diff, StepKind kind, const char *scope, const char *table, const char *key)
-{
-    struct step *step = g_new0(struct step, 1);
-    step->kind = kind;
-    step->scope = scope;
-    step->table = table;
-    step->key = key;
-    g_ptr_array_add(diff->steps, step);
-    return step;
 }
 
 static struct slot *
@@ -174,7 +111,7 @@ find_ours(OvnDiff *diff, const char *table, const char *key, bool drop_doubles)
     return first;
 }
 
-/* D6: the row of that key that another server has made. */
+/* D5: the row of that key that another server has made. */
 static const OvsdbRow *
 find_foreign(OvnDiff *diff, const OvnPlanRow *planned)
 {
@@ -360,7 +297,8 @@ wanted_marks(const OvnDiff *diff, const struct slot *slot)
 
 /* Puts the column into the step unless the found row has it so. The value is stolen. */
 static void
-take_column(OvnDiff *diff, struct slot *slot, struct step **step, const char *column, json_t *value)
+take_column(OvnDiff *diff, struct slot *slot, struct diffstep **step, const char *column,
+            json_t *value)
 {
     const OvnPlanRow *row = slot->row;
     json_t *now = slot->found != NULL ? json_object_get(slot->found->columns, column) : NULL;
@@ -369,8 +307,8 @@ take_column(OvnDiff *diff, struct slot *slot, struct step **step, const char *co
         return;
     }
     if (*step == NULL) {
-        *step = add_step(diff, slot->found != NULL ? STEP_CHANGE : STEP_CREATE, row->scope,
-                         row->table, row->key);
+        *step = diffstep_add(diff->steps, slot->found != NULL ? STEP_CHANGE : STEP_CREATE,
+                             row->scope, row->table, row->key);
         (*step)->wanted = json_object();
         (*step)->found = slot->found != NULL ? json_object() : NULL;
         (*step)->uuid = slot->found != NULL ? slot->found->uuid : NULL;
@@ -385,7 +323,7 @@ take_column(OvnDiff *diff, struct slot *slot, struct step **step, const char *co
 static bool
 compare_row(OvnDiff *diff, struct slot *slot, GError **error)
 {
-    struct step *step = NULL;
+    struct diffstep *step = NULL;
     const char *column;
     json_t *value;
     if (!g_hash_table_contains(diff->scopes, slot->row->scope)) {
@@ -393,7 +331,7 @@ compare_row(OvnDiff *diff, struct slot *slot, GError **error)
                         slot->row->table, slot->row->key, slot->row->scope);
     }
     if (slot->foreign != NULL) {
-        return true; /* D6 */
+        return true; /* D5 */
     }
     if (slot->found == NULL || !marks_hold(slot)) {
         take_column(diff, slot, &step, "external_ids", wanted_marks(diff, slot));
@@ -422,14 +360,14 @@ set_name(const char *parent, const char *column)
 }
 
 /* The step that adds to that set of a found row. */
-static struct step *
+static struct diffstep *
 join_step(OvnDiff *diff, const OvsdbRow *parent, const OvnPlanMember *member)
 {
     char *name = set_name(parent->uuid, member->column);
-    struct step *step = g_hash_table_lookup(diff->sets, name);
+    struct diffstep *step = g_hash_table_lookup(diff->sets, name);
     if (step == NULL) {
-        step = add_step(diff, STEP_JOIN, member->child->scope, member->parent_table,
-                        member->parent_key);
+        step = diffstep_add(diff->steps, STEP_JOIN, member->child->scope, member->parent_table,
+                            member->parent_key);
         step->uuid = parent->uuid;
         step->column = member->column;
         step->wanted = json_array();
@@ -535,9 +473,9 @@ leave_sets(OvnDiff *diff, const OvsdbRow *child)
                 continue;
             }
             const char *key = ovsdb_map_text(parent, "external_ids", DIFF_KEY);
-            struct step *step =
-                add_step(diff, STEP_LEAVE, ovsdb_map_text(child, "external_ids", DIFF_SCOPE),
-                         parent->table, key != NULL ? key : parent->uuid);
+            struct diffstep *step = diffstep_add(diff->steps, STEP_LEAVE,
+                                                 ovsdb_map_text(child, "external_ids", DIFF_SCOPE),
+                                                 parent->table, key != NULL ? key : parent->uuid);
             step->uuid = parent->uuid;
             step->column = reference->column;
             step->wanted = json_pack("[s]", child->uuid);
@@ -554,9 +492,9 @@ remove_rows(OvnDiff *diff)
     while (g_hash_table_iter_next(&iter, &pointer, NULL)) {
         const OvsdbRow *row = pointer;
         const char *key = ovsdb_map_text(row, "external_ids", DIFF_KEY);
-        struct step *step =
-            add_step(diff, STEP_REMOVE, ovsdb_map_text(row, "external_ids", DIFF_SCOPE), row->table,
-                     key != NULL ? key : row->uuid);
+        struct diffstep *step =
+            diffstep_add(diff->steps, STEP_REMOVE, ovsdb_map_text(row, "external_ids", DIFF_SCOPE),
+                         row->table, key != NULL ? key : row->uuid);
         step->uuid = row->uuid;
         step->found = json_incref(row->columns);
         leave_sets(diff, row);
@@ -571,7 +509,7 @@ compare(OvnDiff *diff, const char *const *scopes, GError **error)
     match_plan(diff);
     for (; *scopes != NULL; scopes++) {
         g_hash_table_add(diff->scopes, (gpointer) *scopes);
-        for (const OvsdbTable *table = diff_tables; table->table != NULL; table++) {
+        for (const OvsdbTable *table = watched_tables; table->table != NULL; table++) {
             match_found(diff, table->table, *scopes);
         }
     }
@@ -614,7 +552,7 @@ diff_new(const OvnPlan *plan, Ovsdb *db, const char *owner, const char *const *s
     diff->sets = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     diff->references =
         g_hash_table_new_full(g_str_hash, g_str_equal, NULL, (GDestroyNotify) g_array_unref);
-    diff->steps = g_ptr_array_new_with_free_func(step_free);
+    diff->steps = g_ptr_array_new_with_free_func(diffstep_free);
     return compare(diff, scopes, error) ? g_steal_pointer(&diff) : NULL;
 }
 
@@ -624,104 +562,14 @@ diff_size(const OvnDiff *diff)
     return diff->steps->len;
 }
 
-/* D5 */
-static void
-guard(const OvnDiff *diff, OvsdbTxn *txn)
-{
-    g_autoptr(GHashTable) seen = g_hash_table_new(g_str_hash, g_str_equal);
-    guint creations = 0;
-    for (guint i = 0; i < diff->steps->len; i++) {
-        const struct step *step = g_ptr_array_index(diff->steps, i);
-        creations += step->kind == STEP_CREATE;
-        if (step->kind != STEP_CREATE && step->kind != STEP_REMOVE &&
-            g_hash_table_add(seen, (gpointer) step->uuid)) {
-            ovsdb_txn_expect(txn, step->table, step->uuid, json_object());
-        }
-    }
-    for (guint i = 0; i < diff->steps->len && creations <= GUARD_MOST; i++) {
-        const struct step *step = g_ptr_array_index(diff->steps, i);
-        if (step->kind == STEP_CREATE) {
-            bool shared = ovnplan_is_shared(diff->plan, step->scope);
-            ovsdb_txn_expect_none(txn, step->table, "external_ids",
-                                  json_pack("{s:s*, s:s}", DIFF_OWNER, shared ? NULL : diff->owner,
-                                            DIFF_KEY, step->key));
-        }
-    }
-}
-
 void
 diff_emit(const OvnDiff *diff, OvsdbTxn *txn)
 {
-    guard(diff, txn);
-    for (guint i = 0; i < diff->steps->len; i++) {
-        const struct step *step = g_ptr_array_index(diff->steps, i);
-        switch (step->kind) {
-        case STEP_CREATE:
-            ovsdb_txn_insert(txn, step->table, step->ref, json_incref(step->wanted));
-            break;
-        case STEP_CHANGE:
-            ovsdb_txn_update(txn, step->table, step->uuid, json_incref(step->wanted));
-            break;
-        case STEP_REMOVE:
-            ovsdb_txn_delete(txn, step->table, step->uuid);
-            break;
-        case STEP_JOIN:
-            ovsdb_txn_mutate(txn, step->table, step->uuid, step->column, "insert",
-                             json_incref(step->wanted));
-            break;
-        case STEP_LEAVE:
-            ovsdb_txn_mutate(txn, step->table, step->uuid, step->column, "delete",
-                             json_incref(step->wanted));
-            break;
-        }
-    }
+    diffstep_emit(diff->steps, diff->plan, diff->owner, txn);
 }
 
 json_t *
 diff_json(const OvnDiff *diff)
 {
-    static const char *const actions[] = {"create", "change", "remove", "join", "leave"};
-    json_t *list = json_array();
-    for (guint i = 0; i < diff->steps->len; i++) {
-        const struct step *step = g_ptr_array_index(diff->steps, i);
-        json_t *wanted = step->column != NULL ? json_pack("{s:O}", step->column, step->wanted)
-                                              : json_incref(step->wanted);
-        json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:s, s:o*, s:O*}", "action",
-                                              actions[step->kind], "scope", step->scope, "table",
-                                              step->table, "key", step->key, "wanted", wanted,
-                                              "found", step->found));
-    }
-    return list;
-}
-
-static int
-by_text(gconstpointer a, gconstpointer b)
-{
-    return strcmp(*(const char *const *) a, *(const char *const *) b);
-}
-
-char **
-diff_scopes(Ovsdb *db, const char *owner)
-{
-    g_autoptr(GHashTable) scopes = g_hash_table_new(g_str_hash, g_str_equal);
-    for (const OvsdbTable *table = diff_tables; table->table != NULL; table++) {
-        const GPtrArray *rows = ovsdb_peek(db, table->table, "external_ids:" DIFF_OWNER, owner);
-        for (guint i = 0; rows != NULL && i < rows->len; i++) {
-            const char *scope =
-                ovsdb_map_text(g_ptr_array_index(rows, i), "external_ids", DIFF_SCOPE);
-            if (scope != NULL) {
-                g_hash_table_add(scopes, (gpointer) scope);
-            }
-        }
-    }
-    GPtrArray *list = g_ptr_array_new();
-    GHashTableIter iter;
-    gpointer scope;
-    g_hash_table_iter_init(&iter, scopes);
-    while (g_hash_table_iter_next(&iter, &scope, NULL)) {
-        g_ptr_array_add(list, g_strdup(scope));
-    }
-    g_ptr_array_sort(list, by_text);
-    g_ptr_array_add(list, NULL);
-    return (char **) g_ptr_array_free(list, FALSE);
+    return diffstep_json(diff->steps);
 }

@@ -5,8 +5,6 @@
 #include "agent/ovn/plan.h"
 #include "proto/ovsdb.h"
 
-/* What is watched of the northbound database; ends with a table NULL. */
-extern const OvsdbTable diff_tables[];
 #define DIFF_OWNER "hawser-owner"
 #define DIFF_SCOPE "hawser-scope"
 #define DIFF_KEY   "hawser-key"
@@ -25,5 +23,3 @@ void diff_emit(const OvnDiff *diff, OvsdbTxn *txn);
 /* [{"action": "create" | "change" | "remove" | "join" | "leave", "scope", "table", "key", "wanted",
  * "found"}], a new reference. */
 json_t *diff_json(const OvnDiff *diff);
-/* Every scope of which 'owner' has rows, sorted; caller frees with g_strfreev. */
-char **diff_scopes(Ovsdb *db, const char *owner);

@@ -13,8 +13,8 @@
 #include <unistd.h>
 
 #include "agent/api/settings.h"
-#include "agent/ovn/diff.h"
 #include "agent/ovn/ovnobj.h"
+#include "agent/ovn/watched.h"
 #include "agent/state/networks.h"
 #include "agent/state/owner_rows.h"
 #include "base/clock.h"
@@ -251,7 +251,7 @@ open_all(Ovn *ovn, GError **error)
         return false;
     }
     g_autofree char *north = north_remotes(ovn);
-    ovn->nb = open_session(ovn, "OVN northbound database", north, "OVN_Northbound", diff_tables);
+    ovn->nb = open_session(ovn, "OVN northbound database", north, "OVN_Northbound", watched_tables);
     ovn->sb = open_session(ovn, "OVN southbound database", ovn->sb_remote, "OVN_Southbound",
                            south_tables);
     reconcile_watch(ovn);

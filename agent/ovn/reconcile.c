@@ -16,6 +16,7 @@
 
 #include "agent/ovn/diff.h"
 #include "agent/ovn/ovnobj.h"
+#include "agent/ovn/watched.h"
 #include "base/clock.h"
 #include "base/crash.h"
 #include "base/log.h"
@@ -105,7 +106,7 @@ all_scopes(Ovn *ovn, GError **error)
         haw_fail(error, HAW_UNAVAILABLE, "OVN is not set up");
         return NULL;
     }
-    g_auto(GStrv) found = diff_scopes(ovn->nb, ovn->owner);
+    g_auto(GStrv) found = watched_scopes(ovn->nb, ovn->owner);
     gint64 id;
     for (char **scope = found; *scope != NULL; scope++) {
         if (!g_hash_table_contains(seen, *scope) && builder_of(*scope, &id) != NULL) {

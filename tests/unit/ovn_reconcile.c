@@ -6,6 +6,7 @@
 
 #include "agent/ovn/diff.h"
 #include "agent/ovn/ovnobj.h"
+#include "agent/ovn/watched.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "tests/fakes/ovsdb_server.h"
@@ -157,7 +158,7 @@ begin(const char *const *extra)
     OvsdbOptions options = {.name = "OVN northbound database",
                             .remotes = remote,
                             .database = "OVN_Northbound",
-                            .tables = diff_tables};
+                            .tables = watched_tables};
     agent.ovn->nb = ovsdb_open(&options);
     ovsdb_wait_ready(agent.ovn->nb, 10000, &error);
     g_assert_no_error(error);
@@ -230,7 +231,7 @@ dump(void)
     json_t *all = json_object();
     g_autoptr(GHashTable) keys = g_hash_table_new(g_str_hash, g_str_equal);
     g_autoptr(GPtrArray) rows = g_ptr_array_new();
-    for (const OvsdbTable *table = diff_tables; table->table != NULL; table++) {
+    for (const OvsdbTable *table = watched_tables; table->table != NULL; table++) {
         g_autoptr(GPtrArray) some = ovsdb_list(db, table->table, NULL, NULL);
         for (guint i = 0; i < some->len && strcmp(table->table, "NB_Global") != 0; i++) {
             const OvsdbRow *one = g_ptr_array_index(some, i);
@@ -322,7 +323,7 @@ a_scope_that_is_gone_leaves_nothing(void *unused)
     g_autoptr(GError) error = NULL;
     ovn_reconcile(&agent, OVN_WAIT_NONE, &error); /* it finds the scopes by their rows */
     g_assert_no_error(error);
-    for (const OvsdbTable *table = diff_tables; table->table != NULL; table++) {
+    for (const OvsdbTable *table = watched_tables; table->table != NULL; table++) {
         g_assert_cmpuint(rows_of(table->table), ==, strcmp(table->table, "NB_Global") == 0);
     }
     finish();
