@@ -2,45 +2,17 @@
 # The poll-mode engine on real packets, without hugepages and PCI: two instances on two networks, a Linux
 # router as the slow path that decides. Its devices are AF_PACKET sockets on veth pairs, and taps. TAP.
 HERE=$(cd "$(dirname "$0")" && pwd)
-DPD=$(realpath "${HAWSER_BUILD:-$HERE/../../build}/dataplane/hawser-dpd")
-. "$HERE/../bpf/lab.sh"
-lab_begin "$@"
-for program in ethtool python3 nft; do
-    command -v $program >/dev/null || { echo "1..0 # SKIP '$program' is not installed"; exit 77; }
-done
-"$DPD" --dpdk --version >/dev/null 2>&1 || { echo "1..0 # SKIP built without DPDK"; exit 77; }
-# DPDK's libraries keep what they allocated once.
-export ASAN_OPTIONS=detect_leaks=0:${ASAN_OPTIONS:-}
-count=0 failed=0
-ok() { # STATUS NAME
-    count=$((count + 1))
-    if [ "$1" = 0 ]; then echo "ok $count - $2"; else failed=$((failed + 1)); echo "not ok $count - $2"; fi
-}
-claim() { local name=$1; shift; "$@" >"$LAB_DIR/out" 2>&1; local status=$?; ok $status "$name"
-          [ $status = 0 ] || sed 's/^/# /' "$LAB_DIR/out" | head -20; }
-ask() { "$DPD" --dpdk --dir "$LAB_DIR/poll" ask "$@" 2>"$LAB_DIR/ask.err" || { cat "$LAB_DIR/ask.err"; return 1; }; }
-# field NAME: a core's counter; reason WORD
-field() { ask status | awk -v name="$1" '$1 == "core" { for (i = 3; i <= NF; i++) { split($i, p, "="); if (p[1] == name) n += p[2] } } END { print n + 0 }'; }
-reason() { ask status | awk -v name="$1" '$1 == "reason" { split($3, p, "="); if (p[1] == name) n += p[2] } END { print n + 0 }'; }
-grew() { local now; for _ in $(seq 100); do now=$("$1" "$2"); [ "$now" -gt "$3" ] && return; sleep 0.1; done
-         echo "$1 $2 is $now, wanted more than $3"; return 1; }
-wait_for() { local until=$((SECONDS + $1)); shift; until "$@" >/dev/null 2>&1; do [ $SECONDS -lt $until ] || return 1; sleep 0.2; done; }
+. "$HERE/poll.sh"
+poll_begin "$@"
 add() { # NAME NUMBER [KEY=VALUE…]
     local name=$1 number=$2; shift 2
     ask add "id=$name" "device=net_af_packet_h$name,iface=h$name" "slow=net_af_packet_s$name,iface=s$name" \
         "mac=02:00:00:00:00:0$name" zone=5 "addresses=10.$number.0.2,fd0$number::2" "$@"
 }
-ping_a() { in_ns a ping -q -W 2 "$@"; }
 
 lab_router >/dev/null 2>&1 # what binds the kernel's programs is not there; the rest is what we want
 for name in a b; do in_ns $name ethtool -K eth0 tx off >/dev/null 2>&1; done
-"$DPD" --dpdk --dir "$LAB_DIR/poll" --no-huge --no-pci --flows 4096 --packets 16384 >"$LAB_DIR/log" 2>&1 &
-daemon=$!
-if ! wait_for 60 grep -q poll.ready "$LAB_DIR/log"; then
-    sed 's/^/# /' "$LAB_DIR/log" | tail -n 20
-    echo "1..0 # SKIP DPDK does not start here"
-    exit 77
-fi
+poll_start
 
 claim 'two ports come up' eval 'add a 1 && add b 2'
 claim 'a packet finds its way' wait_for 20 ping_a -c 1 10.2.0.2
@@ -55,20 +27,9 @@ claim 'flows are listed' wait_for 30 listed
 
 # ---- TCP, UDP ----
 before=$(field fast) copies=$(field swallowed)
-in_ns b timeout 60 python3 -c 'import socket
-server = socket.create_server(("", 9001)); link, _ = server.accept(); total = 0
-while True:
-    data = link.recv(65536)
-    if not data: break
-    total += len(data)
-link.send(str(total).encode())' &
+in_ns b timeout 60 python3 "$HERE/sum.py" receive 9001 &
 server=$!
-claim 'eight megabytes of TCP arrive whole' wait_for 30 in_ns a timeout 40 python3 -c 'import socket, sys, time
-link = socket.create_connection(("10.2.0.2", 9001), 5)
-for _ in range(128):
-    link.sendall(b"x" * 65536); time.sleep(0.02)
-link.shutdown(socket.SHUT_WR)
-sys.exit(link.recv(100) != str(128 * 65536).encode())'
+claim 'eight megabytes of TCP arrive whole' in_ns a timeout 50 python3 "$HERE/sum.py" send 10.2.0.2 9001 8
 kill $server 2>/dev/null
 claim 'fast' grew field fast $((before + 1000))
 claim 'proven again by copies, which are swallowed' grew field swallowed "$copies"
@@ -129,10 +90,5 @@ before=$(field naps)
 claim 'a core without work naps' grew field naps "$before"
 claim 'and its latency is told' eval 'ask status | grep -q "^latency .*frames=[1-9].*p50_ns=[1-9].*p99_ns=[1-9]"'
 claim 'another process does not take the directory' eval '! timeout 30 "$DPD" --dpdk --dir "$LAB_DIR/poll" --no-huge --no-pci --flows 64'
-kill $daemon
-wait $daemon
-claim 'it ends as asked' test $? = 0
-claim 'and no sanitizer complained' eval '! grep -E "ERROR: AddressSanitizer|runtime error" "$LAB_DIR/log"'
-[ $failed = 0 ] || tail -n 20 "$LAB_DIR/log" | sed 's/^/# /'
-echo "1..$count"
-[ $failed = 0 ]
+poll_end
+poll_plan
