@@ -63,6 +63,13 @@ class Qmp:
         self.events.clear()
 
 
+def cpu_ticks(path):
+    """Name and CPU time, in ticks, of a process (ended threads included) or of one thread, by its stat file."""
+    with open(path) as file:
+        head, fields = file.read().rsplit(") ", 1)
+    return head.split("(", 1)[1], sum(int(field) for field in fields.split()[11:13])
+
+
 class Vm:
     """One QEMU with the test guest, or waiting for it; 'disk' (a file) by direct I/O."""
 
@@ -73,7 +80,7 @@ class Vm:
         backend = (f"memory-backend-file,id=ram,size={mebibytes}M,mem-path={self.memory},share=on" if shared
                    else f"memory-backend-ram,id=ram,size={mebibytes}M")
         command = ["qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-m", str(mebibytes), "-object", backend,
-                   "-machine", "q35,memory-backend=ram", "-display", "none", "-nodefaults", "-no-reboot",
+                   "-machine", "q35,memory-backend=ram", "-display", "none", "-nodefaults", "-no-reboot", "-name", f"{name},debug-threads=on",
                    "-serial", f"unix:{work}/{name}.serial,server=on,wait=off", "-qmp",
                    f"unix:{work}/{name}.qmp,server=on,wait=off", "-kernel", f"{image}/kernel", "-initrd",
                    f"{image}/initrd", "-append",
@@ -104,16 +111,16 @@ class Vm:
         return self.expect(answer)
 
     def cpu(self):
-        """Seconds of CPU of all threads but the vCPUs."""
-        ticks = 0
+        """Seconds of CPU of all threads but the vCPUs: those that have ended count, as streams' threads do when
+        they are done, so it is the process's less its vCPUs', which live on."""
+        ticks = cpu_ticks(f"/proc/{self.process.pid}/stat")[1]
         for task in os.listdir(f"/proc/{self.process.pid}/task"):
             try:
-                with open(f"/proc/{self.process.pid}/task/{task}/stat") as file:
-                    head, fields = file.read().rsplit(") ", 1)
+                name, spent = cpu_ticks(f"/proc/{self.process.pid}/task/{task}/stat")
             except OSError:
                 continue
-            if not head.split("(", 1)[1].startswith("CPU "):
-                ticks += sum(int(f) for f in fields.split()[11:13])
+            if name.startswith("CPU "):
+                ticks -= spent
         return ticks / os.sysconf("SC_CLK_TCK")
 
     def occupied(self):
