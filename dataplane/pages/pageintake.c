@@ -1,0 +1,470 @@
+/* One channel of the receiving end: a thread that takes frames from its connection until the final round.
+ * L1  Pages are received straight into the mapped file, at offsets that were checked before
+ *     (pageframe.h); a sealed frame is opened where it lies. A stream that turns out wrong ends the
+ *     migration, and its file is thrown away: half a page never runs.
+ * L2  A hole stays a hole: only extents of DATA frames are populated, just before their bytes come, as
+ *     page faults one by one are the dearest part of receiving. Zeros punch.
+ * L3  Frames of a channel count upwards from 0 without a gap; the first is HELLO, its token is the
+ *     migration's; rounds only rise. A replay of an old frame, or of another migration's, is refused.
+ * L4  A round's end names what was sent; what was received must be that, and in a final round the
+ *     contents too.
+ * L5  Channels share no page: a region's pages all come on one (pageframe.c refuses others), so the map
+ *     and the bits of 'populated', whole bytes a region, need no lock. What they share has the sink's.
+ * Called by pagesink.c. */
+#include "dataplane/pages/pageintake.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+
+#include "base/log.h"
+
+enum { RING_ENTRIES = 16, IDLE_MS = 30 * 1000, PROGRESS_US = 200 * 1000, REASON_MAX = 256 };
+
+static void read_frame(struct intake *intake);
+
+void
+pageintake_fail(PageSink *sink, GError *error)
+{
+    g_mutex_lock(&sink->lock);
+    if (sink->failure == NULL) {
+        sink->failure = error;
+    } else {
+        g_error_free(error);
+    }
+    g_mutex_unlock(&sink->lock);
+    (void) eventfd_write(sink->halt_fd, 1);
+}
+
+static void
+stop(struct intake *intake, GError *error)
+{
+    intake->stopped = true;
+    pageintake_fail(intake->sink, error);
+}
+
+static void
+receive(struct intake *intake)
+{
+    struct io_uring_sqe *sqe = pagering_take(intake->ring, &intake->op);
+    io_uring_prep_recvmsg(sqe, intake->fd, &intake->message, MSG_WAITALL);
+}
+
+/* Receives into intake->left[0…n). */
+static void
+expect(struct intake *intake, enum intake_step step, int n)
+{
+    intake->step = step;
+    intake->message = (struct msghdr){.msg_iov = intake->left, .msg_iovlen = (size_t) n};
+    receive(intake);
+}
+
+/* ---- answering ---- */
+
+static void
+send_reply(struct intake *intake)
+{
+    struct io_uring_sqe *sqe = pagering_take(intake->ring, &intake->reply_op);
+    io_uring_prep_send(sqe, intake->fd, intake->reply + intake->reply_done,
+                       intake->reply_bytes - intake->reply_done, MSG_NOSIGNAL);
+}
+
+/* Puts one frame without extents into 'out', sealed where the stream is: its length, 0 on failure. */
+static size_t
+pack(struct intake *intake, enum frame_kind kind, const void *payload, guint32 payload_bytes,
+     guint8 *out, GError **error)
+{
+    struct frame frame = {
+        .kind = (guint8) kind,
+        .flags = intake->out != NULL ? FRAME_SEALED : 0,
+        .channel = (guint16) intake->index,
+        .round = intake->round,
+        .payload_bytes = payload_bytes,
+        .sequence = intake->reply_sequence++,
+    };
+    guint32 crc;
+    size_t size = frame_put(&frame, out, &crc);
+    if (intake->out == NULL) {
+        memcpy(out + size, payload, payload_bytes);
+        return size + payload_bytes;
+    }
+    struct iovec part = {(void *) payload, payload_bytes};
+    return pagecrypt_seal(intake->out, frame.sequence, out, size, &part, 1, out + size, error)
+               ? size + payload_bytes + FRAME_TAG_BYTES
+               : 0;
+}
+
+static bool
+acknowledge(struct intake *intake, GError **error)
+{
+    guint8 payload[FRAME_END_BYTES];
+    frame_put_end(&intake->end, payload);
+    intake->reply_bytes = pack(intake, FRAME_ACK, payload, sizeof(payload), intake->reply, error);
+    intake->reply_done = 0;
+    if (intake->reply_bytes == 0) {
+        return false;
+    }
+    send_reply(intake);
+    return true;
+}
+
+static void
+on_replied(struct page_op *op, int result)
+{
+    struct intake *intake =
+        (struct intake *) ((char *) op - G_STRUCT_OFFSET(struct intake, reply_op));
+    GError *error = NULL;
+    if (result < 0 && result != -EAGAIN && result != -EINTR) {
+        haw_fail_errno(&error, -result, "page stream: answering the source");
+        stop(intake, error);
+        return;
+    }
+    intake->reply_done += (size_t) MAX(result, 0);
+    if (intake->reply_done < intake->reply_bytes) {
+        send_reply(intake);
+    } else if (intake->finished) {
+        intake->acknowledged = true;
+    } else {
+        read_frame(intake);
+    }
+}
+
+/* The socket takes it at once or not at all. Our direction is closed then, so that the source need not
+ * wait for its deadline where the reason can't be told. */
+void
+pageintake_tell_failure(PageSink *sink)
+{
+    const char *reason = sink->failure->message;
+    guint8 out[FRAME_HEADER_BYTES + REASON_MAX + FRAME_TAG_BYTES];
+    for (guint i = 0; i < sink->options->channels; i++) {
+        struct intake *intake = &sink->intakes[i];
+        bool can = sink->options->key == NULL || intake->out != NULL;
+        size_t size = can && !intake->reply_op.busy
+                          ? pack(intake, FRAME_ABORT, reason,
+                                 (guint32) MIN(strlen(reason), REASON_MAX), out, NULL)
+                          : 0;
+        if (size == 0 || send(intake->fd, out, size, MSG_DONTWAIT | MSG_NOSIGNAL) < 0) {
+            haw_debug("pages.reason-untold", KU("channel", intake->index));
+        }
+        shutdown(intake->fd, SHUT_WR);
+    }
+}
+
+/* ---- what a frame does ---- */
+
+static bool
+take_hello(struct intake *intake, GError **error)
+{
+    const struct page_sink_options *options = intake->sink->options;
+    struct frame_hello hello;
+    frame_get_hello(intake->small, &hello);
+    guint8 differs = 0;
+    for (int i = 0; i < FRAME_TOKEN_BYTES; i++) {
+        differs |= (guint8) (hello.token[i] ^ options->token[i]);
+    }
+    if (differs != 0) {
+        return haw_fail(error, HAW_DENIED, "page stream: this is another migration's connection");
+    }
+    if (hello.channels != options->channels || hello.memory_bytes != options->memory_bytes) {
+        return haw_fail(error, HAW_INVALID,
+                        "page stream: the source has %u channels and %" G_GUINT64_FORMAT
+                        " bytes of memory, here are %u and %" G_GUINT64_FORMAT,
+                        hello.channels, hello.memory_bytes, options->channels,
+                        options->memory_bytes);
+    }
+    bool twice = false;
+    g_mutex_lock(&intake->sink->lock);
+    for (guint i = 0; i < options->channels; i++) {
+        const struct intake *other = &intake->sink->intakes[i];
+        twice = twice || (other != intake && other->hello && other->index == intake->index);
+    }
+    intake->hello = !twice;
+    g_mutex_unlock(&intake->sink->lock);
+    return !twice ||
+           haw_fail(error, HAW_INVALID, "page stream: channel %u came twice", intake->index);
+}
+
+/* L4 */
+static bool
+take_end(struct intake *intake, GError **error)
+{
+    struct frame_end theirs;
+    bool final = (intake->frame.flags & FRAME_FINAL) != 0;
+    frame_get_end(intake->small, &theirs);
+    if (theirs.data_bytes != intake->end.data_bytes ||
+        theirs.punched_bytes != intake->end.punched_bytes ||
+        theirs.tables_crc != intake->end.tables_crc ||
+        theirs.content_crc != intake->end.content_crc) {
+        return haw_fail(error, HAW_CORRUPT,
+                        "page stream: round %u of channel %u is not what was sent", intake->round,
+                        intake->index);
+    }
+    intake->finished = final;
+    g_mutex_lock(&intake->sink->lock);
+    intake->sink->total.rounds = MAX(intake->sink->total.rounds, intake->round + 1);
+    g_mutex_unlock(&intake->sink->lock);
+    if (!acknowledge(intake, error)) {
+        return false;
+    }
+    intake->end = (struct frame_end){0};
+    return true;
+}
+
+/* Adds to the total, and tells of it some times a second. */
+static void
+count(PageSink *sink, guint64 data_bytes, guint64 punched_bytes)
+{
+    gint64 now_us = g_get_monotonic_time();
+    g_mutex_lock(&sink->lock);
+    sink->total.data_bytes += data_bytes;
+    sink->total.punched_bytes += punched_bytes;
+    if (sink->options->progress != NULL && now_us - sink->told_us >= PROGRESS_US) {
+        sink->told_us = now_us;
+        sink->options->progress(sink->total.data_bytes, sink->options->data);
+    }
+    g_mutex_unlock(&sink->lock);
+}
+
+static bool
+punch(struct intake *intake, GError **error)
+{
+    PageSink *sink = intake->sink;
+    guint64 punched_bytes = 0;
+    for (guint i = 0; i < intake->frame.n_extents; i++) {
+        const struct page_run *extent = &intake->frame.extents[i];
+        bool some = false;
+        for (guint64 at = 0; at < extent->bytes; at += PAGE_BYTES) {
+            guint64 page = (extent->offset + at) / PAGE_BYTES;
+            guint8 mask = (guint8) (1 << (page & 7));
+            some = some || (sink->populated[page >> 3] & mask) != 0;
+            sink->populated[page >> 3] &= (guint8) ~mask;
+        }
+        if (some && fallocate(sink->options->memory_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                              (off_t) extent->offset, (off_t) extent->bytes) != 0) {
+            return haw_fail_errno(error, errno, "punching a hole into the guest's memory");
+        }
+        punched_bytes += extent->bytes;
+    }
+    intake->end.punched_bytes += punched_bytes;
+    count(sink, 0, punched_bytes);
+    return true;
+}
+
+/* The frame is whole. */
+static bool
+take_frame(struct intake *intake, GError **error)
+{
+    struct frame *frame = &intake->frame;
+    size_t table_bytes = FRAME_HEADER_BYTES + frame_table_bytes(frame);
+    if (intake->in != NULL &&
+        !pagecrypt_open(intake->in, frame->sequence, intake->table, table_bytes, intake->parts,
+                        intake->n_parts, intake->tag, error)) {
+        return false;
+    }
+    if (frame->kind == FRAME_DATA || frame->kind == FRAME_PUNCH) {
+        guint32 wire = GUINT32_TO_LE(intake->crc);
+        intake->end.tables_crc = frame_crc(intake->end.tables_crc, &wire, sizeof(wire));
+    }
+    switch (frame->kind) {
+    case FRAME_HELLO:
+        if (!take_hello(intake, error)) {
+            return false;
+        }
+        break;
+    case FRAME_DATA:
+        for (int i = 0; (frame->flags & FRAME_FINAL) != 0 && i < intake->n_parts; i++) {
+            intake->end.content_crc = frame_crc(intake->end.content_crc, intake->parts[i].iov_base,
+                                                intake->parts[i].iov_len);
+        }
+        intake->end.data_bytes += frame->payload_bytes;
+        count(intake->sink, frame->payload_bytes, 0);
+        break;
+    case FRAME_PUNCH:
+        if (!punch(intake, error)) {
+            return false;
+        }
+        break;
+    case FRAME_ROUND_END:
+        return take_end(intake, error); /* the next frame is read once the answer is out */
+    default: {
+        g_autofree char *reason = g_utf8_make_valid((char *) intake->small, frame->payload_bytes);
+        return haw_fail(error, HAW_CANCELLED, "the other side gave up: %s", reason);
+    }
+    }
+    read_frame(intake);
+    return true;
+}
+
+/* L1, L2: where the payload goes. */
+static bool
+place_payload(struct intake *intake, GError **error)
+{
+    PageSink *sink = intake->sink;
+    const struct frame *frame = &intake->frame;
+    if (frame->kind != FRAME_DATA) {
+        intake->parts[0] = (struct iovec){intake->small, frame->payload_bytes};
+        intake->n_parts = frame->payload_bytes > 0;
+        return true;
+    }
+    for (guint i = 0; i < frame->n_extents; i++) {
+        const struct page_run *extent = &frame->extents[i];
+        bool fresh = false;
+        for (guint64 at = 0; at < extent->bytes; at += PAGE_BYTES) {
+            guint64 page = (extent->offset + at) / PAGE_BYTES;
+            guint8 mask = (guint8) (1 << (page & 7));
+            fresh = fresh || (sink->populated[page >> 3] & mask) == 0;
+            sink->populated[page >> 3] |= mask;
+        }
+        if (fresh && madvise(sink->map + extent->offset, extent->bytes, MADV_POPULATE_WRITE) != 0) {
+            return haw_fail_errno(error, errno, "taking memory for the guest");
+        }
+        intake->parts[i] = (struct iovec){sink->map + extent->offset, extent->bytes};
+    }
+    intake->n_parts = frame->n_extents;
+    return true;
+}
+
+/* L3 */
+static bool
+check_order(struct intake *intake, GError **error)
+{
+    const struct page_sink_options *options = intake->sink->options;
+    const struct frame *frame = &intake->frame;
+    bool sealed = (frame->flags & FRAME_SEALED) != 0;
+    if (sealed != (options->key != NULL)) {
+        return haw_fail(error, HAW_DENIED, "page stream: %s",
+                        sealed ? "it is encrypted, and here is no key for it"
+                               : "it is not encrypted, and has to be");
+    }
+    if (frame->channel >= options->channels || frame->sequence != intake->sequence ||
+        (frame->kind == FRAME_HELLO) == intake->hello || frame->kind == FRAME_ACK ||
+        (frame->kind != FRAME_DATA && frame->payload_bytes > sizeof(intake->small))) {
+        return haw_fail(error, HAW_INVALID, "page stream: a frame of kind %u is out of order",
+                        frame->kind);
+    }
+    if (intake->hello && (frame->channel != intake->index || frame->round < intake->round)) {
+        return haw_fail(error, HAW_INVALID, "page stream: a frame of round %u, channel %u strays",
+                        frame->round, frame->channel);
+    }
+    intake->index = frame->channel;
+    intake->round = frame->round;
+    intake->sequence++;
+    if (sealed && intake->in == NULL) {
+        intake->in = pagecrypt_new(options->key, intake->index, PAGECRYPT_TO_SINK, error);
+        intake->out = intake->in != NULL
+                          ? pagecrypt_new(options->key, intake->index, PAGECRYPT_TO_SOURCE, error)
+                          : NULL;
+        return intake->out != NULL;
+    }
+    return true;
+}
+
+static bool
+expect_payload(struct intake *intake, GError **error)
+{
+    if (!frame_get_table(intake->table, intake->table + FRAME_HEADER_BYTES,
+                         intake->sink->options->memory_bytes, intake->sink->options->channels,
+                         &intake->frame, &intake->crc, error) ||
+        !place_payload(intake, error)) {
+        return false;
+    }
+    int n = intake->n_parts;
+    memcpy(intake->left, intake->parts, sizeof(intake->left[0]) * (size_t) n);
+    if (intake->in != NULL) {
+        intake->left[n++] = (struct iovec){intake->tag, sizeof(intake->tag)};
+    }
+    if (n == 0) {
+        return take_frame(intake, error);
+    }
+    expect(intake, INTAKE_PAYLOAD, n);
+    return true;
+}
+
+static bool
+next_step(struct intake *intake, GError **error)
+{
+    switch (intake->step) {
+    case INTAKE_HEADER:
+        if (!frame_get_header(intake->table, &intake->frame, error) ||
+            !check_order(intake, error)) {
+            return false;
+        }
+        if (intake->frame.n_extents == 0) {
+            return expect_payload(intake, error);
+        }
+        intake->left[0] =
+            (struct iovec){intake->table + FRAME_HEADER_BYTES, frame_table_bytes(&intake->frame)};
+        expect(intake, INTAKE_TABLE, 1);
+        return true;
+    case INTAKE_TABLE:
+        return expect_payload(intake, error);
+    default:
+        return take_frame(intake, error);
+    }
+}
+
+static void
+read_frame(struct intake *intake)
+{
+    intake->left[0] = (struct iovec){intake->table, FRAME_HEADER_BYTES};
+    expect(intake, INTAKE_HEADER, 1);
+}
+
+static void
+on_received(struct page_op *op, int result)
+{
+    struct intake *intake = (struct intake *) op;
+    GError *error = NULL;
+    if (intake->stopped) {
+        return;
+    }
+    if (result == 0) {
+        haw_fail(&error, HAW_IO, "page stream: the source went away");
+        stop(intake, error);
+    } else if (result < 0 && result != -EAGAIN && result != -EINTR) {
+        haw_fail_errno(&error, -result, "page stream: receiving");
+        stop(intake, error);
+    } else if (pagering_advance(&intake->message, (size_t) MAX(result, 0))) {
+        receive(intake);
+    } else if (!next_step(intake, &error)) {
+        stop(intake, error);
+    }
+}
+
+/* Whether all channels have been silent for so long, not only this one, whose share may be done. */
+static bool
+is_idle(const PageSink *sink, gint64 idle_ms)
+{
+    gint64 moved_us = __atomic_load_n(&sink->moved_us, __ATOMIC_RELAXED);
+    return g_get_monotonic_time() - moved_us >= idle_ms * 1000;
+}
+
+void
+pageintake_run(struct intake *intake)
+{
+    PageSink *sink = intake->sink;
+    gint64 idle_ms = sink->options->idle_ms > 0 ? sink->options->idle_ms : IDLE_MS;
+    GError *error = NULL;
+    intake->ring = pagering_new(RING_ENTRIES, &error);
+    if (intake->ring == NULL) {
+        stop(intake, error);
+        return;
+    }
+    intake->op.done = on_received;
+    intake->reply_op.done = on_replied;
+    pagering_leash(intake->ring, sink->halt_fd);
+    read_frame(intake);
+    while (!intake->stopped && !intake->acknowledged) {
+        if (pagering_turn(intake->ring, idle_ms, &error)) {
+            __atomic_store_n(&sink->moved_us, g_get_monotonic_time(), __ATOMIC_RELAXED);
+        } else if (haw_code(error) == HAW_TIMEOUT && !is_idle(sink, idle_ms)) {
+            g_clear_error(&error);
+        } else {
+            stop(intake, g_steal_pointer(&error));
+        }
+    }
+}
