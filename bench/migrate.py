@@ -6,6 +6,7 @@ pause   from the guest's stop at the source to its start at the target, by QEMU'
 gap     the longest silence that the guest itself noticed across the move
 CPU     of both sides, all threads but the guest's own vCPUs
 memory  what the guest occupies at the target afterwards
+p99     of the pause: the slowest run, where there are fewer than 100
 dead    guests that did not answer any more: the figures beside are those of moves that failed"""
 import argparse
 import json
@@ -50,7 +51,7 @@ def run(options, way, kind, mebibytes):
         if by_pages:
             began, cpu, rounds = move_by_pages(options.pages, work, source, target, sealed)
         else:
-            began, cpu, rounds = move_by_qemu(work, source, target, names)
+            began, cpu, rounds = move_by_qemu(work, source, target, names, 30 if options.quick else 90)
         resumed = target.qmp.wait("RESUME")
         stopped = source.qmp.wait("STOP")
         cpu += source.cpu() + target.cpu() - before
@@ -69,11 +70,44 @@ def run(options, way, kind, mebibytes):
         shutil.rmtree(work)
 
 
+def slowest(samples, share):
+    """The value that 'share' of the runs do not exceed."""
+    ordered = sorted(samples)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
+
+
+def ratios(results):
+    """Ours by QEMU's best, or by what is named, guest by guest: (guest, what, ratio, the most it is to be)."""
+    found = {(r["guest"], r["way"]): r for r in results}
+
+    def of(guest, figure, theirs, most, name):
+        mine = found.get((guest, "pages"))
+        others = [found[guest, way][figure] for way in theirs if (guest, way) in found]
+        if mine and others and min(others) > 0:
+            yield guest, name, mine[figure] / min(others), most
+    qemu = [way for way, kind in WAYS.items() if not kind[1]]
+    shared = [way for way in qemu if WAYS[way][0]]
+    private = [way for way in qemu if not WAYS[way][0]]
+    yield from of("idle", "total_s", shared, 1 / 12, "total, by QEMU's best on shared memory")
+    yield from of("idle", "total_s", private, 1, "total, by QEMU's best on anonymous memory")
+    yield from of("random", "cpu_s", qemu, 0.75, "CPU, by QEMU's best")
+    yield from of("random", "total_s", qemu, 0.75, "total, by QEMU's best")
+    for guest in ("busy50", "busy200"):
+        yield from of(guest, "pause_ms", qemu, 1 / 4, "pause, by QEMU's best")
+        yield from of(guest, "total_s", qemu, 1 / 2, "total, by QEMU's best")
+        yield from of(guest, "cpu_s", qemu, 1 / 2, "CPU, by QEMU's best")
+    if ("random", "pages sealed") in found and ("random", "pages") in found:
+        yield ("random", "CPU, sealed by plain",
+               found["random", "pages sealed"]["cpu_s"] / found["random", "pages"]["cpu_s"], 2)
+    if ("busy50", "pages") in found:
+        yield "busy50", "p99 of the pause, ms", found["busy50", "pages"]["pause_p99_ms"], 50
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--pages", required=True)
     parser.add_argument("--image", required=True)
-    parser.add_argument("--quick", action="store_true", help="a guest of 512 MiB, one round")
+    parser.add_argument("--quick", action="store_true", help="a guest of 512 MiB, one round, some minutes in all")
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--guest", action="append", choices=GUESTS)
     parser.add_argument("--way", action="append", choices=WAYS)
@@ -92,7 +126,7 @@ def main():
                     print(f"{kind}, {way}: {why}", file=sys.stderr)
         print(f"\n{kind}: {mebibytes} MiB, {rounds} rounds, medians; {platform.release()}, {os.cpu_count()} CPUs, TCG")
         print(f"{'':28}{'total s':>9}{'pause ms':>10}{'gap ms':>9}{'CPU s':>8}{'target MiB':>12}{'rounds':>8}"
-              f"{'bad pages':>11}{'dead':>6}")
+              f"{'bad pages':>11}{'dead':>6}{'p99 ms':>9}")
         for way, samples in runs.items():
             if not samples:
                 print(f"{way:28}  failed")
@@ -100,14 +134,21 @@ def main():
             middle = {key: statistics.median(s[key] for s in samples) for key in samples[0]}
             for key in ("bad_pages", "lost"):
                 middle[key] = sum(s[key] for s in samples)
+            middle["pause_p99_ms"] = slowest([s["pause_ms"] for s in samples], 0.99)
             results.append({"guest": kind, "way": way, "runs": samples, **middle})
             print(f"{way:28}{middle['total_s']:9.2f}{middle['pause_ms']:10.1f}{middle['gap_ms']:9.1f}"
                   f"{middle['cpu_s']:8.2f}{middle['target_mib']:12.0f}{middle['rounds']:8.0f}{middle['bad_pages']:11d}"
-                  f"{middle['lost']:6d}",
+                  f"{middle['lost']:6d}{middle['pause_p99_ms']:9.1f}",
                   flush=True)
+    bars = [dict(zip(("guest", "name", "value", "most"), each)) for each in ratios(results)]
+    if bars:
+        print("\nagainst what it is to reach (of QEMU's ways those count, too, whose guests died):")
+    for bar in bars:
+        print(f"{bar['guest']:10}{bar['name']:44}{bar['value']:8.3f}  at most {bar['most']:.3f}"
+              f"{'' if bar['value'] <= bar['most'] else '  NOT REACHED'}")
     if options.json:
         with open(options.json, "w") as file:
-            json.dump(results, file, indent=1)
+            json.dump({"ways": results, "bars": bars}, file, indent=1)
     return 1 if any(r["bad_pages"] or r["lost"] for r in results if r["way"].startswith("pages")) else 0
 
 

@@ -4,6 +4,7 @@
  * H2  What the source says is checked before it is used: sizes, numbers, names of disks. Pages are written by
  *     hawser-pages into the guest's own memory file, disks by QEMU into the guest's own disk.
  * H3  Devices' state is kept back until the memory is whole: loading a device reads its rings.
+ * H4  A QEMU of ours that ends while it waits ends the move at once, whatever is being waited for.
  * Called by moveinst.c. */
 #include "agent/move/live.h"
 
@@ -34,6 +35,7 @@ enum {
     LOAD_MS = 60000,
     DATA_MS = 24 * 3600 * 1000, /* disks */
     GO_MS = 20000,
+    WATCH_MS = 200,
     HELD_MAX = 64 << 20,
     CHUNK = 256 * 1024,
 };
@@ -48,9 +50,11 @@ struct LiveIn {
     /* H3 */
     int state_from, state_to;
     GByteArray *held;
-    bool released, carrying, carried;
+    bool released, carrying, watching;
     FiberSignal happened;
     GCancellable *ended;
+    GCancellable *stop; /* the client's cancel, or H4 */
+    gulong stop_id;
 };
 
 static const char *
@@ -70,13 +74,21 @@ qmp_of(LiveIn *live)
 static bool
 alive(LiveIn *live, GError **error)
 {
-    return qmp_of(live) != NULL || haw_fail(error, HAW_FAILED, "QEMU ended at the target");
+    Qmp *qmp = qmp_of(live);
+    return (qmp != NULL && qmp_alive(qmp)) ||
+           haw_fail(error, HAW_FAILED, "QEMU ended at the target");
 }
 
 static GCancellable *
 cancel_of(LiveIn *live)
 {
-    return moveconn_cancel(live->conn);
+    return live->stop;
+}
+
+static void
+pass_cancel(GCancellable *theirs, GCancellable *ours)
+{
+    g_cancellable_cancel(ours);
 }
 
 /* ---- preflight ---- */
@@ -152,6 +164,9 @@ livein_greet(Inst *inst, MoveConn *conn, Ws **state, GError **error)
     live->held = g_byte_array_new();
     live->happened = (FiberSignal) FIBER_SIGNAL_INIT;
     live->ended = g_cancellable_new();
+    live->stop = g_cancellable_new();
+    live->stop_id = g_cancellable_connect(moveconn_cancel(conn), G_CALLBACK(pass_cancel),
+                                          g_object_ref(live->stop), g_object_unref);
     json_auto_t *hello = movemux_recv(live->mux, "hello", HELLO_MS, cancel_of(live), error);
     if (hello == NULL ||
         !livehello_read(json_object_get(hello, "hello"), &live->hello, error)) { /* H2 */
@@ -183,7 +198,7 @@ livein_free(LiveIn *live)
         return;
     }
     g_cancellable_cancel(live->ended);
-    while (live->carrying) {
+    while (live->carrying || live->watching) {
         fiber_signal_wait(&live->happened, -1, NULL, NULL);
     }
     movemux_free(live->mux);
@@ -194,6 +209,8 @@ livein_free(LiveIn *live)
     livehello_done(&live->hello);
     g_byte_array_unref(live->held);
     g_object_unref(live->ended);
+    g_cancellable_disconnect(moveconn_cancel(live->conn), live->stop_id);
+    g_object_unref(live->stop);
     inst_unref(live->inst);
     g_free(live);
 }
@@ -261,6 +278,19 @@ await_state(LiveIn *live, GError **error)
 
 /* ---- getting ready ---- */
 
+/* H4: until the guest is ours, or the move has ended. */
+static void
+watch_qemu(void *data)
+{
+    LiveIn *live = data;
+    while (alive(live, NULL) && fiber_sleep_ms(WATCH_MS, live->ended, NULL)) {
+        continue;
+    }
+    g_cancellable_cancel(live->stop);
+    live->watching = false;
+    fiber_signal_all(&live->happened);
+}
+
 static bool
 serve_disks(LiveIn *live, GError **error)
 {
@@ -313,6 +343,8 @@ get_ready(LiveIn *live, GError **error)
         vm_memory_drop(live->inst, NULL);
         return haw_push(error, "Start QEMU at the target");
     }
+    live->watching = true;
+    fiber_start("live-qemu", watch_qemu, live);
     crash_point("live_target");
     live->memory_fd = open(path, O_RDWR | O_CLOEXEC);
     if (live->memory_fd < 0) {
@@ -482,7 +514,13 @@ bool
 livein_move(LiveIn *live, GError **error)
 {
     GError *why = NULL;
-    if (!get_ready(live, error) || !take_all(live, error)) {
+    if (!get_ready(live, &why) || !take_all(live, &why)) {
+        if (live->watching || alive(live, NULL)) {
+            g_propagate_error(error, g_steal_pointer(&why));
+        } else { /* H4: what was waited for tells less */
+            alive(live, error);
+            g_clear_error(&why);
+        }
         undo(live);
         livedecide_forget(live->inst, live->hello.uuid); /* the source can't have given it away */
         return false;

@@ -214,8 +214,12 @@ killed() { # what condition kill…
 }
 memory_moves='pgrep -f "[h]awser-pages 3" >/dev/null'
 killed 'a hawser-pages killed' "$memory_moves" sh -c 'kill -KILL $(pgrep -f "[h]awser-pages 3" | head -n 1)'
+must lxc config set migration.bandwidth 1MB # 72 s
+began=$(now_ms)
+killed "the target's QEMU killed" "$memory_moves" sh -c "kill -KILL \$(pgrep -f '[q]emu-system.*mem-path=$T/second')"
+claim "the target's QEMU killed: nobody waits until the memory is over" test $(($(now_ms) - began)) -lt 50000
+must lxc config set migration.bandwidth 4MB
 if [ -n "${VM_MOVE_LONG:-}" ]; then
-    killed "the target's QEMU killed" "$memory_moves" sh -c "kill -KILL \$(pgrep -f '[q]emu-system.*mem-path=$T/second')"
     killed "the target's hawser-pages killed" "$memory_moves" \
         sh -c "kill -KILL \$(pgrep -P ${e2e_pid[second]} -f '[h]awser-pages 3')"
     later "$memory_moves" sh -c "kill -KILL \$(pgrep -f '[q]emu-system.*mem-path=$T/main')"

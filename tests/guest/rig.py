@@ -310,7 +310,7 @@ def move_by_pages(binary, work, source, target, sealed, rounds=0, still=True):
     return began, stream.end() + sink.end(), rounds
 
 
-def move_by_qemu(work, source, target, names):
+def move_by_qemu(work, source, target, names, limit_s=90):
     for vm in (source, target):
         capabilities(vm, ["events"] + [n for n in names if n != "zero-copy-send" or vm is source])
         if "multifd" in names:
@@ -329,8 +329,8 @@ def move_by_qemu(work, source, target, names):
             raise RuntimeError(status.get("error-desc", "QEMU's migration failed"))
         if status["status"] == "completed":
             break
-        if time.time() - began > 90:
-            raise RuntimeError("QEMU does not converge in 90 s")
+        if time.time() - began > limit_s:
+            raise RuntimeError(f"QEMU does not converge in {limit_s} s")
         time.sleep(0.01)
     target.qmp.wait("RESUME")
     return began, 0.0, status["ram"]["dirty-sync-count"]
