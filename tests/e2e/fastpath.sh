@@ -119,12 +119,13 @@ done
 
 # ---- forged ----
 spoofed() { plane | jq '.packets | .["spoofed-mac"] + .["spoofed-address"]'; }
-sent_fast() { api_meta GET "/1.0/hawser/dataplane/flows?source=$a1&port=4001" | jq '[.flows[].packets] | add'; }
+sent_fast() { api_meta GET "/1.0/hawser/dataplane/flows?source=$a1&port=4001" | jq '[.flows[].packets] | add // 0'; }
 before=$(spoofed) fast=$(sent_fast)
 in_one spoof "$gw1" 10.95.1.77 "$a2" "$(lxc config get c1 volatile.eth0.hwaddr)" >/dev/null
 in_one spoof "$gw1" "$a1" "$a2" 02:00:00:00:66:66 >/dev/null
 claim 'forged packets are counted' test $(($(spoofed) - before)) -ge 400
-same 'none was fast' "$fast" sent_fast
+none_more() { [ "$(sent_fast)" -le "$fast" ]; } # a flow that rests may have gone meanwhile
+claim 'none was fast' none_more
 same 'nor learned' 0 total_of source=10.95.1.77
 
 # ---- what OVN forbids ----
