@@ -7,9 +7,8 @@
 #include "agent/inst/device.h"
 #include "agent/inst/instdriver.h"
 
-/* Into a virtual machine: its host side, then QEMU. */
-static bool
-hot_add_vm(Inst *inst, const struct plugpart *entry, json_t *changes, GError **error)
+bool
+plugpart_hot_add_vm(Inst *inst, const struct plugpart *entry, json_t *changes, GError **error)
 {
     json_t *items = json_array();
     bool started = plugpart_start_vm_device(inst, entry, changes, items, error);
@@ -22,8 +21,8 @@ hot_add_vm(Inst *inst, const struct plugpart *entry, json_t *changes, GError **e
     return ok;
 }
 
-static bool
-hot_remove_vm(Inst *inst, const struct plugpart *entry, json_t *changes, GError **error)
+bool
+plugpart_hot_remove_vm(Inst *inst, const struct plugpart *entry, json_t *changes, GError **error)
 {
     if (!inst->driver->unplug(inst, entry->name, entry->config, error)) {
         return false;
@@ -46,7 +45,7 @@ hot_add(Inst *inst, const struct plugpart *entry, json_t *changes, GError **erro
     if (inst->driver->plug != NULL) {
         Device device = {inst, entry->name, entry->config};
         ok = plugpart_is_type(entry->config, "nic") || device_can_hotplug(&device)
-                 ? hot_add_vm(inst, entry, changes, error)
+                 ? plugpart_hot_add_vm(inst, entry, changes, error)
                  : haw_fail(error, HAW_FAILED, "Device cannot be started when instance is running");
     } else if (plugpart_is_type(entry->config, "nic")) {
         json_t *volatiles = plugpart_volatiles_of(inst, changes, entry->name);
@@ -72,7 +71,7 @@ hot_remove(Inst *inst, const struct plugpart *entry, json_t *changes, GError **e
         !plug_is_root(entry->config)) {
         Device device = {inst, entry->name, entry->config};
         ok = plugpart_is_type(entry->config, "nic") || device_can_hotplug(&device)
-                 ? hot_remove_vm(inst, entry, changes, error)
+                 ? plugpart_hot_remove_vm(inst, entry, changes, error)
                  : haw_fail(error, HAW_FAILED, "Device cannot be stopped when instance is running");
     } else if (plugpart_is_type(entry->config, "nic") && inst_pid(inst) != 0) {
         json_t *volatiles = plugpart_volatiles_of(inst, changes, entry->name);

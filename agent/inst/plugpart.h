@@ -1,5 +1,5 @@
-/* plugpart.h: one device of an instance, for plug.c (all of them at once) and plugchange.c (from one set to
- * another). Threads: main loop, inside fibers. */
+/* plugpart.h: one device of an instance, for plug.c (all of them at once), plugchange.c (from one set to
+ * another) and move/liveswap.c. Threads: main loop, inside fibers. */
 #pragma once
 #include "agent/inst/plug.h"
 #include "agent/net/network.h"
@@ -29,3 +29,8 @@ void plugpart_stop_one(Inst *inst, const struct plugpart *entry, json_t *changes
 bool plugpart_settle_nic(Inst *inst, const struct plugpart *entry, json_t *changes, GError **error);
 /* … and no more. Yields. */
 void plugpart_forget_nic(Inst *inst, const struct plugpart *entry);
+/* Into a virtual machine that runs: its host side, then QEMU. Yields. */
+bool plugpart_hot_add_vm(Inst *inst, const struct plugpart *entry, json_t *changes, GError **error);
+/* Out of QEMU, if the guest lets go; then its host side. Yields. */
+bool plugpart_hot_remove_vm(Inst *inst, const struct plugpart *entry, json_t *changes,
+                            GError **error);

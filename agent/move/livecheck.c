@@ -3,6 +3,7 @@
 #include "agent/move/livecheck.h"
 
 #include "agent/move/livehello.h"
+#include "agent/move/liveswap.h"
 #include "agent/vm/vm.h"
 #include "agent/vm/vmitem.h"
 #include "proto/keys.h"
@@ -16,15 +17,13 @@ look_at_device(const char *name, json_t *device, GPtrArray *disks, json_t *block
                                         "unix-char", "unix-block", "unix-hotplug", NULL};
     const char *type = keys_get(device, "type"), *nictype = keys_get(device, "nictype");
     const char *path = keys_get(device, "path"), *source = keys_get(device, "source");
-    const char *faster = keys_get(device, "acceleration");
     if (type == NULL) {
         return;
     }
     if (g_strv_contains(fixed, type)) {
         livehello_block(blockers, "device \"%s\" (%s) is this host's", name, type);
-    } else if (strcmp(type, "nic") == 0 && ((nictype != NULL && (strcmp(nictype, "physical") == 0 ||
-                                                                 strcmp(nictype, "sriov") == 0)) ||
-                                            (faster != NULL && strcmp(faster, "none") != 0))) {
+    } else if (strcmp(type, "nic") == 0 && nictype != NULL &&
+               (strcmp(nictype, "physical") == 0 || strcmp(nictype, "sriov") == 0)) {
         livehello_block(blockers, "NIC \"%s\" is a function of this host's hardware", name);
     } else if (strcmp(type, "disk") == 0 && g_strcmp0(path, "/") == 0) {
         g_ptr_array_add(disks, vmitem_node(name));
@@ -50,14 +49,26 @@ json_t *
 livecheck_blockers(Inst *inst, GPtrArray *disks)
 {
     const char *name;
+    bool swapped = false;
     json_t *device, *blockers = json_array();
     json_auto_t *devices = json_incref(inst->expanded_devices);
     json_object_foreach (devices, name, device) {
         look_at_device(name, device, disks, blockers);
+        swapped = swapped || liveswap_can(device);
     }
     if (inst_get_bool(inst, "security.sev", false)) {
         livehello_block(blockers, "its memory is encrypted (security.sev)");
     }
-    look_at_qemu(inst, blockers);
+    if (!swapped) {
+        look_at_qemu(inst, blockers);
+    }
     return blockers;
+}
+
+bool
+livecheck_qemu(Inst *inst, GError **error)
+{
+    json_auto_t *none = json_array(), *blockers = json_array();
+    look_at_qemu(inst, blockers);
+    return livehello_check(none, blockers, error);
 }

@@ -15,6 +15,7 @@
 #include "agent/inst/lifecycle.h"
 #include "agent/move/dial.h"
 #include "agent/move/liveqemu.h"
+#include "agent/move/liveswap.h"
 #include "agent/net/ovn_handover.h"
 #include "base/crash.h"
 #include "base/log.h"
@@ -141,6 +142,7 @@ go_on(Inst *inst, GError **error)
         inst_move(inst, INST_THAWING);
         inst_move(inst, INST_RUNNING);
     }
+    liveswap_back(inst);
     return true;
 }
 
@@ -404,6 +406,7 @@ settle_target(void *data)
         ovn_handover_take(agent, inst_id(inst));
         /* QEMU gone: its disk is what there is, and it is ours. */
         create_finish(inst, "copy", NULL);
+        liveswap_back(inst);
         haw_info("live.settled", KS("inst", inst->name), KS("here", "yes"));
         livedecide_tell(agent, uuid, true);
         return;

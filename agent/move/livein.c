@@ -13,6 +13,7 @@
 #include "agent/move/livedecide.h"
 #include "agent/move/livehello.h"
 #include "agent/move/liveqemu.h"
+#include "agent/move/liveswap.h"
 #include "agent/move/streamer.h"
 #include "agent/net/ovn_handover.h"
 #include "agent/vm/vmhost.h"
@@ -338,7 +339,8 @@ get_ready(LiveIn *live, GError **error)
     gint64 page = json_integer_value(json_object_get(layout, "page_bytes"));
     guint16 port = 0;
     crash_point("live_target");
-    if (!vm_memory_make(live->inst, live->hello.memory, page, &path, error) ||
+    if (!liveswap_expect(live->inst, error) ||
+        !vm_memory_make(live->inst, live->hello.memory, page, &path, error) ||
         !vm_incoming_begin(live->inst, layout, error)) {
         vm_memory_drop(live->inst, NULL);
         return haw_push(error, "Start QEMU at the target");
@@ -489,6 +491,7 @@ static void
 settle(LiveIn *live)
 {
     json_auto_t *settled = movemux_recv(live->mux, "settled", GO_MS, NULL, NULL);
+    liveswap_back(live->inst); /* the source has let its ports go; while the row is there: W1 */
     if (settled != NULL) {
         livedecide_forget(live->inst, live->hello.uuid);
     } else {

@@ -1,5 +1,6 @@
 /* The source of a live move.
- * G1  Order: preflight of both sides; volume; the target's QEMU waits; disks mirrored until they stay equal;
+ * G1  Order: preflight of both sides; software stands in for functions of hardware (liveswap.h), before the
+ *     target makes ports for the same NICs; volume; the target's QEMU waits; disks mirrored until they stay equal;
  *     memory in rounds; the guest stops; last pages, mirrors' end, devices' state; the target has all; the
  *     decision (livedecide.h); the target runs it; ours ends.
  * G2  Whatever fails before the decision is undone: the guest runs on here, as before.
@@ -20,6 +21,7 @@
 #include "agent/move/livedecide.h"
 #include "agent/move/livehello.h"
 #include "agent/move/liveqemu.h"
+#include "agent/move/liveswap.h"
 #include "agent/move/streamer.h"
 #include "agent/vm/vmitem.h"
 #include "base/clock.h"
@@ -54,6 +56,7 @@ struct LiveOut {
     struct live_hello hello;
     json_t *ready;
     GPtrArray *disks;  /* char *: block nodes */
+    bool begun;        /* and neither undone nor finished */
     bool copy;         /* the guest stays here, too */
     bool ballooned;    /* when it began */
     LiveBrake *brake;  /* owns; while memory goes */
@@ -196,6 +199,14 @@ show(LiveOut *live, const char *progress)
                                                  "migration", json_deep_copy(live->figures)));
 }
 
+/* From here on undo() has work. */
+static bool
+begin(LiveOut *live, GError **error)
+{
+    live->begun = livedecide_begin(live->inst, live->hello.uuid, live->hello.secret, error);
+    return live->begun && liveswap_out(live->inst, error) && livecheck_qemu(live->inst, error);
+}
+
 LiveOut *
 liveout_greet(Inst *inst, MoveConn *conn, Ws **state, GError **error)
 {
@@ -220,16 +231,46 @@ liveout_greet(Inst *inst, MoveConn *conn, Ws **state, GError **error)
         return NULL;
     }
     live->copy = !json_is_true(json_object_get(preflight, "same"));
+    if (!begin(live, error)) {
+        return NULL;
+    }
     show(live, live->hello.native
                    ? "memory goes by QEMU's own migration: this kernel can't track it"
                    : "the target is ready for it");
     return g_steal_pointer(&live);
 }
 
+static bool
+still_guest(LiveOut *live, GError **error)
+{
+    bool ok = liveqemu_undo(qmp_of(live), error);
+    VmSession *vm = vm_session(live->inst);
+    if (vm != NULL) {
+        vm_set_moving(vm, false);
+    }
+    return ok;
+}
+
+/* G2 */
+static void
+undo(LiveOut *live)
+{
+    live->begun = false;
+    g_autoptr(GError) error = NULL;
+    if (vm_session(live->inst) != NULL && qmp_alive(qmp_of(live)) && !still_guest(live, &error)) {
+        haw_error("live.undo", KS("inst", live->inst->name), KS("why", error->message));
+    }
+    liveswap_back(live->inst);
+    livedecide_end(live->inst, live->hello.uuid);
+}
+
 void
 liveout_free(LiveOut *live)
 {
     if (live != NULL) {
+        if (live->begun) {
+            undo(live);
+        }
         fd_close(&live->devices);
         movemux_free(live->mux);
         livehello_done(&live->hello);
@@ -473,33 +514,12 @@ hand_over(LiveOut *live, GError **error)
 }
 
 static bool
-still_guest(LiveOut *live, GError **error)
-{
-    bool ok = liveqemu_undo(qmp_of(live), error);
-    VmSession *vm = vm_session(live->inst);
-    if (vm != NULL) {
-        vm_set_moving(vm, false);
-    }
-    return ok;
-}
-
-/* G2 */
-static void
-undo(LiveOut *live)
-{
-    g_autoptr(GError) error = NULL;
-    if (vm_session(live->inst) != NULL && qmp_alive(qmp_of(live)) && !still_guest(live, &error)) {
-        haw_error("live.undo", KS("inst", live->inst->name), KS("why", error->message));
-    }
-    livedecide_end(live->inst, live->hello.uuid);
-}
-
-static bool
 finish(LiveOut *live, GError **error)
 {
     Inst *inst = live->inst;
     crash_point("live_source");
     json_t *changes = json_pack("{s:s}", "volatile.hawser.moved", "true");
+    live->begun = false;
     bool ok = inst_set_config(inst, changes, error) && vm_outgoing_finish(inst, error);
     crash_point("live_source");
     livedecide_end(inst, live->hello.uuid);
@@ -519,6 +539,7 @@ conclude(LiveOut *live, GError **error)
     if (outcome != NULL) {
         owned = strcmp(text_of(outcome, "outcome"), "running") == 0;
     } else if (!livedecide_await(live->inst, live->hello.uuid, HEAR_MS, &owned, error)) {
+        live->begun = false;
         livedecide_settle(live->inst, live->hello.uuid);
         return false;
     }
@@ -563,9 +584,6 @@ liveout_move(LiveOut *live, GError **error)
         return false;
     }
     live->ready = json_incref(json_object_get(ready, "ready"));
-    if (!livedecide_begin(live->inst, live->hello.uuid, live->hello.secret, error)) {
-        return false;
-    }
     vm_set_moving(vm_session(live->inst), true);
     crash_point("live_source");
     if (!mirror_disks(live, error) || !hand_over(live, error)) {

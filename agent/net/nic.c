@@ -83,6 +83,7 @@ nic_stop(NetTable *table, const Nic *nic, GError **error)
         return false;
     }
     nicuse_set_volatile(use, "host_name", NULL);
+    nicuse_set_volatile(use, "hawser.plain", NULL);
     return true;
 }
 

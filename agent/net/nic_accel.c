@@ -21,7 +21,8 @@ bool
 nic_accel_wanted(const NicUse *use)
 {
     const char *kind = nicuse_get(use, "acceleration");
-    return kind != NULL && strcmp(kind, "none") != 0;
+    bool plain = nicuse_volatile(use, "hawser.plain") != NULL; /* move/liveswap.c */
+    return kind != NULL && strcmp(kind, "none") != 0 && !plain;
 }
 
 bool

@@ -4,7 +4,7 @@
 #pragma once
 #include "agent/net/nicuse.h"
 
-/* Whether the device asks for it (acceleration=sriov, vdpa). */
+/* Whether the device asks for it (acceleration=sriov, vdpa), and no move has put software in its place. */
 bool nic_accel_wanted(const NicUse *use);
 /* Whether the NIC that runs, or ran, has a function: by its volatile keys. */
 bool nic_accel_running(const NicUse *use);

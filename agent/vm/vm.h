@@ -45,6 +45,8 @@ void vm_incoming_abort(Inst *inst);
 /* The source, after the guest runs elsewhere: QEMU ends, and what this host had for it; STOPPED, rows
  * stay. No lifecycle event. Yields. */
 bool vm_outgoing_finish(Inst *inst, GError **error);
+/* The device's place in the machine stays its own while it is unplugged, to come back to. NULL: of none. */
+void vm_keep_place(VmSession *vm, const char *device);
 /* Whether a paused guest is not to be taken for frozen: while a migration stops it on purpose. */
 void vm_set_moving(VmSession *vm, bool moving);
 

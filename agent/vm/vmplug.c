@@ -371,7 +371,9 @@ vmplug_remove(VmSession *vm, const char *device, json_t *config, GError **error)
     } else if (g_strcmp0(type, "nic") == 0) {
         delete_backend(vm, "netdev_del", "id", node);
     }
-    vmlayout_forget(vm->layout, device);
+    if (g_strcmp0(vm->kept, device) != 0) {
+        vmlayout_forget(vm->layout, device);
+    }
     vmsession_store_layout(vm);
     return true;
 }

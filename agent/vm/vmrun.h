@@ -10,6 +10,7 @@ struct VmSession {
     pid_t pid;
     char *run_dir, *memory_path;
     json_t *layout;       /* owned, changed in place; nobody else keeps it */
+    char *kept;           /* vm_keep_place() */
     GHashTable *deleted;  /* ids of devices that QEMU says are gone */
     FiberSignal happened; /* an event came, or the session ended */
     bool incoming;        /* waits for another QEMU's state */

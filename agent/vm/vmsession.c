@@ -92,6 +92,13 @@ vm_set_moving(VmSession *vm, bool moving)
     vm->moving = moving;
 }
 
+void
+vm_keep_place(VmSession *vm, const char *device)
+{
+    g_free(vm->kept);
+    vm->kept = g_strdup(device);
+}
+
 int
 vm_guest_connect(VmSession *vm, GError **error)
 {
@@ -237,6 +244,7 @@ session_free(VmSession *vm)
     qmp_close(vm->qmp);
     json_decref(vm->layout);
     g_hash_table_unref(vm->deleted);
+    g_free(vm->kept);
     g_free(vm->run_dir);
     g_free(vm->memory_path);
     g_free(vm);

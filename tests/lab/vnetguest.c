@@ -1,6 +1,7 @@
 /* vnetguest: the smallest guest that drives a NIC: boots by multiboot (qemu -kernel) in no time, also under an emulator
  * inside an emulator. It finds a virtio-net (1.0) or an Intel e1000e on the buses that the BIOS has set up, says its
- * MAC on the serial port, sends one broadcast, waits for one frame, says so, and halts.
+ * MAC on the serial port, sends one broadcast, waits for one frame, says so. A virtio-net that is taken out it lets go
+ * (ACPI), and one that comes in its place it drives as well, but waits for no frame there.
  * Freestanding 32-bit code without a library; virtio 1.0, section 4.1; Intel 82574, chapter 10. */
 typedef unsigned char u8;
 typedef unsigned short u16;
@@ -88,6 +89,21 @@ static u8
 pci_byte(u32 dev, u32 offset)
 {
     return (u8) (pci_read(dev, offset) >> 8 * (offset & 3));
+}
+
+/* ACPI's hot plug as QEMU's q35 has it: what a guest of ours would read in the DSDT. */
+enum { HOT_DOWN = 0xcc4, HOT_EJECT = 0xcc8, HOT_BUS = 0xcd0, HOT_BUSES = 32 };
+
+static void
+let_go(void)
+{
+    for (u32 bus = 0; bus < HOT_BUSES; bus++) {
+        out32(HOT_BUS, bus);
+        u32 asked = in32(HOT_DOWN);
+        if (asked != 0 && asked != ~0u) {
+            out32(HOT_EJECT, asked);
+        }
+    }
 }
 
 /* The memory behind a base address register. */
@@ -252,7 +268,7 @@ kick(struct virtio *nic, u16 queue)
 }
 
 static void
-drive_virtio(u32 dev)
+drive_virtio(u32 dev, int first)
 {
     u8 mac[6];
     struct virtio nic = {0, 0, 0, 0};
@@ -268,7 +284,38 @@ drive_virtio(u32 dev)
     kick(&nic, RX);
     kick(&nic, TX);
     await(rings[TX] + USED + 2, "GUEST-SENT\n", "GUEST-FAILED to send\n");
-    await(rings[RX] + USED + 2, "GUEST-RECEIVED\n", "GUEST-FAILED to receive\n");
+    if (first) {
+        await(rings[RX] + USED + 2, "GUEST-RECEIVED\n", "GUEST-FAILED to receive\n");
+    }
+}
+
+/* Goes, and the same comes back with nothing set up: what the BIOS gave it fits again. */
+__attribute__((noreturn)) static void
+follow(u32 dev)
+{
+    u32 bars[6];
+    for (u32 i = 0; i < 6; i++) {
+        bars[i] = pci_read(dev, 0x10 + 4 * i);
+    }
+    for (int here = 1;;) {
+        let_go();
+        u32 id = pci_read(dev, 0);
+        if (here && id == ~0u) {
+            say("GUEST-GONE\n");
+            here = 0;
+        } else if (!here && id == 0x10411af4) {
+            here = 1;
+            for (u32 i = 0; i < 6; i++) {
+                pci_write(dev, 0x10 + 4 * i, bars[i]);
+            }
+            pci_write(dev, 4, 6);
+            for (u32 i = 0; i < sizeof rings; i++) {
+                ((volatile u8 *) rings)[i] = 0;
+            }
+            drive_virtio(dev, 0);
+        }
+        (void) in8(0x80);
+    }
 }
 
 /* ---- e1000e ---- */
@@ -327,7 +374,8 @@ guest(void)
 {
     u32 dev = find(0x10001af4, 0x10411af4);
     if (dev != 0) {
-        drive_virtio(dev & ~1u);
+        drive_virtio(dev & ~1u, 1);
+        follow(dev & ~1u);
     } else if ((dev = find(0x10d38086, 0x10d38086)) != 0) {
         drive_e1000e(dev & ~1u);
     }

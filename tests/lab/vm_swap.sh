@@ -1,0 +1,53 @@
+# A running virtual machine with a vDPA device is copied live: software stands in for the function while memory goes, and
+# both machines have functions afterwards. The source and the target are one agent, reached by its two addresses.
+. tests/lab/lib.sh
+. tests/lab/agent.sh
+guest() { hawser query "/1.0/instances/$1/console" 2>/dev/null; }
+times() { guest "$1" | grep -c "$2"; }
+reached() { [ "$(times "$1" "$2")" -ge "$3" ]; }
+vdpa_of() { hawser config get "$1" volatile.eth0.last_state.vdpa.name; }
+plain() { hawser config get "$1" volatile.eth0.hawser.plain; }
+has_vdpa() { [ -n "$(vdpa_of "$1")" ] && [ -z "$(plain "$1")" ]; }
+# Where eth0 is in the machine, and what is behind it there.
+place() { jq -c '.devices.eth0' "$HAWSER_DIR/run/$1/layout.json"; }
+holds_vdpa() { readlink /proc/"$(cat "$HAWSER_DIR/run/$1/qemu.pid")"/fd/* | grep -c vhost-vdpa; }
+none_left() { [ -z "$(vdpa dev show)" ]; }
+
+ulimit -l unlimited
+netdevsim 1 2 switchdev
+agent_start
+agent_ovn
+vs set Open_vSwitch . other_config:hw-offload=true
+must hawser config set core.https_address 127.0.0.1:8443
+token=$(hawser config trust add --name self -q | tail -n 1)
+export LXD_DIR=$HAWSER_DIR LXD_CONF=/tmp/lxc
+must wait_for 60 timeout 60 lxc remote add self "$token" --accept-certificate
+must hawser profile device set default root size=16MiB
+must hawser init --empty --vm v1 -c security.secureboot=false -c security.csm=true -c limits.memory=64MiB \
+    -c migration.stateful=true -c raw.qemu="-kernel $HAWSER_BUILD/tests/lab/vnetguest"
+must hawser config device add v1 eth0 nic network=o1 acceleration=vdpa
+must hawser start v1
+wait_for 180 reached v1 GUEST-RECEIVED 1 && ok "the guest drives a vDPA device" || nok "the guest: $(guest v1)"
+before=$(place v1)
+function=$(vdpa_of v1)
+
+copy_live() { timeout 300 lxc copy v1 self:v2 </dev/null; }
+succeeds "it is copied while it runs" copy_live
+[ "$failed" = 0 ] || tail -n 40 /tmp/agent.log | sed "s,^,# ,"
+is "the source runs on" RUNNING "$(hawser list v1 -f csv -c s)"
+is "the copy runs" RUNNING "$(hawser list v2 -f csv -c s)"
+wait_for 60 has_vdpa v1 && ok "the source has its function back" || nok "v1: $(vdpa_of v1), $(plain v1)"
+wait_for 60 has_vdpa v2 && ok "and the copy has one of its own" || nok "v2: $(vdpa_of v2), $(plain v2)"
+like "which is another" "haw*" "$(vdpa_of v2)"
+[ "$(vdpa_of v1)" != "$(vdpa_of v2)" ] && ok "than the source's" || nok "both have $function"
+is "QEMU of the source has it open" 1 "$(holds_vdpa v1)"
+is "QEMU of the copy has its own" 1 "$(holds_vdpa v2)"
+is "the NIC is where it was in the machine" "$before" "$(place v1)"
+is "in the copy as well" "$before" "$(place v2)"
+wait_for 120 reached v1 GUEST-SENT 3 && ok "the guest drove the function, software's, the function again" || nok "the guest: $(guest v1)"
+wait_for 120 reached v2 GUEST-SENT 1 && ok "in the copy the function in software's place" || nok "the guest: $(guest v2)"
+succeeds "the copy stops" hawser stop -f v2
+succeeds "the source, too" hawser stop -f v1
+wait_for 20 none_left && ok "no vDPA device is left" || nok "$(vdpa dev show)"
+agent_end
+done_lab
