@@ -1,7 +1,9 @@
 /* Routes: which handler answers a method and a path.
  * R1  Segments are compared and split before they are decoded: "%2F" never makes a new segment.
  * R2  A literal segment wins over an argument, whatever the order of the tables.
- * R3  What does not decode to clean text (a NUL, a broken escape) matches nothing. */
+ * R3  What does not decode to clean text (a NUL, a broken escape) matches nothing.
+ * R4  Only patterns with the path's number of segments are looked at: a walk over all of them would be most of what a
+ *     request reads, and out of the cache by the next one. */
 #include "agent/api/request.h"
 
 #include <string.h>
@@ -20,7 +22,7 @@ struct known {
 };
 
 struct RouteTable {
-    GArray *routes; /* struct known */
+    GArray *routes[SEGMENTS_MAX + 1]; /* struct known; by their number of segments, R4 */
 };
 
 static bool
@@ -50,17 +52,22 @@ RouteTable *
 route_table_new(void)
 {
     RouteTable *table = g_new0(RouteTable, 1);
-    table->routes = g_array_new(FALSE, FALSE, sizeof(struct known));
+    for (size_t i = 0; i < G_N_ELEMENTS(table->routes); i++) {
+        table->routes[i] = g_array_new(FALSE, FALSE, sizeof(struct known));
+    }
     return table;
 }
 
 void
 route_table_free(RouteTable *table)
 {
-    if (table != NULL) {
-        g_array_unref(table->routes);
-        g_free(table);
+    if (table == NULL) {
+        return;
     }
+    for (size_t i = 0; i < G_N_ELEMENTS(table->routes); i++) {
+        g_array_unref(table->routes[i]);
+    }
+    g_free(table);
 }
 
 void
@@ -69,7 +76,7 @@ route_table_add(RouteTable *table, const Route *routes)
     for (; routes->method != NULL; routes++) {
         struct known known = {.route = routes};
         g_assert(split(routes->pattern, &known.pattern));
-        g_array_append_val(table->routes, known);
+        g_array_append_val(table->routes[known.pattern.count], known);
     }
 }
 
@@ -121,13 +128,10 @@ route_parse_query(const char *text, GHashTable *ret_query)
     return true;
 }
 
-/* How well the pattern fits: -1 not at all, else the number of literal segments. */
+/* How well a pattern of as many segments fits: -1 not at all, else the number of literal ones. */
 static int
 fit(const struct segments *parts, const struct segments *path)
 {
-    if (parts->count != path->count) {
-        return -1;
-    }
     int literal = 0;
     for (size_t i = 0; i < parts->count; i++) {
         if (parts->at[i][0] == '{') {
@@ -175,8 +179,9 @@ route_find(RouteTable *table, const char *method, const char *path, GHashTable *
         haw_fail(error, HAW_NOT_FOUND, "not found");
         return NULL;
     }
-    for (guint i = 0; i < table->routes->len; i++) {
-        const struct known *known = &g_array_index(table->routes, struct known, i);
+    const GArray *routes = table->routes[segments.count];
+    for (guint i = 0; i < routes->len; i++) {
+        const struct known *known = &g_array_index(routes, struct known, i);
         const Route *route = known->route;
         int quality = fit(&known->pattern, &segments);
         if (quality < 0) {
