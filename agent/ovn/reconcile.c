@@ -1,14 +1,13 @@
 /* The reconciler: our own rows → plan → difference → one transaction.
  * R1  One plan is made and carried out at a time; waiting for northd and hypervisors is outside of that.
- * R2  Nothing is remembered between runs but which scopes to look at: what is to be done is always the
- *     difference between rows of our database and rows of theirs. So an answer that was lost with its
- *     connection, a conflict with another writer, a crash of ours are all mended by looking again.
- * R3  The background fiber looks at all scopes after each new northbound session, and at single ones when
- *     a row of theirs changes behind our back (not in a transaction of ours), or is asked to; what fails
- *     is tried again, ever more slowly.
- * R5  Whoever acts on what OVN said before (the observer) is told of a change before it is answered, once
- *     this host's flows are the new ones.
+ * R2  Nothing is remembered between runs but which scopes to look at: what is to be done is always the difference
+ *     between rows of our database and rows of theirs. So an answer that was lost with its connection, a conflict
+ *     with another writer, a crash of ours are all mended by looking again.
+ * R3  The background fiber looks at all scopes after each new northbound session, and at single ones when a row of
+ *     theirs changes behind our back, or is asked to; what fails is tried again, ever more slowly.
  * R4  Columns that northd writes are not changes.
+ * R5  Whoever acts on what OVN said before (the observer) is told of a change before it is answered, once this
+ *     host's flows are the new ones.
  * Called by networks, their ACLs, peers and NICs; and by ovn_api.c. */
 #include "agent/ovn/ovn.h"
 
@@ -102,7 +101,7 @@ all_scopes(Ovn *ovn, GError **error)
             g_hash_table_add(seen, scope);
         }
     }
-    if (ovn->nb == NULL) { /* the last network went while the rows were read */
+    if (ovn->nb == NULL) { /* perhaps the last network went while the rows were read */
         haw_fail(error, HAW_UNAVAILABLE, "OVN is not set up");
         return NULL;
     }
@@ -393,10 +392,7 @@ ovn_reconcile(Agent *agent, OvnWait wait, GError **error)
 {
     Ovn *ovn = agent->ovn;
     g_autoptr(GError) why = NULL;
-    if (ovn->nb == NULL) {
-        return haw_fail(error, HAW_UNAVAILABLE, "OVN is not set up");
-    }
-    if (!ovsdb_wait_ready(ovn->nb, READY_MS, error)) {
+    if (ovn->nb != NULL && !ovsdb_wait_ready(ovn->nb, READY_MS, error)) {
         return false;
     }
     g_auto(GStrv) scopes = all_scopes(ovn, error);
@@ -444,10 +440,11 @@ on_row(Ovsdb *db, const OvsdbRow *before, const OvsdbRow *after, void *data)
         return;
     }
     for (int i = 0; i < 2; i++) {
-        const char *owner =
-            rows[i] != NULL ? ovsdb_map_text(rows[i], "external_ids", DIFF_OWNER) : NULL;
-        const char *scope =
-            rows[i] != NULL ? ovsdb_map_text(rows[i], "external_ids", DIFF_SCOPE) : NULL;
+        if (rows[i] == NULL) {
+            continue;
+        }
+        const char *owner = ovsdb_map_text(rows[i], "external_ids", DIFF_OWNER);
+        const char *scope = ovsdb_map_text(rows[i], "external_ids", DIFF_SCOPE);
         if (scope != NULL && g_strcmp0(owner, ovn->owner) == 0) {
             ovn_kick(ovn->agent, scope);
         } else if (owner != NULL && after == NULL && ovn->sharing) {
