@@ -102,6 +102,7 @@ ip netns exec b python3 "$HERE/farpackets.py" echo 7000 & echoes=$!
 wait_for 20 listens b udp 7000
 capture() { # FILE CMD…: what leaves by host 1's uplink meanwhile
     local file=$1; shift
+    : >"$LAB_DIR/record" # an earlier one was ready, too
     ip netns exec 1 python3 "$HERE/farpackets.py" record u1 "$file" >"$LAB_DIR/record" 2>&1 & local record=$!
     wait_for 20 grep -q ready "$LAB_DIR/record"
     "$@"; local status=$?
