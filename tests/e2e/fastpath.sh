@@ -97,6 +97,7 @@ n1=$(nb --bare --columns=name find Logical_Switch 'other_config:subnet=10.95.1.0
 gw1=$(nb get Logical_Router_Port "lxd-net$n1-lr-lrp-int" mac | tr -d '"')
 serve 4001 >"$E2E_DIR/echo2" 2>&1 &
 caught() { # FILE SRC DST: 24 fixed frames from c1, as they come in at c2
+    : >"$1" # an earlier one was ready, too
     in_two catch 24 10 >"$1" &
     local catcher=$!
     wait_for 10 grep -q ready "$1" && in_one frames "$gw1" "$2" "$3" 24
@@ -130,6 +131,7 @@ same 'nor learned' 0 total_of source=10.95.1.77
 
 # ---- what OVN forbids ----
 watched() { # SECONDS FILE [QUIET]: times of answers while the caller does something, until none came for QUIET seconds
+    : >"$2"
     in_one watch "$a2" "$1" ${3:+"$3"} >"$2" &
     watcher=$!
     wait_for 10 grep -q ready "$2"
