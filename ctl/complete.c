@@ -40,8 +40,8 @@ static const struct {
     {"direction", "ingress egress"},
     {"protocol", "tcp udp"},
     {"server-protocol", "lxd simplestreams"},
-    {"device-type", "disk nic none proxy unix-block unix-char unix-hotplug gpu usb"},
-    {"network-type", "bridge physical macvlan sriov"},
+    {"device-type", "disk nic none proxy unix-block unix-char unix-hotplug gpu usb tpm pci"},
+    {"network-type", "bridge ovn physical macvlan sriov"},
     {"content-type", "filesystem block"},
     {"certificate-type", "client metrics"},
     {"event-type", "logging operation lifecycle"},
@@ -335,8 +335,8 @@ static const struct {
      "    else\n"
      "        words=(\"${COMP_WORDS[@]}\") cword=$COMP_CWORD\n"
      "    fi\n"
-     "    local IFS=$'\\n' cur=${words[cword]}\n"
-     "    COMPREPLY=($(hawser __complete -- \"${words[@]:1:cword}\" 2>/dev/null))\n"
+     "    local cur=${words[cword]}\n"
+     "    mapfile -t COMPREPLY < <(hawser __complete -- \"${words[@]:1:cword}\" 2>/dev/null)\n"
      "    declare -F __ltrim_colon_completions >/dev/null && __ltrim_colon_completions \"$cur\"\n"
      "    [[ ${#COMPREPLY[@]} -eq 1 && $COMPREPLY == *[:/] ]] && compopt -o nospace\n"
      "    [[ ${#COMPREPLY[@]} -eq 0 ]] && compopt -o default\n"
@@ -360,9 +360,14 @@ static const struct {
             "fi\n"},
     {"fish", "function __hawser_complete\n"
              "    set -l words (commandline -opc)\n"
-             "    hawser __complete -- $words[2..-1] (commandline -ct) 2>/dev/null\n"
+             "    set -l found (hawser __complete -- $words[2..-1] (commandline -ct) 2>/dev/null)\n"
+             "    if set -q found[1]\n"
+             "        printf '%s\\n' $found\n"
+             "    else\n"
+             "        __fish_complete_path (commandline -ct)\n"
+             "    end\n"
              "end\n"
-             "complete -c hawser -a '(__hawser_complete)'\n"},
+             "complete -c hawser -f -a '(__hawser_complete)'\n"},
 };
 
 const char *

@@ -202,13 +202,22 @@ same 'query' c1 sh -c 'hawser query /1.0/instances/c1 | jq -r .name'
 claim 'query that changes' hawser query -X PATCH -d '{"description":"seen"}' /1.0/instances/c1 --wait
 same 'and did' seen hawser config get c1 description -p
 shows 'monitor shows what happens' 'instance-updated' \
-    sh -c 'timeout 4 hawser monitor --type lifecycle --pretty & sleep 2; hawser config set c1 user.m=1; wait; true'
+    sh -c 'timeout 6 hawser monitor --type lifecycle --pretty & for i in 1 2 3 4 5 6 7 8; do hawser config set c1 user.m=$i; sleep 0.5; done; wait; true'
 claim 'an alias of commands' hawser alias add ll 'list -f csv -c n'
 same 'works' c1 hawser ll
 shows 'completion offers names' '^c1$' hawser __complete -- start c
 shows 'and pools' '^default$' hawser __complete -- storage show ''
 claim 'the bash script is bash' sh -c 'hawser completion bash | bash -n'
 same 'and completes' c1 bash -c 'eval "$(hawser completion bash)"; COMP_WORDS=(hawser stop c); COMP_CWORD=2; _hawser 2>/dev/null; echo "${COMPREPLY[0]}"'
+same 'a name is no pattern' 'default:*' bash -c 'eval "$(hawser completion bash)"; hawser() { echo "default:*"; }; COMP_WORDS=(hawser x); COMP_CWORD=1
+    cd /etc && _hawser 2>/dev/null; echo "${COMPREPLY[0]}"'
+if command -v fish >/dev/null; then
+    same 'fish completes' c1 fish -c 'hawser completion fish | source; complete -C "hawser stop c"'
+    same 'and offers files where nothing else goes' /etc/hostname fish -c 'hawser completion fish | source; complete -C "hawser image import /etc/hostn"'
+else
+    skip 'completion in fish' 'fish is not installed'
+fi
+claim 'the zsh script is zsh' sh -c 'hawser completion zsh >"$E2E_DIR/_hawser" && { ! command -v zsh || zsh -n "$E2E_DIR/_hawser"; }'
 claim 'the manual page has no mistakes' sh -c 'hawser __manual | man --warnings -l - >/dev/null'
 shows 'operations can be listed' . sh -c 'hawser operation list'
 claim 'warnings too' hawser warning list
