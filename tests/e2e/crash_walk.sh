@@ -110,42 +110,47 @@ clean() {
     return 0
 }
 
-# What must agree. Prints what does not. Each collection is asked for once.
+# What must agree. Prints what does not. One look at the server, one jq: it is asked some thousand times.
+seen() {
+    { api GET '/1.0/instances?recursion=2' && api GET '/1.0/storage-pools?recursion=1' && api GET '/1.0/networks?recursion=1' && api GET /1.0/images &&
+        for each in $pools; do api GET "/1.0/storage-pools/$each/volumes?recursion=1" || return 1; done; } | jq -rs '
+        (.[0].metadata[] | "\(.type) \(.name)", (select(.status == "Running") | "running \(.name)"),
+            (.name as $n | (.snapshots // [])[] | "snapshot \($n)/\(.name | sub(".*/"; ""))")),
+        (.[1].metadata[] | "pool \(.name)", (select(.driver == "btrfs") | "loop \(.name)")),
+        (.[2].metadata[] | select(.managed) | "network \(.name)"),
+        (.[3].metadata[] | "image \(sub(".*/"; ""))"),
+        (.[4:][].metadata[] | select(.name | contains("/") | not) | "volume-\(.type) \(.name)")'
+}
 world() {
-    local instances volumes pools_ networks rows vms running dirs each wrong=0
-    instances=$(api_meta GET '/1.0/instances?recursion=2') && pools_=$(api_meta GET '/1.0/storage-pools?recursion=1') &&
-        networks=$(api_meta GET '/1.0/networks?recursion=1') || return 1
-    volumes=$(for each in $pools; do api_meta GET "/1.0/storage-pools/$each/volumes?recursion=1"; done) || return 1
+    local all rows vms running dirs each wrong=0
+    all=$(seen) || return 1
     agree() { [ "$2" = "$3" ] || { echo "$1: '${2//$'\n'/ }' against '${3//$'\n'/ }'"; wrong=1; }; }
     names() { ls -A "$1" 2>/dev/null | sort; }
-    those() { jq -r "$2" <<<"$1" | sort; }
-    volumes_of() { those "$volumes" ".[] | select(.type == \"$1\" and (.name | contains(\"/\") | not)).name"; }
-    rows=$(those "$instances" '.[] | select(.type == "container").name')
-    vms=$(those "$instances" '.[] | select(.type == "virtual-machine").name')
-    running=$(those "$instances" '.[] | select(.status == "Running").name')
+    those() { sed -n "s/^$1 //p" <<<"$all" | sort; }
+    rows=$(those container) vms=$(those virtual-machine) running=$(those running)
     agree 'instances and their links' "$rows" "$(names "$LXD_DIR/containers" | grep -v '^lxc-monitord')"
     dirs=$(for each in $pools; do names "$LXD_DIR/storage-pools/$each/containers"; done | sort)
     agree 'instances and their volumes' "$rows" "$dirs"
-    agree 'instances and volume rows' "$rows" "$(volumes_of container)"
+    agree 'instances and volume rows' "$rows" "$(those volume-container)"
     agree 'virtual machines and their links' "$vms" "$(names "$LXD_DIR/virtual-machines")"
     agree 'virtual machines and their disks' "$vms" \
         "$(for each in $pools; do (cd "$LXD_DIR/storage-pools/$each/virtual-machines" 2>/dev/null && ls -d -- */root.img 2>/dev/null | sed 's,/.*,,'); done | sort)"
-    agree 'virtual machines and volume rows' "$vms" "$(volumes_of virtual-machine)"
+    agree 'virtual machines and volume rows' "$vms" "$(those volume-virtual-machine)"
     agree 'snapshots and their volumes' \
-        "$(those "$instances" '.[] | .name as $n | (.snapshots // [])[] | $n + "/" + (.name | sub(".*/"; ""))')" \
+        "$(those snapshot)" \
         "$(for each in $pools; do for kind in containers virtual-machines; do (cd "$LXD_DIR/storage-pools/$each/$kind-snapshots" 2>/dev/null && ls -d -- */* 2>/dev/null); done; done | sort)"
-    agree 'custom volumes' "$(volumes_of custom | sed 's/^/default_/')" \
+    agree 'custom volumes' "$(those volume-custom | sed 's/^/default_/')" \
         "$(for each in $pools; do names "$LXD_DIR/storage-pools/$each/custom"; done | sort)"
-    agree 'pools and their directories' "$(those "$pools_" '.[].name')" "$(names "$LXD_DIR/storage-pools")"
-    agree 'pools and their loop files' "$(those "$pools_" '.[] | select(.driver == "btrfs").name')" "$(names "$LXD_DIR/disks" | sed 's/\.img$//')"
-    agree 'images and their files' "$(those "$(api_meta GET /1.0/images)" '.[] | sub(".*/"; "")')" "$(names "$LXD_DIR/images" | grep -v '\.rootfs$')"
+    agree 'pools and their directories' "$(those pool)" "$(names "$LXD_DIR/storage-pools")"
+    agree 'pools and their loop files' "$(those loop)" "$(names "$LXD_DIR/disks" | sed 's/\.img$//')"
+    agree 'images and their files' "$(those image)" "$(names "$LXD_DIR/images" | grep -v '\.rootfs$')"
     agree 'veths of running containers' "$(echo "$running" | grep -c .)" "$(ls /sys/class/net | grep -c '^veth')"
     agree 'mounts of instances that do not run' '' \
         "$(awk '{print $5}' /proc/self/mountinfo | grep "^$LXD_DIR/" | grep -E "/containers(-snapshots)?/" | grep -vE "/containers/(default_)?(${running//$'\n'/|}|)(/|\$)" | grep -v '^$')"
     agree 'monitors of running containers' "$(echo "$running" | grep -c .)" "$(pgrep -fc '^\[lxc monitor\]')"
-    agree 'networks and interfaces' "$(those "$networks" '.[] | select(.managed).name')" \
+    agree 'networks and interfaces' "$(those network)" \
         "$(ls /sys/class/net | grep '^walkbr' | sort)"
-    agree 'networks and dnsmasq' "$(jq 'map(select(.managed)) | length' <<<"$networks")" "$(pgrep -c dnsmasq)"
+    agree 'networks and dnsmasq' "$(those network | grep -c .)" "$(pgrep -c dnsmasq)"
     agree 'networks in nft' '' \
         "$(nft list ruleset | grep -o 'walkbr[0-9]' | sort -u | while read -r n; do [ -e "/sys/class/net/$n" ] || echo "$n"; done)"
     return $wrong
