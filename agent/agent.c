@@ -178,7 +178,11 @@ start_networks(Agent *agent, GError **error)
 static bool
 start_instances(Agent *agent, GError **error)
 {
-    return inst_table_start(agent->instances, error);
+    if (!inst_table_start(agent->instances, error)) {
+        return false;
+    }
+    net_table_adopt(agent->networks); /* before anyone may stop one of them */
+    return true;
 }
 
 static bool

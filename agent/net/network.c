@@ -34,7 +34,7 @@
 #include "base/log.h"
 #include "proto/keys.h"
 
-enum { RETRY_MS = 60 * 1000, READY_MS = 200 };
+enum { RETRY_MS = 60 * 1000 };
 
 struct NetTable {
     Agent *agent;         /* borrowed */
@@ -410,12 +410,6 @@ retry_run(void *data)
 {
     NetTable *table = data;
     g_autoptr(GCancellable) ending = g_object_ref(table->ending);
-    while (!table->agent->ready && fiber_sleep_ms(READY_MS, ending, NULL)) {
-    }
-    if (!g_cancellable_is_cancelled(ending)) {
-        sweep(table);
-        nicadopt_all(table);
-    }
     while (fiber_sleep_ms(RETRY_MS, ending, NULL)) {
         g_autoptr(GPtrArray) list = netobj_list(table);
         for (guint i = 0; i < list->len && !g_cancellable_is_cancelled(ending); i++) {
@@ -503,6 +497,13 @@ net_table_start(NetTable *table, GError **error)
     }
     fiber_start("network-retry", retry_run, table);
     return true;
+}
+
+void
+net_table_adopt(NetTable *table)
+{
+    sweep(table);
+    nicadopt_all(table);
 }
 
 static void

@@ -9,6 +9,9 @@ void net_table_free(NetTable *table);
 /* At start: brings every network up as its row says (adopting what is there: a running dnsmasq
  * with the same arguments goes on), removes leftovers; what fails is retried each minute. Yields. */
 bool net_table_start(NetTable *table, GError **error);
+/* Once instances are loaded, and before the API serves: the NICs of those that run are known again,
+ * leases without a NIC go. Yields. */
+void net_table_adopt(NetTable *table);
 /* At shutdown (not at a plain restart): takes bridges and dnsmasq down. Yields. */
 void net_table_stop(NetTable *table);
 
