@@ -210,52 +210,70 @@ describe(Request *req, const char *storage, char **ret_tag)
 
 /* Every client begins with this request, so the last answer is kept with all that it was made of. */
 static struct {
-    GString *made_of;
-    GBytes *body;
+    int kind;
+    bool restricted;
+    guint64 generation; /* of the settings */
+    char *username, *protocol, *project, *storage;
+    json_t *addresses;
+    GBytes *body; /* NULL: none yet */
     char *tag;
 } last;
 
-/* All that an answer depends on, as text; caller frees. */
-static GString *
-made_of(Request *req, const char *storage)
+static bool
+is_last(Request *req, const char *storage, const json_t *addresses)
 {
     const Caller *caller = req_caller(req);
-    GString *text = g_string_sized_new(256);
-    g_string_append_printf(text, "%d %s %s %d %s %s %" G_GUINT64_FORMAT " ", caller->kind,
-                           caller->username, caller->protocol, caller->restricted, req_project(req),
-                           storage, settings_generation(req_agent(req)->settings));
-    json_t *addresses = server_addresses(req_agent(req)->server);
-    jsontext_append(text, addresses);
-    json_decref(addresses);
-    return text;
+    return last.body != NULL && last.kind == (int) caller->kind &&
+           last.restricted == caller->restricted &&
+           last.generation == settings_generation(req_agent(req)->settings) &&
+           g_strcmp0(last.username, caller->username) == 0 &&
+           g_strcmp0(last.protocol, caller->protocol) == 0 &&
+           strcmp(last.project, req_project(req)) == 0 && strcmp(last.storage, storage) == 0 &&
+           json_equal(last.addresses, addresses);
 }
 
 static void
-make_last(Request *req, const char *storage, GString **of)
+forget_last(void)
 {
+    g_free(last.username);
+    g_free(last.protocol);
+    g_free(last.project);
+    g_free(last.storage);
+    json_decref(last.addresses);
+    g_clear_pointer(&last.body, g_bytes_unref);
+    g_free(last.tag);
+}
+
+static void
+make_last(Request *req, const char *storage, json_t *addresses)
+{
+    const Caller *caller = req_caller(req);
     GString *text = req_text_new();
-    if (last.made_of != NULL) {
-        g_string_free(last.made_of, TRUE);
-        g_bytes_unref(last.body);
-        g_free(last.tag);
-    }
+    forget_last();
     json_t *described = describe(req, storage, &last.tag);
     jsontext_append(text, described);
     json_decref(described);
     g_string_append(text, "}\n");
     last.body = g_string_free_to_bytes(text);
-    last.made_of = g_steal_pointer(of);
+    last.kind = caller->kind;
+    last.restricted = caller->restricted;
+    last.generation = settings_generation(req_agent(req)->settings);
+    last.username = g_strdup(caller->username);
+    last.protocol = g_strdup(caller->protocol);
+    last.project = g_strdup(req_project(req));
+    last.storage = g_strdup(storage);
+    last.addresses = json_incref(addresses);
 }
 
 static bool
 get(Request *req, GError **error)
 {
     g_autofree char *storage = pool_drivers(req_agent(req)->pools);
-    g_autoptr(GString) of = made_of(req, storage);
-
-    if (last.made_of == NULL || !g_string_equal(of, last.made_of)) {
-        make_last(req, storage, &of);
+    json_t *addresses = server_addresses(req_agent(req)->server);
+    if (!is_last(req, storage, addresses)) {
+        make_last(req, storage, addresses);
     }
+    json_decref(addresses);
     const char *const headers[] = {"ETag", last.tag, NULL};
     return req_reply_shared(req, 200, "application/json", last.body,
                             last.tag != NULL ? headers : NULL);
@@ -288,7 +306,7 @@ change(Request *req, GError **error)
 
 const Route info_routes[] = {
     {"GET", "/", get_root, ROUTE_UNTRUSTED | ROUTE_EARLY},
-    {"GET", "/1.0", get, ROUTE_UNTRUSTED | ROUTE_EARLY},
+    {"GET", "/1.0", get, ROUTE_UNTRUSTED | ROUTE_EARLY | ROUTE_AT_ONCE},
     {"PUT", "/1.0", change, ROUTE_BODY_JSON | ROUTE_ADMIN},
     {"PATCH", "/1.0", change, ROUTE_BODY_JSON | ROUTE_ADMIN},
     {NULL},

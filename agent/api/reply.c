@@ -309,10 +309,11 @@ void
 request_reply_cors(Request *req)
 {
     Settings *settings = req->agent->settings;
-    const char *origin = MHD_lookup_connection_value(req->connection, MHD_HEADER_KIND, "Origin");
-    const char *allowed =
-        settings != NULL ? settings_get(settings, "core.https_allowed_origin") : NULL;
-    if (origin == NULL || allowed == NULL || *allowed == '\0') {
+    if (settings == NULL || req_header(req, "Origin") == NULL) {
+        return;
+    }
+    const char *allowed = settings_get(settings, "core.https_allowed_origin");
+    if (allowed == NULL || *allowed == '\0') {
         return;
     }
     MHD_add_response_header(req->response, "Access-Control-Allow-Origin", allowed);

@@ -19,9 +19,10 @@ request_new(Server *server, Agent *agent, const char *raw_uri)
     req->server = server;
     req->agent = agent;
     req->path = mark != NULL ? g_strndup(raw_uri, (gsize) (mark - raw_uri)) : g_strdup(raw_uri);
-    req->query = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
-    req->args = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     req->spool = -1;
+    if (mark != NULL) {
+        req->query = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
+    }
     if (mark != NULL && !route_parse_query(mark + 1, req->query)) {
         g_autoptr(GError) error = NULL;
         haw_fail(&error, HAW_INVALID, "Malformed query string");
@@ -38,8 +39,8 @@ request_free(Request *req)
     }
     g_free(req->method);
     g_free(req->path);
-    g_hash_table_unref(req->query);
-    g_hash_table_unref(req->args);
+    g_clear_pointer(&req->query, g_hash_table_unref);
+    g_clear_pointer(&req->args, g_hash_table_unref);
     caller_clear(&req->caller);
     if (req->body != NULL) {
         g_byte_array_unref(req->body);
@@ -81,7 +82,7 @@ req_path(Request *req)
 const char *
 req_arg(Request *req, const char *name)
 {
-    const char *value = g_hash_table_lookup(req->args, name);
+    const char *value = req->args != NULL ? g_hash_table_lookup(req->args, name) : NULL;
     g_assert(value != NULL);
     return value;
 }
@@ -89,7 +90,7 @@ req_arg(Request *req, const char *name)
 const char *
 req_query(Request *req, const char *name)
 {
-    return g_hash_table_lookup(req->query, name);
+    return req->query != NULL ? g_hash_table_lookup(req->query, name) : NULL;
 }
 
 const char *
@@ -293,16 +294,9 @@ check_caller(Request *req, GError **error)
     return true;
 }
 
-struct run {
-    Request *req;
-    RequestRespond respond;
-};
-
 static void
-request_run(void *data)
+answer(Request *req)
 {
-    g_autofree struct run *run = data;
-    Request *req = run->req;
     g_autoptr(GError) error = NULL;
 
     bool ok = check_caller(req, &error) && parse_body(req, &error) && check_project(req, &error) &&
@@ -319,15 +313,32 @@ request_run(void *data)
         request_reply_error(req, error);
     }
     req->finished = true;
-    run->respond(req);
+}
+
+struct run {
+    Request *req;
+    RequestRespond respond;
+};
+
+static void
+request_run(void *data)
+{
+    g_autofree struct run *run = data;
+    answer(run->req);
+    run->respond(run->req);
 }
 
 void
 request_start(Request *req, RequestRespond respond)
 {
+    req->started = true;
+    if ((req->route->flags & ROUTE_AT_ONCE) &&
+        req->query == NULL) { /* looking up a project waits */
+        answer(req);
+        return;
+    }
     struct run *run = g_new(struct run, 1);
     run->req = req;
     run->respond = respond;
-    req->started = true;
     fiber_start_now("request", request_run, run);
 }

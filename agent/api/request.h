@@ -12,8 +12,8 @@ struct Request {
     struct MHD_Connection *connection; /* borrows; suspended while the fiber runs */
     GSource *listener_source;          /* borrows: drives MHD */
     char *method, *path;               /* path still percent-encoded */
-    GHashTable *query;                 /* decoded name → value */
-    GHashTable *args;                  /* of the route's pattern, decoded */
+    GHashTable *query;                 /* decoded name → value; NULL: none */
+    GHashTable *args;                  /* of the route's pattern, decoded; NULL: none */
     const Route *route;
     Caller caller;
 
@@ -26,6 +26,7 @@ struct Request {
     int status;                    /* of the reply */
     struct MHD_Response *response; /* owns until it is queued */
     gint64 began_us;               /* its last byte was here */
+    gint64 took_us;                /* until its reply was there */
     bool hang_up;           /* its listener takes no more: this is the connection's last request */
     bool started, finished; /* its fiber */
     bool suspended;         /* its connection: the fiber had to wait */
@@ -34,8 +35,8 @@ struct Request {
 /* NULL and a reply with 400 later when the target is malformed. Takes nothing. */
 Request *request_new(Server *server, Agent *agent, const char *raw_uri);
 void request_free(Request *req);
-/* Runs the handler in a fiber. Either it is finished when this returns, or *respond is called when
- * req->response is there. */
+/* Runs the handler, in a fiber unless its route says that it never waits. Either it is finished when
+ * this returns, or *respond is called when req->response is there. */
 void request_start(Request *req, RequestRespond respond);
 /* caller.c: who is at the other end of a connection. */
 void caller_identify_unix(Caller *ret, int fd);
@@ -52,9 +53,10 @@ typedef struct RouteTable RouteTable;
 RouteTable *route_table_new(void);
 void route_table_free(RouteTable *table);
 void route_table_add(RouteTable *table, const Route *routes);
-/* Fills args. NULL: NOT_FOUND (no such path) or UNSUPPORTED (no such method there). */
-const Route *route_find(RouteTable *table, const char *method, const char *path, GHashTable *args,
-                        GError **error);
+/* *ret_args is made when the pattern has any and it is NULL. NULL: NOT_FOUND (no such path) or
+ * UNSUPPORTED (no such method there). */
+const Route *route_find(RouteTable *table, const char *method, const char *path,
+                        GHashTable **ret_args, GError **error);
 /* Percent-decodes; NULL when malformed or with a NUL inside. */
 char *route_decode(const char *text, gssize size, bool plus_is_space);
 bool route_parse_query(const char *text, GHashTable *ret_query);

@@ -149,7 +149,7 @@ fit(const struct segments *parts, const struct segments *path)
 }
 
 static bool
-take_args(const char *pattern, const struct segments *path, GHashTable *args)
+take_args(const char *pattern, const struct segments *path, GHashTable **args)
 {
     struct segments parts;
     split(pattern, &parts);
@@ -159,14 +159,17 @@ take_args(const char *pattern, const struct segments *path, GHashTable *args)
             if (value == NULL) {
                 return false;
             }
-            g_hash_table_insert(args, g_strndup(parts.at[i] + 1, parts.size[i] - 2), value);
+            if (*args == NULL) {
+                *args = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
+            }
+            g_hash_table_insert(*args, g_strndup(parts.at[i] + 1, parts.size[i] - 2), value);
         }
     }
     return true;
 }
 
 const Route *
-route_find(RouteTable *table, const char *method, const char *path, GHashTable *args,
+route_find(RouteTable *table, const char *method, const char *path, GHashTable **ret_args,
            GError **error)
 {
     struct segments segments;
@@ -200,7 +203,7 @@ route_find(RouteTable *table, const char *method, const char *path, GHashTable *
     }
     if (best == NULL && path_known) {
         haw_fail(error, HAW_UNSUPPORTED, "not implemented");
-    } else if (best == NULL || !take_args(best->pattern, &segments, args)) {
+    } else if (best == NULL || !take_args(best->pattern, &segments, ret_args)) {
         haw_fail(error, HAW_NOT_FOUND, "not found");
         return NULL;
     }

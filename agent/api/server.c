@@ -174,9 +174,14 @@ on_completed(void *data, struct MHD_Connection *connection, void **con_cls,
              enum MHD_RequestTerminationCode code)
 {
     Listener *listener = data;
-    if (*con_cls != NULL) {
+    Request *req = *con_cls;
+    if (req != NULL) {
         listener->server->busy--;
-        request_free(*con_cls); /* S3 */
+        if (req->began_us != 0 && req->status != 0) {
+            latency_note(req->server->latency, req->method, req->route->pattern, req->status,
+                         req->took_us);
+        }
+        request_free(req); /* S3 */
         *con_cls = NULL;
     }
 }
@@ -185,9 +190,7 @@ static enum MHD_Result
 queue_reply(Request *req)
 {
     if (req->began_us != 0) {
-        latency_note(req->server->latency, req->method,
-                     req->route != NULL ? req->route->pattern : NULL, req->status,
-                     clock_mono_us() - req->began_us);
+        req->took_us = clock_mono_us() - req->began_us;
     }
     request_reply_cors(req);
     if (req->hang_up) { /* S4 */
@@ -249,7 +252,7 @@ serves_metrics(const Route *route)
 static const Route *
 find_route(Listener *listener, Request *req, const char *method, GError **error)
 {
-    const Route *route = route_find(listener->server->routes, method, req->path, req->args, error);
+    const Route *route = route_find(listener->server->routes, method, req->path, &req->args, error);
     if (listener->metrics && route != NULL && !serves_metrics(route)) {
         haw_fail(error, HAW_NOT_FOUND, "not found");
         return NULL;

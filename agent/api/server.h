@@ -17,6 +17,7 @@ typedef enum {
     ROUTE_ADMIN = 1 << 3,     /* restricted certificates get 403 */
     ROUTE_EARLY = 1 << 4,     /* answered before start-up is complete and during shutdown */
     ROUTE_SOCKET = 1 << 5,    /* unix socket only */
+    ROUTE_AT_ONCE = 1 << 6,   /* the handler never yields: no fiber is made for it */
 } RouteFlags;
 
 /* True: a reply has been given by exactly one req_reply_*(). False: *error becomes the reply. */

@@ -63,7 +63,7 @@ LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
     }
 
     g_autoptr(GError) error = NULL;
-    const Route *route = route_find(all_routes(), line, target, args, &error);
+    const Route *route = route_find(all_routes(), line, target, &args, &error);
     if (route == NULL) {
         g_assert_nonnull(error);
         return 0;

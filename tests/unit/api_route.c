@@ -24,7 +24,7 @@ find(const char *method, const char *path, GHashTable *args, HawCode *ret_code)
     g_autoptr(GError) error = NULL;
     RouteTable *table = route_table_new();
     route_table_add(table, routes);
-    const Route *route = route_find(table, method, path, args, &error);
+    const Route *route = route_find(table, method, path, &args, &error);
     if (ret_code != NULL) {
         *ret_code = haw_code(error);
     }
