@@ -103,6 +103,24 @@ dpdjoiner_feed(DpdJoiner *joiner, const void *bytes, size_t size, Dpd__Frame **r
     return true;
 }
 
+GBytes *
+dpdwire_pack(const ProtobufCMessage *message)
+{
+    size_t size = protobuf_c_message_get_packed_size(message);
+    guint8 *bytes = g_malloc(size + 1);
+    protobuf_c_message_pack(message, bytes);
+    return g_bytes_new_take(bytes, size);
+}
+
+void *
+dpdwire_dup(const ProtobufCMessage *message)
+{
+    g_autoptr(GBytes) packed = dpdwire_pack(message);
+    size_t size;
+    const guint8 *bytes = g_bytes_get_data(packed, &size);
+    return protobuf_c_message_unpack(message->descriptor, NULL, size, bytes);
+}
+
 GPtrArray *
 dpdwire_split(const Dpd__Frame *frame, GError **error)
 {
@@ -111,8 +129,8 @@ dpdwire_split(const Dpd__Frame *frame, GError **error)
         haw_fail(error, HAW_LIMIT, "a frame of %zu bytes is too large for dpd's socket", size);
         return NULL;
     }
-    g_autofree guint8 *packed = g_malloc(size + 1);
-    dpd__frame__pack(frame, packed);
+    g_autoptr(GBytes) whole = dpdwire_pack(&frame->base);
+    const guint8 *packed = g_bytes_get_data(whole, NULL);
     GPtrArray *parts = g_ptr_array_new_with_free_func((GDestroyNotify) g_bytes_unref);
     size_t at = 0;
     do {

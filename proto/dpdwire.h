@@ -30,6 +30,10 @@ bool dpdjoiner_feed(DpdJoiner *joiner, const void *bytes, size_t size, Dpd__Fram
 void dpdwire_frame_free(Dpd__Frame *frame);
 typedef Dpd__Frame DpdFrame;
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(DpdFrame, dpdwire_frame_free)
+/* The bytes of any message of dpd.proto ('&spec->base'). */
+GBytes *dpdwire_pack(const ProtobufCMessage *message);
+/* A copy of one, for the free_unpacked() of its kind. */
+void *dpdwire_dup(const ProtobufCMessage *message);
 /* The messages that carry a frame: GBytes elements. LIMIT when it is too large. */
 GPtrArray *dpdwire_split(const Dpd__Frame *frame, GError **error);
 

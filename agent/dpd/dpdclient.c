@@ -70,15 +70,6 @@ dpdclient_free(DpdClient *client)
     }
 }
 
-static GBytes *
-pack(const Dpd__Port *spec)
-{
-    size_t size = dpd__port__get_packed_size(spec);
-    guint8 *bytes = g_malloc(size + 1);
-    dpd__port__pack(spec, bytes);
-    return g_bytes_new_take(bytes, size);
-}
-
 static Dpd__Port *
 unpack(GBytes *packed)
 {
@@ -314,7 +305,7 @@ dpdclient_settle(DpdClient *client)
 void
 dpdclient_adopt(DpdClient *client, const Dpd__Port *spec)
 {
-    g_hash_table_replace(client->wanted, g_strdup(spec->id), pack(spec));
+    g_hash_table_replace(client->wanted, g_strdup(spec->id), dpdwire_pack(&spec->base));
 }
 
 static void
@@ -474,10 +465,7 @@ dpdclient_set_fast(Dpd__Port *spec, const Dpd__Fast *fast)
         spec->fast = NULL;
     }
     if (fast != NULL) {
-        size_t size = dpd__fast__get_packed_size(fast);
-        g_autofree guint8 *bytes = g_malloc(size + 1);
-        dpd__fast__pack(fast, bytes);
-        spec->fast = dpd__fast__unpack(NULL, size, bytes);
+        spec->fast = dpdwire_dup(&fast->base);
     }
 }
 
@@ -498,7 +486,7 @@ revised(DpdClient *client, DpdRevise fn, void *data)
     while (g_hash_table_iter_next(&iter, NULL, &before)) {
         Dpd__Port *spec = unpack(before);
         fn(spec, data);
-        g_autoptr(GBytes) after = pack(spec);
+        g_autoptr(GBytes) after = dpdwire_pack(&spec->base);
         if (g_bytes_equal(before, after)) {
             dpd__port__free_unpacked(spec, NULL);
         } else {

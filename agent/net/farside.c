@@ -22,6 +22,7 @@
 #include "base/log.h"
 #include "hw/inet.h"
 #include "hw/link.h"
+#include "proto/dpdwire.h"
 
 enum { SETTLE_MS = 200, SOON_MS = 10, AGAIN_MS = 10000, ASK_MS = 10000 };
 
@@ -210,22 +211,13 @@ find_uplinks(Agent *agent, GPtrArray *ret, bool *ret_userspace)
 
 /* ---- telling ---- */
 
-static GBytes *
-pack(const Dpd__FastFar *far)
-{
-    size_t size = dpd__fast_far__get_packed_size(far);
-    guint8 *bytes = g_malloc(size + 1);
-    dpd__fast_far__pack(far, bytes);
-    return g_bytes_new_take(bytes, size);
-}
-
 /* S3 */
 static void
 tell(FarSide *side, Dpd__FastFar *far)
 {
     Dpd__Frame frame = DPD__FRAME__INIT;
     g_autoptr(GError) error = NULL;
-    g_autoptr(GBytes) packed = pack(far);
+    g_autoptr(GBytes) packed = dpdwire_pack(&far->base);
     if (side->told != NULL && g_bytes_equal(side->told, packed) &&
         side->epoch == dpdclient_epoch(side->agent->dpd)) {
         return;

@@ -161,10 +161,7 @@ event_frame(Dpd *dpd, const Dpd__PortState *state)
     observed.n_ports = 1;
     frame.body_case = DPD__FRAME__BODY_OBSERVED;
     frame.observed = &observed;
-    size_t size = dpd__frame__get_packed_size(&frame);
-    g_autofree guint8 *bytes = g_malloc(size);
-    dpd__frame__pack(&frame, bytes);
-    return dpd__frame__unpack(NULL, size, bytes);
+    return dpdwire_dup(&frame.base);
 }
 
 static void

@@ -17,6 +17,7 @@
 #include "base/fd.h"
 #include "base/fiber.h"
 #include "base/log.h"
+#include "proto/dpdwire.h"
 #include "proto/portspec.h"
 
 enum { PAUSE_MS = 500, PAUSE_MAX_MS = 30000, WAIT_MS = 30000 };
@@ -50,24 +51,9 @@ static void run_port(Port *port);
 static bool
 same_spec(const Dpd__Port *one, const Dpd__Port *two)
 {
-    size_t size = dpd__port__get_packed_size(one);
-    if (size != dpd__port__get_packed_size(two)) {
-        return false;
-    }
-    g_autofree guint8 *bytes_one = g_malloc(size + 1);
-    g_autofree guint8 *bytes_two = g_malloc(size + 1);
-    dpd__port__pack(one, bytes_one);
-    dpd__port__pack(two, bytes_two);
-    return memcmp(bytes_one, bytes_two, size) == 0;
-}
-
-static Dpd__Port *
-spec_dup(const Dpd__Port *spec)
-{
-    size_t size = dpd__port__get_packed_size(spec);
-    g_autofree guint8 *bytes = g_malloc(size + 1);
-    dpd__port__pack(spec, bytes);
-    return dpd__port__unpack(NULL, size, bytes);
+    g_autoptr(GBytes) first = dpdwire_pack(&one->base);
+    g_autoptr(GBytes) second = dpdwire_pack(&two->base);
+    return g_bytes_equal(first, second);
 }
 
 static void
@@ -241,9 +227,10 @@ bring_up(Port *port, GError **error)
     }
     if (port->made == NULL || other) {
         spec_free(port->made);
-        port->made = spec_dup(port->wanted);
+        port->made = dpdwire_dup(&port->wanted->base);
     }
-    Dpd__Port *spec = spec_dup(port->made); /* an Apply may change the wish while we work */
+    Dpd__Port *spec =
+        dpdwire_dup(&port->made->base); /* an Apply may change the wish while we work */
     struct portsteps_port work = {.id = port->id, .spec = spec};
     bool ok = portsteps_up(&ports->doors, &work, error);
     work.spec = NULL;
@@ -312,9 +299,9 @@ run_port(Port *port)
 static Dpd__Port *
 spec_take(const Dpd__Port *spec, const Dpd__Port *before)
 {
-    Dpd__Port *copy = spec_dup(spec);
+    Dpd__Port *copy = dpdwire_dup(&spec->base);
     if (copy->fast != NULL && copy->fast->keep && before != NULL && before->fast != NULL) {
-        Dpd__Port *other = spec_dup(before);
+        Dpd__Port *other = dpdwire_dup(&before->base);
         Dpd__Fast *unknown = copy->fast;
         copy->fast = other->fast;
         other->fast = unknown;
@@ -560,7 +547,7 @@ ports_new(const struct portsteps_doors *doors, PortsChanged changed, void *data)
             dpd__port__init(port->made);
         }
         port->was_ready = row->step == LEDGER_READY;
-        port->wanted = row->going ? NULL : spec_dup(port->made);
+        port->wanted = row->going ? NULL : dpdwire_dup(&port->made->base);
         run_port(port);
     }
     return ports;

@@ -20,6 +20,7 @@
 #include "base/log.h"
 #include "dataplane/slow/claim.h"
 #include "dataplane/slow/portbind.h"
+#include "proto/dpdwire.h"
 
 enum { NETDEV_MS = 5000, REP_MS = 5000, CHOICES = 16 };
 
@@ -66,20 +67,11 @@ is_held(const char *dev, void *data)
     return ledger_holder(data, dev) != NULL;
 }
 
-static GBytes *
-pack(const Dpd__Port *spec)
-{
-    size_t size = dpd__port__get_packed_size(spec);
-    guint8 *packed = g_malloc(size + 1);
-    dpd__port__pack(spec, packed);
-    return g_bytes_new_take(packed, size);
-}
-
 static bool
 begin(Doors *doors, const PortWork *port, LedgerStep step, GError **error)
 {
     const LedgerRow *row = ledger_find(doors->ledger, port->id);
-    g_autoptr(GBytes) spec = pack(port->spec);
+    g_autoptr(GBytes) spec = dpdwire_pack(&port->spec->base);
     /* What is asked for otherwise now is what a later life has to find. */
     return (row != NULL && g_bytes_equal(row->spec, spec)) ||
            ledger_begin(doors->ledger, port->id, spec, step, error);
@@ -129,7 +121,7 @@ claim_make(Doors *doors, PortWork *port, GError **error)
     VfState state;
     vfstate_take(view->inventory, vf, &state);
     g_autofree char *text = vfstate_text(&state);
-    g_autoptr(GBytes) spec = pack(port->spec);
+    g_autoptr(GBytes) spec = dpdwire_pack(&port->spec->base);
     crash_point("claim");
     if (!ledger_claim(doors->ledger, port->id, spec, state.dev, text, error)) {
         return false;
