@@ -247,6 +247,16 @@ deliver(struct __sk_buff *skb, const struct layout_nic *to)
                                        : bpf_redirect(to->ifindex, 0);
 }
 
+/* What passed: out of a host side that haw_out watches it goes marked, so that it isn't taken for its own copy. */
+FAST_FN int
+deliver_fast(struct __sk_buff *skb, const struct layout_nic *to)
+{
+    if (!(to->flags & (LAYOUT_NIC_PAIR | LAYOUT_NIC_PEER))) {
+        skb->mark = MARK_FAST; /* B2 */
+    }
+    return deliver(skb, to);
+}
+
 static __attribute__((noinline)) int
 show(const struct layout_config *config, const struct packet *p, __u64 now_ns, __u32 reason,
      __u32 out)
@@ -388,4 +398,25 @@ nat(struct __sk_buff *skb, const struct packet *p, const struct layout_tuple *to
     } else {
         nat_port(skb, l4 + offsetof(struct packet_icmp, id), check, flags, from->sport, to->sport);
     }
+}
+
+/* Makes of the packet what leaves, and counts it as its flow's; 0 when its headers are not all there: helpers may have
+ * moved the bytes. */
+FAST_FN int
+pass(const struct machine *m, struct __sk_buff *skb, struct layout_flow *flow,
+     const struct packet *p)
+{
+    if (flow->flags & LAYOUT_FLOW_NAT) {
+        nat(skb, p, &flow->out);
+    }
+    void *data = (void *) (long) skb->data;
+    if (data + PACKET_ETH + sizeof(struct packet_ip6) > (void *) (long) skb->data_end &&
+        data + PACKET_ETH + sizeof(struct packet_ip4) > (void *) (long) skb->data_end) {
+        return 0;
+    }
+    flow->used_ns = m->now_ns;
+    flow->packets++;
+    flow->bytes += skb->len;
+    rewrite_hop(data, flow);
+    return 1;
 }

@@ -348,22 +348,7 @@ far_receive(const struct machine *m, struct __sk_buff *skb, const struct layout_
         return far_slow(skb, uplink); /* Linux before 6.3 */
     }
     bpf_skb_store_bytes(skb, offsetof(struct packet_eth, type), &type, sizeof type, 0);
-    if (flow->flags & LAYOUT_FLOW_NAT) {
-        nat(skb, p, &flow->out);
-    }
-    void *data = (void *) (long) skb->data;
-    if (data + PACKET_ETH + sizeof(struct packet_ip6) > (void *) (long) skb->data_end &&
-        data + PACKET_ETH + sizeof(struct packet_ip4) > (void *) (long) skb->data_end) {
-        return TC_ACT_SHOT;
-    }
-    flow->used_ns = m->now_ns;
-    flow->packets++;
-    flow->bytes += skb->len;
-    rewrite_hop(data, flow);
-    if (!(to->flags & (LAYOUT_NIC_PAIR | LAYOUT_NIC_PEER))) {
-        skb->mark = MARK_FAST; /* B2 */
-    }
-    return deliver(skb, to);
+    return pass(m, skb, flow, p) ? deliver_fast(skb, to) : TC_ACT_SHOT;
 }
 
 /* G4 */

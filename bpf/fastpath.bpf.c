@@ -84,19 +84,9 @@ send_fast(const struct machine *m, struct __sk_buff *skb, const struct layout_ni
     if (machine_probe_due(m, flow)) {
         probe(m, skb, nic, flow, p);
     }
-    if (flow->flags & LAYOUT_FLOW_NAT) {
-        nat(skb, p, &flow->out);
-    }
-    /* Helpers above may have moved the bytes. */
-    void *data = (void *) (long) skb->data;
-    if (data + PACKET_ETH + sizeof(struct packet_ip6) > (void *) (long) skb->data_end &&
-        data + PACKET_ETH + sizeof(struct packet_ip4) > (void *) (long) skb->data_end) {
+    if (!pass(m, skb, flow, p)) {
         return TC_ACT_SHOT;
     }
-    flow->used_ns = m->now_ns;
-    flow->packets++;
-    flow->bytes += skb->len;
-    rewrite_hop(data, flow);
     if (wrap) {
         return far_send(skb, wrap, flow, p);
     }
@@ -105,10 +95,7 @@ send_fast(const struct machine *m, struct __sk_buff *skb, const struct layout_ni
         return TC_ACT_SHOT;
     }
     permit_make(m, &p->tuple, flow, to);
-    if (!(to->flags & (LAYOUT_NIC_PAIR | LAYOUT_NIC_PEER))) {
-        skb->mark = MARK_FAST; /* B2 */
-    }
-    return deliver(skb, to);
+    return deliver_fast(skb, to);
 }
 
 SEC("syscall")

@@ -9,25 +9,13 @@ TOOL=${HAWSER_BUILD:-$(dirname "$0")/../../build}/tests/bpf/fastpath_tool
 HERE=$(cd "$(dirname "$0")" && pwd)
 . "$HERE/lab.sh"
 lab_begin "$@"
-for program in iperf3 ethtool python3 ovs-vswitchd ovsdb-tool; do
-    command -v $program >/dev/null || { echo "1..0 # SKIP '$program' is not installed"; exit 77; }
-done
+lab_need iperf3 ethtool python3 ovs-vswitchd ovsdb-tool
 TOOL=$(realpath "$TOOL")
-count=0 failed=0
-ok() { # STATUS NAME
-    count=$((count + 1))
-    if [ "$1" = 0 ]; then echo "ok $count - $2"; else failed=$((failed + 1)); echo "not ok $count - $2"; fi
-}
-claim() { local name=$1; shift; "$@" >"$LAB_DIR/out" 2>&1; local status=$?; ok $status "$name"
-          [ $status = 0 ] || sed 's/^/# /' "$LAB_DIR/out" | head -20; }
-wait_for() { local until=$((SECONDS + $1)); shift; until "$@" >/dev/null 2>&1; do [ $SECONDS -lt $until ] || return 1; sleep 0.2; done; }
 at() { in_ns "$1" "$TOOL" "$LAB_DIR/pins$1" "${@:2}"; } # HOST VERB …
 count_of() { at "$1" stats | awk -v name="$2" '$1 == name { print $2 }'; } # HOST REASON
 grew() { [ "$(count_of "$1" "$2")" -gt "$3" ]; } # HOST REASON SINCE
 both_grew() { grew 1 "$1" "$2" && grew 2 "$1" "$3"; }
 far() { python3 "$HERE/farpackets.py" "$@"; }
-ping_a() { in_ns a ping -q -W 1 "$@"; }
-listens() { in_ns "$1" sh -c "cat /proc/net/$2 /proc/net/${2}6 | grep -q ':$(printf %04X "$3") '"; } # NAMESPACE tcp|udp PORT
 ovs_at() { local n=$1; shift; OVS_RUNDIR=$LAB_DIR/ovs$n timeout 20 "$@"; }
 
 # ---- two hosts ----
@@ -167,12 +155,6 @@ claim 'each arrives once and in order' grep -q 'lost 0 twice 0 late 0' "$LAB_DIR
 sed 's/^/# /' "$LAB_DIR/numbers"
 
 # ---- what the switches forbid ----
-quiet_for() { [ $(($(date +%s%N) - $(date -r "$LAB_DIR/count" +%s%N))) -gt 2500000000 ]; }
-silent() { # no answer came for 2.5 s
-    local now; now=$(grep -c 'bytes from' "$LAB_DIR/pings")
-    [ "$now" = "$(cat "$LAB_DIR/count" 2>/dev/null)" ] || echo "$now" >"$LAB_DIR/count"
-    quiet_for
-}
 # HOST MATCH: when the last answer came after the rule: the life of a proof (2 s), and what the switch takes to see
 # that its cached flows no longer fit.
 revoked_by() {
@@ -185,7 +167,7 @@ revoked_by() {
     wait_for 20 silent
     kill -INT $pinger; wait $pinger
     ovs_at "$1" ovs-ofctl --strict del-flows br-int "priority=99,$2"
-    awk -v last="$(grep 'bytes from' "$LAB_DIR/pings" | tail -n 1 | sed 's/^\[\([0-9.]*\)\].*/\1/')" -v since="$since" \
+    awk -v last="$(last_answer)" -v since="$since" \
         'BEGIN { printf "%.2f s after\n", last - since; exit !(last > 0 && last - since < 3.5) }'
 }
 claim 'what the sending host forbids behind our back ends within the time of a proof' revoked_by 1 icmp,in_port=oa
@@ -215,5 +197,4 @@ for n in 1 2; do at $n uplink u$n - 0; done 2>/dev/null
 claim 'forgetting the networks, all goes by the switches' eval "at 1 networks; at 2 networks; ping_a -c 5 -i 0.05 10.2.0.2"
 kill $echoes 2>/dev/null
 for pid in "$LAB_DIR"/ovs?/*.pid "$LAB_DIR/iperf.pid"; do kill "$(tr -d '\0' <"$pid")" 2>/dev/null; done
-echo "1..$count"
-[ $failed = 0 ]
+lab_plan

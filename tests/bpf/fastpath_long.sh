@@ -8,14 +8,6 @@ HERE=$(cd "$(dirname "$0")" && pwd)
 lab_begin "$@"
 TOOL=$(realpath "$TOOL") TORRENT=$(realpath "$BUILD/tests/bpf/torrent")
 PACKETS=${PACKETS:-10000000} RATE=${RATE:-50000} FLOWS=${FLOWS:-1000000} SECONDS_LONG=${SECONDS_LONG:-600}
-count=0 failed=0
-ok() { # STATUS NAME
-    count=$((count + 1))
-    if [ "$1" = 0 ]; then echo "ok $count - $2"; else failed=$((failed + 1)); echo "not ok $count - $2"; fi
-}
-claim() { local name=$1; shift; "$@" >/dev/null 2>&1; ok $? "$name"; }
-wait_for() { local until=$((SECONDS + $1)); shift; until "$@" >/dev/null 2>&1; do [ $SECONDS -lt $until ] || return 1; sleep 0.2; done; }
-listens() { in_ns b sh -c "grep -q ':$(printf %04X "$1") ' /proc/net/udp"; } # PORT
 export FASTPATH_FLOWS=200000 # fewer than flows that come within their life: some find no room
 lab_router || { echo "1..0 # SKIP the fast path does not load here"; exit 77; }
 wait_for 20 in_ns a ping -q -c 1 -W 1 10.2.0.2
@@ -23,7 +15,7 @@ wait_for 20 in_ns a ping -q -c 1 -W 1 10.2.0.2
 # ---- one flow, very many packets ----
 in_ns b "$TORRENT" receive 9000 "$PACKETS" >"$LAB_DIR/numbers" &
 receiver=$!
-wait_for 20 listens 9000
+wait_for 20 listens b udp 9000
 before=$(stat hit)
 claim "$PACKETS datagrams are sent" in_ns a "$TORRENT" send 10.2.0.2 9000 "$PACKETS" "$RATE"
 wait $receiver
@@ -35,7 +27,7 @@ claim 'and none was lost' grep -q 'lost 0 ' "$LAB_DIR/numbers"
 
 # ---- very many flows ----
 for port in $(seq 9100 $((9100 + FLOWS / 50000))); do in_ns b "$TORRENT" echo "$port" & done
-wait_for 20 listens $((9100 + FLOWS / 50000))
+wait_for 20 listens b udp $((9100 + FLOWS / 50000))
 memory() { # what our maps take, in KiB; the host's own numbers are those of others, too
     local map
     for map in "$LAB_DIR"/pins/fast/haw_*; do /usr/sbin/bpftool map show pinned "$map"; done |
@@ -60,5 +52,4 @@ claim 'no map takes more memory than after a quarter of it' test "$(memory)" -gt
 tool bump 5
 tool age >/dev/null
 claim 'and what ended is gone' test "$(tool flows | wc -l)" = 0
-echo "1..$count"
-[ $failed = 0 ]
+lab_plan

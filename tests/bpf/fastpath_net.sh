@@ -6,19 +6,9 @@ HERE=$(cd "$(dirname "$0")" && pwd)
 E2E=$HERE/../e2e
 . "$HERE/lab.sh"
 lab_begin "$@"
-for program in iperf3 nft ethtool python3; do
-    command -v $program >/dev/null || { echo "1..0 # SKIP '$program' is not installed"; exit 77; }
-done
+lab_need iperf3 nft ethtool python3
 TOOL=$(realpath "$TOOL")
-count=0 failed=0
-ok() { # STATUS NAME
-    count=$((count + 1))
-    if [ "$1" = 0 ]; then echo "ok $count - $2"; else failed=$((failed + 1)); echo "not ok $count - $2"; fi
-}
-claim() { local name=$1; shift; "$@" >"$LAB_DIR/out" 2>&1; local status=$?; ok $status "$name"
-          [ $status = 0 ] || sed 's/^/# /' "$LAB_DIR/out" | head -20; }
 grew() { [ "$(stat "$1")" -gt "$2" ]; } # REASON SINCE
-ping_a() { in_ns a ping -q -W 1 "$@"; }
 # Echoes until so many packets were fast: after a packet that got lost on the slow path a flow waits a moment.
 fast_echoes() { ping_a -c 20 -i 0.02 "$1"; grew hit "$2"; } # ADDRESS SINCE
 fast_by() { # SINCE CMD…: CMD succeeds, and again until it was fast: how much it sends is the machine's affair
@@ -28,9 +18,6 @@ fast_by() { # SINCE CMD…: CMD succeeds, and again until it was fast: how much 
 }
 
 lab_router || { echo "1..0 # SKIP the fast path does not load here"; exit 77; }
-# Tries CMD five times a second, for SECONDS at most.
-wait_for() { local until=$((SECONDS + $1)); shift; until "$@" >/dev/null 2>&1; do [ $SECONDS -lt $until ] || return 1; sleep 0.2; done; }
-listens() { in_ns "$1" sh -c "cat /proc/net/$2 /proc/net/${2}6 | grep -q ':$(printf %04X "$3") '"; } # NAMESPACE tcp|udp PORT
 answers() { [ "$(grep -c 'bytes from' "$LAB_DIR/pings")" -gt "$1" ]; }
 wait_for 20 ping_a -c 1 10.2.0.2
 wait_for 20 ping_a -c 1 fd02::2
@@ -77,15 +64,9 @@ before=$(stat swallowed)
 wait_for 20 grew swallowed $((before + 2)) # proven twice by copies
 revoked=$(date +%s.%N)
 in_ns r nft "$block"
-quiet_for() { [ $(($(date +%s%N) - $(date -r "$LAB_DIR/count" +%s%N))) -gt 2500000000 ]; }
-silent() { # no answer came for 2.5 s
-    local now; now=$(grep -c 'bytes from' "$LAB_DIR/pings")
-    [ "$now" = "$(cat "$LAB_DIR/count" 2>/dev/null)" ] || echo "$now" >"$LAB_DIR/count"
-    quiet_for
-}
 wait_for 20 silent
 kill -INT $pinger; wait $pinger
-last=$(grep 'bytes from' "$LAB_DIR/pings" | tail -n 1 | sed 's/^\[\([0-9.]*\)\].*/\1/')
+last=$(last_answer)
 claim 'a ping that gets forbidden ends within the time of a proof' \
     awk -v last="$last" -v revoked="$revoked" 'BEGIN { print last - revoked; exit !(last - revoked < 2.3) }'
 echo "# last answer $(awk -v l="$last" -v r="$revoked" 'BEGIN { printf "%.2f", l - r }') s after the rule"
@@ -101,7 +82,7 @@ bumped=$(date +%s.%N)
 rm -f "$LAB_DIR/count"
 wait_for 20 silent
 kill -INT $pinger; wait $pinger
-last=$(grep 'bytes from' "$LAB_DIR/pings" | tail -n 1 | sed 's/^\[\([0-9.]*\)\].*/\1/')
+last=$(last_answer)
 claim 'with a bump it ends at once' \
     awk -v last="$last" -v bumped="$bumped" 'BEGIN { print last - bumped; exit !(last - bumped < 0.05) }'
 in_ns r nft delete table inet t
@@ -255,5 +236,4 @@ unset FASTPATH_FLOWS
 tool unset ha && tool unset hb
 claim 'unbound ports leave nothing attached' sh -c "! ls $LAB_DIR/pins/fast | grep -q gress"
 tool_end
-echo "1..$count"
-[ $failed = 0 ]
+lab_plan

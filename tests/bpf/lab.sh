@@ -1,23 +1,23 @@
 # lab.sh: two instances, their ports with slow pairs, and a slow path between them, in namespaces that end
-# with the script. For fastpath_net.sh and bench/fastpath; $TOOL is fastpath_tool.
+# with the script, and what such scripts share. For tests/bpf, tests/poll and bench/fastpath; $TOOL is fastpath_tool.
 #   lab_begin "$@"     runs the calling script again inside namespaces of its own, as root
 #   lab_router         namespaces a, b (instances) and r (the slow path: a Linux router); ports bound in zone 5
 #   lab_bind MTU       binds both ports (again)
 #   in_ns NS CMD…      CMD there;   tool VERB …   fastpath_tool on our pins;   stat REASON   its counter
 #   tool_end           the next 'tool' is another process, with the environment of then
+#   lab_need PROGRAM…  or the suite is skipped;   lab_plan  TAP's plan, at the end: its status is the suite's
+#   claim NAME CMD…    a test: CMD succeeds;   ok STATUS NAME
+#   wait_for SECONDS CMD…   tries CMD five times a second, for so long at most
+#   ping_a, listens NAMESPACE tcp|udp PORT
 lab_begin() {
     [ "$(id -u)" = 0 ] || { echo "1..0 # SKIP needs root"; exit 77; }
     if [ -z "${LAB_INSIDE:-}" ]; then
-        LAB_DIR=$(mktemp -d /tmp/hawser-fastpath-XXXXXX)
-        export LAB_INSIDE=1 LAB_DIR
-        unshare --mount --net --pid --fork --kill-child --mount-proc bash "$0" "$@"
-        local status=$?
-        rm -rf "$LAB_DIR"
-        exit $status
+        export LAB_INSIDE=1 LAB_DIR=/run/lab
+        exec unshare --mount --net --pid --fork --kill-child --mount-proc bash "$0" "$@"
     fi
     mount --make-rprivate /
+    mount -t tmpfs none /run # nothing stays behind, however the script ends
     mkdir -p /run/netns "$LAB_DIR/pins"
-    mount -t tmpfs none /run/netns
     ip link set lo up
 }
 in_ns() { local ns=$1; shift; ip netns exec "$ns" "$@"; }
@@ -52,6 +52,35 @@ tool_end() {
     tool_pid=
 }
 stat() { tool stats | awk -v name="$1" '$1 == name { print $2 }'; }
+ping_a() { in_ns a ping -q -W 2 "$@"; }
+listens() { in_ns "$1" sh -c "cat /proc/net/$2 /proc/net/${2}6 | grep -q ':$(printf %04X "$3") '"; }
+
+# ---- TAP ----
+count=0 failed=0
+ok() { # STATUS NAME
+    count=$((count + 1))
+    if [ "$1" = 0 ]; then echo "ok $count - $2"; else failed=$((failed + 1)); echo "not ok $count - $2"; fi
+}
+claim() { local name=$1; shift; "$@" >"$LAB_DIR/out" 2>&1; local status=$?; ok $status "$name"
+          [ $status = 0 ] || sed 's/^/# /' "$LAB_DIR/out" | head -20; }
+wait_for() { local until=$((SECONDS + $1)); shift; until "$@" >/dev/null 2>&1; do [ $SECONDS -lt $until ] || return 1; sleep 0.2; done; }
+lab_need() {
+    local program
+    for program in "$@"; do
+        command -v "$program" >/dev/null || { echo "1..0 # SKIP '$program' is not installed"; exit 77; }
+    done
+}
+lab_plan() {
+    echo "1..$count"
+    [ $failed = 0 ]
+}
+# What 'ping -D' writes to $LAB_DIR/pings: no answer came for 2.5 s.
+silent() {
+    local now; now=$(grep -c 'bytes from' "$LAB_DIR/pings")
+    [ "$now" = "$(cat "$LAB_DIR/count" 2>/dev/null)" ] || echo "$now" >"$LAB_DIR/count"
+    [ $(($(date +%s%N) - $(date -r "$LAB_DIR/count" +%s%N))) -gt 2500000000 ]
+}
+last_answer() { grep 'bytes from' "$LAB_DIR/pings" | tail -n 1 | sed 's/^\[\([0-9.]*\)\].*/\1/'; } # when it came
 
 # One instance with its port: lab_instance NAME NUMBER
 lab_instance() {

@@ -1,12 +1,12 @@
 # The fast path before the kernel's own Open vSwitch datapath (no slow pair: the host side is the switch's port), and how
 # many instructions a packet takes on each way. QEMU's clock counts instructions here (-icount), so times are
 # counts: of both ends' system calls, too, which is why the bare pair is told beside.
-. tests/lab/lib.sh
+. tests/bpf/lab.sh
+. tests/lab/lib.sh # whose 'ok' and 'count' are meant
 TOOL=$HAWSER_BUILD/tests/bpf/fastpath_tool
 ROUNDS=$HAWSER_BUILD/bench/fastpath_rounds
 LAB_DIR=/tmp/fast
 mkdir -p $LAB_DIR/pins /run/netns
-. tests/bpf/lab.sh
 export OVS_RUNDIR=$LAB_DIR OVS_LOGDIR=$LAB_DIR OVS_DBDIR=$LAB_DIR
 ip link set lo up
 grew() { [ "$(stat "$1")" -ge "$2" ]; } # REASON LEAST

@@ -3,16 +3,12 @@
 #   poll_start           the process: 'daemon'; poll_end asks it to end and looks at how it did
 #   poll_plan            the plan, at the end; the status is the suite's
 #   ask WORD…            of its socket;  field NAME: a counter of its cores;  reason NAME: a drop reason's
-#   grew FN NAME N       within 10 s FN NAME is above N;   wait_for SECONDS CMD…;   claim NAME CMD…
+#   grew FN NAME N       within 10 s FN NAME is above N
 DPD=$(realpath "${HAWSER_BUILD:-$HERE/../../build}/dataplane/hawser-dpd")
 . "$HERE/../bpf/lab.sh"
-count=0 failed=0
 poll_begin() {
     lab_begin "$@"
-    local program
-    for program in ethtool python3 nft; do
-        command -v $program >/dev/null || { echo "1..0 # SKIP '$program' is not installed"; exit 77; }
-    done
+    lab_need ethtool python3 nft
     "$DPD" --dpdk --version >/dev/null 2>&1 || { echo "1..0 # SKIP built without DPDK"; exit 77; }
     # DPDK's libraries keep what they allocated once.
     export ASAN_OPTIONS=detect_leaks=0:${ASAN_OPTIONS:-}
@@ -33,20 +29,11 @@ poll_end() {
 }
 poll_plan() {
     [ $failed = 0 ] || tail -n 20 "$LAB_DIR/log" | sed 's/^/# /'
-    echo "1..$count"
-    [ $failed = 0 ]
+    lab_plan
 }
-ok() { # STATUS NAME
-    count=$((count + 1))
-    if [ "$1" = 0 ]; then echo "ok $count - $2"; else failed=$((failed + 1)); echo "not ok $count - $2"; fi
-}
-claim() { local name=$1; shift; "$@" >"$LAB_DIR/out" 2>&1; local status=$?; ok $status "$name"
-          [ $status = 0 ] || sed 's/^/# /' "$LAB_DIR/out" | head -20; }
 ask() { "$DPD" --dpdk --dir "$LAB_DIR/poll" ask "$@" 2>"$LAB_DIR/ask.err" || { cat "$LAB_DIR/ask.err"; return 1; }; }
 # field NAME: a core's counter; reason WORD
 field() { ask status | awk -v name="$1" '$1 == "core" { for (i = 3; i <= NF; i++) { split($i, p, "="); if (p[1] == name) n += p[2] } } END { print n + 0 }'; }
 reason() { ask status | awk -v name="$1" '$1 == "reason" { split($3, p, "="); if (p[1] == name) n += p[2] } END { print n + 0 }'; }
 grew() { local now; for _ in $(seq 100); do now=$("$1" "$2"); [ "$now" -gt "$3" ] && return; sleep 0.1; done
          echo "$1 $2 is $now, wanted more than $3"; return 1; }
-wait_for() { local until=$((SECONDS + $1)); shift; until "$@" >/dev/null 2>&1; do [ $SECONDS -lt $until ] || return 1; sleep 0.2; done; }
-ping_a() { in_ns a ping -q -W 2 "$@"; }

@@ -35,7 +35,7 @@ claim 'fast' grew field fast $((before + 1000))
 claim 'proven again by copies, which are swallowed' grew field swallowed "$copies"
 in_ns b timeout 60 python3 "$HERE/../bpf/numbered.py" receive 9000 >"$LAB_DIR/numbers" 2>&1 &
 receiver=$!
-wait_for 20 in_ns b sh -c 'ss -Hlun | grep -q :9000'
+wait_for 20 listens b udp 9000
 in_ns a python3 "$HERE/../bpf/numbered.py" send 10.2.0.2 9000 4
 wait $receiver
 sed 's/^/# /' "$LAB_DIR/numbers"
