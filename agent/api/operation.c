@@ -44,6 +44,7 @@ struct Operation {
     json_t *resources, *metadata;
     json_t *fds; /* WebSockets: key → secret */
     bool cancellable, admin_only, ended;
+    const char *committed; /* op_commit()'s, borrowed */
     OpFn fn;
     void *data;
     GDestroyNotify free_data;
@@ -267,6 +268,14 @@ op_cancel(Operation *op)
     return op->cancel;
 }
 
+void
+op_commit(Operation *op, const char *why)
+{
+    op->cancellable = false;
+    op->committed = why;
+    announce(op);
+}
+
 const Caller *
 op_caller(Operation *op)
 {
@@ -487,7 +496,9 @@ delete_one(Request *req, GError **error)
         return haw_fail(error, HAW_CONFLICT, "Only running operations can be cancelled");
     }
     if (!op->cancellable) {
-        return haw_fail(error, HAW_CONFLICT, "This operation can't be cancelled");
+        return haw_fail(error, HAW_CONFLICT, "%s",
+                        op->committed != NULL ? op->committed
+                                              : "This operation can't be cancelled");
     }
     g_autofree char *source = g_strdup_printf("/1.0/operations/%s", op->id);
     event_lifecycle(op->agent, op->project, req_caller(req), NULL, "operation-cancelled", "%s",

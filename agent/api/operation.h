@@ -48,6 +48,8 @@ Agent *op_agent(Operation *op);
 const char *op_id(Operation *op);
 const char *op_project(Operation *op);
 GCancellable *op_cancel(Operation *op); /* pass it to whatever waits */
+/* From here on it can't be cancelled; 'why' (a literal) is what a client that tries hears. */
+void op_commit(Operation *op, const char *why);
 const Caller *op_caller(Operation *op); /* NULL for background tasks */
 /* Merges into the metadata (stolen) and announces. */
 void op_update(Operation *op, json_t *metadata);

@@ -5,7 +5,7 @@
 #include "base/error.h"
 #include <jansson.h>
 
-enum { LIVEHELLO_VERSION = 1, LIVEHELLO_KEY = 32 };
+enum { LIVEHELLO_VERSION = 2, LIVEHELLO_KEY = 32 };
 
 struct live_hello {
     char *uuid, *secret; /* of the move */

@@ -5,6 +5,7 @@
  *     hawser-pages into the guest's own memory file, disks by QEMU into the guest's own disk.
  * H3  Devices' state is kept back until the memory is whole: loading a device reads its rings.
  * H4  A QEMU of ours that ends while it waits ends the move at once, whatever is being waited for.
+ * H5  Where this kernel can't do what hawser-pages needs, QEMU's own migration is asked for (livenative.h).
  * Called by moveinst.c. */
 #include "agent/move/live.h"
 
@@ -12,6 +13,7 @@
 #include "agent/move/lanes.h"
 #include "agent/move/livedecide.h"
 #include "agent/move/livehello.h"
+#include "agent/move/livenative.h"
 #include "agent/move/liveqemu.h"
 #include "agent/move/liveswap.h"
 #include "agent/move/streamer.h"
@@ -51,6 +53,7 @@ struct LiveIn {
     /* H3 */
     int state_from, state_to;
     GByteArray *held;
+    LiveNative *native; /* owns; memory comes by QEMU's own migration */
     bool released, carrying, watching;
     FiberSignal happened;
     GCancellable *ended;
@@ -124,9 +127,6 @@ find_blockers(LiveIn *live)
                         " MiB of memory left, and %" G_GINT64_FORMAT " MiB are needed",
                         available >> 20, live->hello.memory >> 20);
     }
-    if (!live->hello.native && !streamer_works(live->inst->agent, &error)) {
-        livehello_block(blockers, "the target can't take pages: %s", error->message);
-    }
     return blockers;
 }
 
@@ -168,6 +168,7 @@ livein_greet(Inst *inst, MoveConn *conn, Ws **state, GError **error)
     live->stop = g_cancellable_new();
     live->stop_id = g_cancellable_connect(moveconn_cancel(conn), G_CALLBACK(pass_cancel),
                                           g_object_ref(live->stop), g_object_unref);
+    g_autoptr(GError) pageless = NULL;
     json_auto_t *hello = movemux_recv(live->mux, "hello", HELLO_MS, cancel_of(live), error);
     if (hello == NULL ||
         !livehello_read(json_object_get(hello, "hello"), &live->hello, error)) { /* H2 */
@@ -176,11 +177,12 @@ livein_greet(Inst *inst, MoveConn *conn, Ws **state, GError **error)
     live->same = is_same(live);
     json_t *blockers = find_blockers(live);
     bool good = livehello_check(live->hello.blockers, blockers, error);
-    if (!movemux_send(
-            live->mux,
-            json_pack("{s:{s:o,s:b}}", "preflight", "blockers", blockers, "same", live->same),
-            good ? error : NULL) ||
-        !good) {
+    if (!streamer_works(live->inst->agent, &pageless)) { /* H5 */
+        live->hello.native = true;
+    }
+    json_t *preflight = json_pack("{s:{s:o,s:b,s:s}}", "preflight", "blockers", blockers, "same",
+                                  live->same, "native", pageless != NULL ? pageless->message : "");
+    if (!movemux_send(live->mux, preflight, good ? error : NULL) || !good) {
         return NULL;
     }
     return take_identity(live, error) ? g_steal_pointer(&live) : NULL;
@@ -202,6 +204,7 @@ livein_free(LiveIn *live)
     while (live->carrying || live->watching) {
         fiber_signal_wait(&live->happened, -1, NULL, NULL);
     }
+    livenative_free(live->native);
     movemux_free(live->mux);
     fd_close(&live->listener);
     fd_close(&live->memory_fd);
@@ -260,6 +263,14 @@ static bool
 await_state(LiveIn *live, GError **error)
 {
     int pair[2];
+    if (!liveqemu_prepare(qmp_of(live), false, live->hello.native, error)) {
+        return false;
+    }
+    if (live->hello.native) {
+        live->native = livenative_take(vm_session(live->inst), live->mux,
+                                       livenative_channels(&live->hello, !live->same), error);
+        return live->native != NULL;
+    }
     live->state_from = movemux_open(live->mux, MOVEMUX_DEVICES, error);
     if (live->state_from < 0) {
         return false;
@@ -270,11 +281,9 @@ await_state(LiveIn *live, GError **error)
     haw_autofd int theirs = pair[0];
     live->state_to = pair[1];
     fcntl(live->state_to, F_SETFL, fcntl(live->state_to, F_GETFL) | O_NONBLOCK);
-    live->released = live->hello.native; /* there the stream is all there is */
     live->carrying = true;
     fiber_start("live-state", carry_state, live);
-    return liveqemu_prepare(qmp_of(live), false, live->hello.native, error) &&
-           liveqemu_migrate(qmp_of(live), "migrate-incoming", theirs, error);
+    return liveqemu_migrate(qmp_of(live), "migrate-incoming", theirs, error);
 }
 
 /* ---- getting ready ---- */
@@ -453,6 +462,10 @@ static bool
 is_ours(LiveIn *live)
 {
     g_autoptr(GError) error = NULL;
+    op_commit(
+        moveconn_op(live->conn),
+        "Everything of the virtual machine is here, and its source decides: the move can't be "
+        "cancelled any more");
     bool sent = movemux_send(live->mux, json_pack("{s:b}", "prepared", 1), &error);
     crash_point("live_target");
     json_auto_t *go = sent ? movemux_recv(live->mux, "go", GO_MS, NULL, &error) : NULL;

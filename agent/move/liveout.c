@@ -4,22 +4,20 @@
  *     memory in rounds; the guest stops; last pages, mirrors' end, devices' state; the target has all; the
  *     decision (livedecide.h); the target runs it; ours ends.
  * G2  Whatever fails before the decision is undone: the guest runs on here, as before.
- * G3  The guest is stopped twice a round for a moment, and once for good, by hawser-pages' wish: pages are
- *     armed only while it stands still.
- * G4  Pages go by connections of their own, sealed unless the operator trusts the network, or through the
- *     move's socket where the hosts can't reach each other.
- * G5  A kernel that can't track, and memory that can't be, leave it to QEMU's own migration, and it is said.
+ * G3  Memory goes by hawser-pages (livememory.h); a kernel that can't track, at either end, leaves it to QEMU's own
+ *     migration (livenative.h), and it is said.
+ * G4  Cancelling undoes the move, up to the decision; from there on the operation can't be cancelled.
  * Called by moveinst.c. */
 #include "agent/move/live.h"
 
 #include "agent/api/settings.h"
 #include "agent/auth/trust.h"
 #include "agent/inst/plug.h"
-#include "agent/move/lanes.h"
-#include "agent/move/livebrake.h"
 #include "agent/move/livecheck.h"
 #include "agent/move/livedecide.h"
-#include "agent/move/livehello.h"
+#include "agent/move/livememory.h"
+#include "agent/move/livenative.h"
+#include "agent/move/liveoutobj.h"
 #include "agent/move/liveqemu.h"
 #include "agent/move/liveswap.h"
 #include "agent/move/streamer.h"
@@ -38,33 +36,9 @@
 #include <sys/stat.h>
 
 enum {
-    CHANNELS = 2,
-    ROUNDS_MAX = 30,
-    FIXED_US = 15000, /* of the pause: devices' state, the decision */
-    IDLE_MS = 30000,
     GREET_MS = 60000,
     READY_MS = 300000, /* a QEMU starts */
-    SWITCH_MS = 60000,
     HEAR_MS = 20000,
-    LANES_MS = 3000,
-};
-
-struct LiveOut {
-    Inst *inst;     /* shares */
-    MoveConn *conn; /* borrowed */
-    MoveMux *mux;   /* owns */
-    struct live_hello hello;
-    json_t *ready;
-    GPtrArray *disks;  /* char *: block nodes */
-    bool begun;        /* and neither undone nor finished */
-    bool copy;         /* the guest stays here, too */
-    bool ballooned;    /* when it began */
-    LiveBrake *brake;  /* owns; while memory goes */
-    int devices;       /* the socket for devices' state */
-    gint64 stopped_us; /* when the guest stopped for good */
-    gint64 pause_us;
-    gint64 said_us;
-    json_t *figures; /* for the operation's metadata */
 };
 
 static const char *
@@ -74,14 +48,14 @@ text_of(json_t *object, const char *key)
     return text != NULL ? text : "";
 }
 
-static Qmp *
-qmp_of(LiveOut *live)
+Qmp *
+liveout_qmp(LiveOut *live)
 {
     return vm_qmp(vm_session(live->inst)); /* the queue is held: the session stays */
 }
 
-static GCancellable *
-cancel_of(LiveOut *live)
+GCancellable *
+liveout_cancel(LiveOut *live)
 {
     return moveconn_cancel(live->conn);
 }
@@ -108,7 +82,7 @@ static gint64
 root_bytes(LiveOut *live)
 {
     json_auto_t *list =
-        qmp_call(qmp_of(live), "query-named-block-nodes", json_pack("{s:b}", "flat", 1), NULL);
+        qmp_call(liveout_qmp(live), "query-named-block-nodes", json_pack("{s:b}", "flat", 1), NULL);
     size_t i;
     json_t *node;
     json_array_foreach (list, i, node) {
@@ -168,7 +142,7 @@ fill_hello(LiveOut *live)
     ids_random(hello->token, sizeof hello->token);
     hello->memory = vm_memory_bytes(vm);
     hello->disk_bytes = root_bytes(live);
-    hello->channels = CHANNELS;
+    hello->channels = LIVEOUT_CHANNELS;
     hello->layout = vm_layout(vm);
     hello->identity = identity(live);
     hello->urls = our_urls(agent);
@@ -181,10 +155,26 @@ choose_stream(LiveOut *live)
     g_autoptr(GError) error = NULL;
     const char *stream = settings_get(live->inst->agent->settings, "migration.stream");
     live->hello.sealed = g_strcmp0(stream, "zerocopy") != 0;
-    live->hello.native = g_strcmp0(stream, "qemu") == 0;
-    if (!live->hello.native && !streamer_works(live->inst->agent, &error)) { /* G5 */
+    if (g_strcmp0(stream, "qemu") == 0) {
+        live->native_why = g_strdup("migration.stream says so");
+    } else if (!streamer_works(live->inst->agent, &error)) { /* G3 */
+        live->native_why = g_strdup(error->message);
+    }
+    live->hello.native = live->native_why != NULL;
+}
+
+/* With what the target says of itself. */
+static void
+agree_on_stream(LiveOut *live, json_t *preflight)
+{
+    const char *theirs = text_of(preflight, "native");
+    if (live->native_why == NULL && *theirs != '\0') {
+        live->native_why = g_strdup_printf("the target: %s", theirs);
         live->hello.native = true;
-        haw_warn("live.native", KS("inst", live->inst->name), KS("why", error->message));
+    }
+    if (live->hello.native) {
+        haw_warn("live.native", KS("inst", live->inst->name), KS("why", live->native_why));
+        json_object_set_new(live->figures, "stream_why", json_string(live->native_why));
     }
     json_object_set_new(live->figures, "stream",
                         json_string(live->hello.native   ? "qemu"
@@ -192,8 +182,8 @@ choose_stream(LiveOut *live)
                                                          : "zerocopy"));
 }
 
-static void
-show(LiveOut *live, const char *progress)
+void
+liveout_show(LiveOut *live, const char *progress)
 {
     op_update(moveconn_op(live->conn), json_pack("{s:s,s:o}", "live_progress", progress,
                                                  "migration", json_deep_copy(live->figures)));
@@ -231,19 +221,22 @@ liveout_greet(Inst *inst, MoveConn *conn, Ws **state, GError **error)
         return NULL;
     }
     live->copy = !json_is_true(json_object_get(preflight, "same"));
+    agree_on_stream(live, preflight);
     if (!begin(live, error)) {
         return NULL;
     }
-    show(live, live->hello.native
-                   ? "memory goes by QEMU's own migration: this kernel can't track it"
-                   : "the target is ready for it");
+    g_autofree char *text =
+        live->hello.native
+            ? g_strdup_printf("memory goes by QEMU's own migration: %s", live->native_why)
+            : g_strdup("the target is ready for it");
+    liveout_show(live, text);
     return g_steal_pointer(&live);
 }
 
 static bool
 still_guest(LiveOut *live, GError **error)
 {
-    bool ok = liveqemu_undo(qmp_of(live), error);
+    bool ok = liveqemu_undo(liveout_qmp(live), error);
     VmSession *vm = vm_session(live->inst);
     if (vm != NULL) {
         vm_set_moving(vm, false);
@@ -257,7 +250,8 @@ undo(LiveOut *live)
 {
     live->begun = false;
     g_autoptr(GError) error = NULL;
-    if (vm_session(live->inst) != NULL && qmp_alive(qmp_of(live)) && !still_guest(live, &error)) {
+    if (vm_session(live->inst) != NULL && qmp_alive(liveout_qmp(live)) &&
+        !still_guest(live, &error)) {
         haw_error("live.undo", KS("inst", live->inst->name), KS("why", error->message));
     }
     liveswap_back(live->inst);
@@ -272,6 +266,7 @@ liveout_free(LiveOut *live)
             undo(live);
         }
         fd_close(&live->devices);
+        g_free(live->native_why);
         movemux_free(live->mux);
         livehello_done(&live->hello);
         g_ptr_array_unref(live->disks);
@@ -293,16 +288,23 @@ tell_disks(gint64 done, gint64 total, void *data)
             g_strdup_printf("disk: %" G_GINT64_FORMAT " of %" G_GINT64_FORMAT " MB", done / 1000000,
                             total / 1000000);
         live->said_us = clock_mono_us();
-        show(live, text);
+        liveout_show(live, text);
     }
 }
 
-static gint64
-bandwidth(LiveOut *live)
+gint64
+liveout_bandwidth(LiveOut *live)
 {
     gint64 bytes = 0;
     const char *limit = settings_get(live->inst->agent->settings, "migration.bandwidth");
     return limit != NULL && grammar_parse_size(limit, &bytes, NULL) ? bytes : 0;
+}
+
+gint64
+liveout_downtime_us(LiveOut *live)
+{
+    const char *ms = inst_get(live->inst, "migration.vm.downtime");
+    return (ms != NULL ? g_ascii_strtoll(ms, NULL, 10) : 50) * 1000;
 }
 
 static bool
@@ -312,203 +314,40 @@ mirror_disks(LiveOut *live, GError **error)
         g_autofree char *name = NULL;
         if (!movemux_door(live->mux, MOVEMUX_DISK + i, vm_pid(vm_session(live->inst)), &name,
                           error) ||
-            !liveqemu_mirror(qmp_of(live), live->disks->pdata[i], name, bandwidth(live), error)) {
+            !liveqemu_mirror(liveout_qmp(live), live->disks->pdata[i], name,
+                             liveout_bandwidth(live), error)) {
             return false;
         }
         crash_point("live_source");
     }
-    return liveqemu_mirrors_ready(qmp_of(live), tell_disks, live, cancel_of(live), error);
-}
-
-/* ---- memory ---- */
-
-/* The guest stands still: devices' state may go, up to the door. */
-static bool
-stop_for_good(LiveOut *live, GError **error)
-{
-    crash_point("live_source");
-    if (!liveqemu_migrate(qmp_of(live), "migrate", live->devices, error)) {
-        return false;
-    }
-    fd_close(&live->devices); /* QEMU has its own */
-    bool ok = liveqemu_await(qmp_of(live), "pre-switchover",
-                             live->hello.native ? READY_MS : SWITCH_MS, cancel_of(live), error);
-    live->stopped_us = clock_mono_us();
-    crash_point("live_source");
-    return ok;
-}
-
-/* Beside the last pages. */
-static bool
-go_through(LiveOut *live, GError **error)
-{
-    return liveqemu_mirrors_end(qmp_of(live), error) &&
-           qmp_do(qmp_of(live), "migrate-continue", json_pack("{s:s}", "state", "pre-switchover"),
-                  error);
-}
-
-static bool
-on_wish(Pages__Wish wish, void *data, GError **error)
-{
-    LiveOut *live = data;
-    switch (wish) {
-    case PAGES__WISH__STOP:
-        livebrake_hold(live->brake);
-        return qmp_do(qmp_of(live), "stop", NULL, error);
-    case PAGES__WISH__RESUME: {
-        bool ok = qmp_do(qmp_of(live), "cont", NULL, error);
-        livebrake_let(live->brake);
-        return ok;
-    }
-    case PAGES__WISH__STOP_FINAL:
-        livebrake_hold(live->brake);
-        return stop_for_good(live, error);
-    case PAGES__WISH__SLOW_DOWN:
-        json_object_set_new(live->figures, "throttle", json_integer(livebrake_harder(live->brake)));
-        return true;
-    default:
-        return haw_fail(error, HAW_INVALID, "hawser-pages wishes what is unknown");
-    }
-}
-
-/* Nobody else moves a balloon meanwhile: the queue is held. */
-static bool
-on_punched(void *data)
-{
-    LiveOut *live = data;
-    return live->ballooned ||
-           liveqemu_ballooned(qmp_of(live), vm_memory_bytes(vm_session(live->inst)));
-}
-
-static bool
-on_answered(Pages__Wish wish, void *data, GError **error)
-{
-    return wish != PAGES__WISH__STOP_FINAL || go_through(data, error);
-}
-
-static void
-on_progress(const Pages__Progress *at, void *data)
-{
-    LiveOut *live = data;
-    g_autofree char *text = g_strdup_printf("memory: round %u, %" G_GUINT64_FORMAT
-                                            " MB at %.0f MB/s, written %.0f MB/s, pause %.0f ms",
-                                            at->round, at->sent_bytes / 1000000, at->rate / 1e6,
-                                            at->dirty_rate / 1e6, (double) at->pause_us / 1e3);
-    json_t *now = json_pack("{s:i,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "round", (int) at->round, "sent",
-                            (json_int_t) at->sent_bytes, "zeroes", (json_int_t) at->punched_bytes,
-                            "dirty", (json_int_t) at->dirty_bytes, "rate", (json_int_t) at->rate,
-                            "dirty_rate", (json_int_t) at->dirty_rate, "predicted_pause_us",
-                            (json_int_t) at->pause_us, "predicted_end_us", (json_int_t) at->end_us);
-    json_object_update(live->figures, now);
-    json_decref(now);
-    if (clock_mono_us() - live->said_us > 200000 && live->stopped_us == 0) {
-        live->said_us = clock_mono_us();
-        show(live, text);
-    }
-}
-
-/* G4 */
-static bool
-open_lanes(LiveOut *live, int *fds, GError **error)
-{
-    size_t i;
-    json_t *each;
-    g_autoptr(GPtrArray) hosts = g_ptr_array_new();
-    g_autoptr(GError) why = NULL;
-    guint16 port = (guint16) json_integer_value(json_object_get(live->ready, "port"));
-    json_array_foreach (json_object_get(live->ready, "hosts"), i, each) {
-        if (json_is_string(each)) {
-            g_ptr_array_add(hosts, (char *) json_string_value(each));
-        }
-    }
-    g_ptr_array_add(hosts, NULL);
-    bool direct = lanes_connect((const char *const *) hosts->pdata, port, live->hello.token,
-                                CHANNELS, LANES_MS, fds, cancel_of(live), &why);
-    if (!movemux_send(live->mux, json_pack("{s:b}", "direct", direct), error)) {
-        return false;
-    }
-    json_object_set_new(live->figures, "route", json_string(direct ? "direct" : "relayed"));
-    for (int n = 0; n < CHANNELS && !direct; n++) {
-        fds[n] = movemux_open(live->mux, MOVEMUX_PAGES + (guint) n, error);
-        if (fds[n] < 0) {
-            return false;
-        }
-    }
-    return true;
-}
-
-static gint64
-downtime_us(LiveOut *live)
-{
-    const char *ms = inst_get(live->inst, "migration.vm.downtime");
-    return (ms != NULL ? g_ascii_strtoll(ms, NULL, 10) : 50) * 1000;
-}
-
-static void
-fill_start(LiveOut *live, Pages__Start *start)
-{
-    const char *stall = inst_get(live->inst, "migration.vm.stall");
-    start->memory_bytes = (guint64) vm_memory_bytes(vm_session(live->inst));
-    start->token = (ProtobufCBinaryData){sizeof live->hello.token, live->hello.token};
-    if (live->hello.sealed) {
-        start->key = (ProtobufCBinaryData){sizeof live->hello.key, live->hello.key};
-    }
-    start->idle_ms = IDLE_MS;
-    start->pid = vm_pid(vm_session(live->inst));
-    start->limit_bytes_s = (guint64) bandwidth(live);
-    start->downtime_us = (guint64) downtime_us(live);
-    start->fixed_us = FIXED_US;
-    start->rounds_max = ROUNDS_MAX;
-    start->stall = g_strcmp0(stall, "abort") == 0      ? PAGES__STALL__ABORT
-                   : g_strcmp0(stall, "throttle") == 0 ? PAGES__STALL__THROTTLE
-                                                       : PAGES__STALL__PAUSE;
-}
-
-static bool
-send_memory(LiveOut *live, GError **error)
-{
-    int fds[1 + CHANNELS] = {-1, -1, -1};
-    Pages__Start start = PAGES__START__INIT;
-    const StreamerHooks hooks = {.ask = on_wish,
-                                 .punched = on_punched,
-                                 .answered = on_answered,
-                                 .progress = on_progress,
-                                 .data = live};
-    live->ballooned = false;
-    live->ballooned = on_punched(live);
-    fds[0] = open(vm_memory_path(vm_session(live->inst)), O_RDWR | O_CLOEXEC);
-    bool ok = fds[0] >= 0 || haw_fail(error, HAW_IO, "The guest's memory can't be opened");
-    ok = ok && open_lanes(live, fds + 1, error);
-    fill_start(live, &start);
-    live->brake = livebrake_new(qmp_of(live));
-    ok = ok && streamer_run(live->inst->agent, &start, fds, 1 + CHANNELS, &hooks, cancel_of(live),
-                            NULL, error);
-    livebrake_free(g_steal_pointer(&live->brake));
-    for (size_t i = 0; i < G_N_ELEMENTS(fds); i++) {
-        fd_close(&fds[i]);
-    }
-    return ok;
+    return liveqemu_mirrors_ready(liveout_qmp(live), tell_disks, live, liveout_cancel(live), error);
 }
 
 /* ---- the switch ---- */
 
+/* Beside the last pages. */
+bool
+liveout_go_through(LiveOut *live, GError **error)
+{
+    return liveqemu_mirrors_end(liveout_qmp(live), error) &&
+           qmp_do(liveout_qmp(live), "migrate-continue",
+                  json_pack("{s:s}", "state", "pre-switchover"), error);
+}
+
 static bool
 hand_over(LiveOut *live, GError **error)
 {
-    if (!liveqemu_prepare(qmp_of(live), true, live->hello.native, error)) {
+    if (!liveqemu_prepare(liveout_qmp(live), true, live->hello.native, error)) {
         return false;
     }
-    live->devices = movemux_open(live->mux, MOVEMUX_DEVICES, error);
-    if (live->devices < 0) {
-        return false;
-    }
-    bool ok = live->hello.native ? stop_for_good(live, error) && go_through(live, error)
-                                 : send_memory(live, error);
-    if (!ok || !liveqemu_await(qmp_of(live), "completed", SWITCH_MS, cancel_of(live), error)) {
+    bool ok = live->hello.native ? livenative_send(live, error) : livememory_send(live, error);
+    if (!ok || !liveqemu_await(liveout_qmp(live), "completed", LIVEOUT_SWITCH_MS,
+                               liveout_cancel(live), error)) {
         return false;
     }
     crash_point("live_source");
-    json_auto_t *prepared = movemux_recv(live->mux, "prepared", SWITCH_MS, cancel_of(live), error);
+    json_auto_t *prepared =
+        movemux_recv(live->mux, "prepared", LIVEOUT_SWITCH_MS, liveout_cancel(live), error);
     crash_point("live_source");
     return prepared != NULL;
 }
@@ -553,13 +392,30 @@ conclude(LiveOut *live, GError **error)
     g_autofree char *text =
         g_strdup_printf("moved; the guest stood still for %.1f ms", (double) live->pause_us / 1e3);
     json_object_set_new(live->figures, "downtime_us", json_integer(live->pause_us));
-    show(live, text);
+    liveout_show(live, text);
     return finish(live, error);
+}
+
+/* G4. Nothing may yield between here and the decision's row. */
+static bool
+commit(LiveOut *live, GError **error)
+{
+    if (g_cancellable_is_cancelled(liveout_cancel(live))) {
+        return haw_fail(error, HAW_CANCELLED, "The migration was cancelled");
+    }
+    op_commit(
+        moveconn_op(live->conn),
+        "The virtual machine has been given to the target: its move can't be cancelled any more");
+    return true;
 }
 
 static bool
 decide(LiveOut *live, GError **error)
 {
+    if (!commit(live, error)) {
+        undo(live);
+        return false;
+    }
     if (live->copy) { /* both go on */
         movemux_send(live->mux, json_pack("{s:b}", "go", 1), NULL);
         undo(live);
@@ -579,7 +435,7 @@ decide(LiveOut *live, GError **error)
 bool
 liveout_move(LiveOut *live, GError **error)
 {
-    json_auto_t *ready = movemux_recv(live->mux, "ready", READY_MS, cancel_of(live), error);
+    json_auto_t *ready = movemux_recv(live->mux, "ready", READY_MS, liveout_cancel(live), error);
     if (ready == NULL) {
         return false;
     }

@@ -29,8 +29,8 @@ text_of(json_t *object, const char *key)
 
 /* ---- both ---- */
 
-static bool
-set_capabilities(Qmp *qmp, const char *const *names, bool on, GError **error)
+bool
+liveqemu_set(Qmp *qmp, const char *const *names, bool on, GError **error)
 {
     json_t *list = json_array();
     for (; *names != NULL; names++) {
@@ -40,17 +40,23 @@ set_capabilities(Qmp *qmp, const char *const *names, bool on, GError **error)
 }
 
 bool
+liveqemu_tune(Qmp *qmp, json_t *parameters, GError **error)
+{
+    return qmp_do(qmp, "migrate-set-parameters", parameters, error);
+}
+
+bool
 liveqemu_prepare(Qmp *qmp, bool source, bool native, GError **error)
 {
     static const char *const events[] = {"events", NULL};
     static const char *const shared[] = {"x-ignore-shared", NULL};
     static const char *const pause[] = {"pause-before-switchover", NULL};
+    static const char *const several[] = {"multifd", NULL};
     json_t *limits = json_pack("{s:I}", "max-bandwidth", (json_int_t) BANDWIDTH_MAX);
     /* Said each time: this QEMU may have been the target of another kind of move. */
-    return set_capabilities(qmp, events, true, error) &&
-           set_capabilities(qmp, shared, !native, error) &&
-           set_capabilities(qmp, pause, source, error) &&
-           qmp_do(qmp, "migrate-set-parameters", limits, error);
+    return liveqemu_set(qmp, events, true, error) && liveqemu_set(qmp, shared, !native, error) &&
+           liveqemu_set(qmp, pause, source, error) && liveqemu_set(qmp, several, false, error) &&
+           liveqemu_tune(qmp, limits, error);
 }
 
 static bool
@@ -255,7 +261,8 @@ cancel_migration(Qmp *qmp, GError **error)
 bool
 liveqemu_undo(Qmp *qmp, GError **error)
 {
-    static const char *const all[] = {"x-ignore-shared", "pause-before-switchover", NULL};
+    static const char *const all[] = {"x-ignore-shared", "pause-before-switchover", "multifd",
+                                      NULL};
     if (!cancel_migration(qmp, error)) {
         return false;
     }
@@ -267,7 +274,7 @@ liveqemu_undo(Qmp *qmp, GError **error)
     if (!json_is_true(json_object_get(status, "running")) && !qmp_do(qmp, "cont", NULL, error)) {
         return false;
     }
-    set_capabilities(qmp, all, false, NULL);
+    liveqemu_set(qmp, all, false, NULL);
     bool ok = end_jobs(qmp, true, UNDO_MS, error);
     drop_remotes(qmp);
     return ok;

@@ -7,6 +7,10 @@
 /* Capabilities and limits of a migration whose memory travels beside it; 'source' also stops before the
  * switch. 'native': by QEMU's own stream, memory included. */
 bool liveqemu_prepare(Qmp *qmp, bool source, bool native, GError **error);
+/* Capabilities (NULL at the end), on or off. */
+bool liveqemu_set(Qmp *qmp, const char *const *names, bool on, GError **error);
+/* Parameters of a migration (stolen). */
+bool liveqemu_tune(Qmp *qmp, json_t *parameters, GError **error);
 /* Until query-migrate says 'status'; FAILED with QEMU's words when it fails or is cancelled. */
 bool liveqemu_await(Qmp *qmp, const char *status, gint64 wait_ms, GCancellable *cancel,
                     GError **error);

@@ -2,7 +2,8 @@
  * U1  A message is a number and bytes: 0 is JSON, another is that stream's; no bytes end the stream.
  * U2  Both sides beat; a side that hears nothing for MOVEMUX_SILENCE_MS takes the other for gone, and
  *     closes: whoever waits here or reads a stream sees the end.
- * U3  A stream that nobody reads holds the others up, so whoever opens one reads it.
+ * U3  A stream that nobody reads holds no other up: what has arrived of it waits in a queue of MOVEMUX_WINDOW bytes,
+ *     and its sender sends no more than it was told that there is room for ("took"). More ends the connection.
  * Called by liveout.c and livein.c. */
 #include "agent/move/movemux.h"
 
@@ -21,7 +22,9 @@ enum {
     MESSAGE_MAX = 4 * 1024 * 1024,
     MESSAGES_MAX = 256,
     BEAT_MS = 2000,
+    EARLY_MS = 10,
     MOVEMUX_SILENCE_MS = 15000,
+    MOVEMUX_WINDOW = 1024 * 1024,
 };
 
 typedef struct {
@@ -30,7 +33,10 @@ typedef struct {
     int near, far; /* the user's end until it is opened, and ours */
     int door;      /* the listener of movemux_door(), until somebody came */
     pid_t expected;
-    bool opened, sending, ended;
+    bool opened, ended;
+    gint64 window;     /* U3: what may be sent still */
+    GByteArray *queue; /* what has arrived and is not passed on */
+    bool passing;
 } Stream;
 
 struct MoveMux {
@@ -41,7 +47,7 @@ struct MoveMux {
     Stream streams[MOVEMUX_STREAMS];
     guint fibers;
     gint64 heard_us;
-    bool gone, writing, closing;
+    bool gone;
     GCancellable *end;
 };
 
@@ -75,14 +81,23 @@ hang_up(MoveMux *mux)
 
 /* ---- streams ---- */
 
+static bool
+await_window(Stream *stream)
+{
+    while (stream->window == 0 && !stream->mux->gone) {
+        fiber_signal_wait(&stream->mux->happened, -1, NULL, NULL);
+    }
+    return !stream->mux->gone;
+}
+
 static void
 outward(void *data)
 {
     Stream *stream = data;
     MoveMux *mux = stream->mux;
     g_autofree guint8 *chunk = g_malloc(CHUNK);
-    for (;;) {
-        ssize_t n = read(stream->far, chunk, CHUNK);
+    while (await_window(stream)) {
+        ssize_t n = read(stream->far, chunk, (size_t) MIN(CHUNK, stream->window));
         if (n < 0 && errno == EINTR) {
             continue;
         }
@@ -92,6 +107,7 @@ outward(void *data)
             }
             continue;
         }
+        stream->window -= MAX(n, 0);
         if (!send_bytes(mux, stream->number, chunk, n > 0 ? (size_t) n : 0) || n <= 0) {
             break;
         }
@@ -154,21 +170,25 @@ is_expected(int fd, pid_t pid)
     return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && peer.pid == pid;
 }
 
-/* What came before somebody did. False when there is more of it than a greeting. */
+/* What came before somebody did. False when the other side has gone. */
 static bool
 pass_early(Stream *stream, int fd)
 {
     g_autofree guint8 *chunk = g_malloc(CHUNK);
-    while (stream->near >= 0 && !stream->mux->writing) {
+    while (stream->near >= 0) {
         ssize_t n = recv(stream->near, chunk, CHUNK, MSG_DONTWAIT);
-        if (n <= 0) {
+        if (n > 0) {
+            if (!fiber_write(fd, chunk, (size_t) n, stream->mux->end, NULL)) {
+                return false;
+            }
+        } else if (stream->passing) {
+            fiber_wait_fd(stream->near, G_IO_IN, EARLY_MS, stream->mux->end, NULL);
+        } else {
             fd_close(&stream->near);
             fd_close(&stream->far);
-        } else if (!fiber_write(fd, chunk, (size_t) n, stream->mux->end, NULL)) {
-            return false;
         }
     }
-    return stream->near < 0;
+    return !stream->mux->gone;
 }
 
 /* Anybody of this network namespace may knock. */
@@ -211,19 +231,60 @@ movemux_door(MoveMux *mux, guint number, pid_t pid, char **ret_name, GError **er
 
 /* ---- what comes ---- */
 
+/* U3: the other side has passed so much of a stream on. */
+static bool
+take_credit(MoveMux *mux, json_t *message)
+{
+    json_int_t number = json_integer_value(json_object_get(message, "stream"));
+    json_int_t bytes = json_integer_value(json_object_get(message, "took"));
+    if (number <= 0 || number >= MOVEMUX_STREAMS || bytes <= 0 ||
+        bytes > MOVEMUX_WINDOW - mux->streams[number].window) {
+        return false;
+    }
+    mux->streams[number].window += bytes;
+    fiber_signal_all(&mux->happened);
+    return true;
+}
+
 static void
 take_message(MoveMux *mux, const guint8 *bytes, size_t size)
 {
-    json_t *message = json_loadb((const char *) bytes, size, 0, NULL);
-    if (message == NULL || mux->messages.length >= MESSAGES_MAX) {
-        json_decref(message);
+    json_auto_t *message = json_loadb((const char *) bytes, size, 0, NULL);
+    if (message == NULL) {
         hang_up(mux);
-    } else if (json_object_get(message, "beat") != NULL) {
-        json_decref(message);
-    } else {
-        g_queue_push_tail(&mux->messages, message);
-        fiber_signal_all(&mux->happened);
+    } else if (json_object_get(message, "took") != NULL) {
+        if (!take_credit(mux, message)) {
+            hang_up(mux);
+        }
+    } else if (json_object_get(message, "beat") == NULL) {
+        if (mux->messages.length >= MESSAGES_MAX) {
+            hang_up(mux);
+        } else {
+            g_queue_push_tail(&mux->messages, json_incref(message));
+            fiber_signal_all(&mux->happened);
+        }
     }
+}
+
+static void
+pass_on(void *data)
+{
+    Stream *stream = data;
+    MoveMux *mux = stream->mux;
+    while (stream->queue->len > 0 && !mux->gone) {
+        g_autoptr(GByteArray) now = stream->queue;
+        stream->queue = g_byte_array_new();
+        /* Bytes for a reader that has gone are taken, too: its sender is to see the end that we send. */
+        fiber_write(stream->far, now->data, now->len, mux->end, NULL);
+        movemux_send(mux, json_pack("{s:i,s:i}", "took", (int) now->len, "stream", stream->number),
+                     NULL);
+    }
+    if (stream->ended && !mux->gone) {
+        shutdown(stream->far, SHUT_WR);
+    }
+    stream->passing = false;
+    mux->fibers--;
+    fiber_signal_all(&mux->happened);
 }
 
 static void
@@ -232,15 +293,17 @@ take_stream(MoveMux *mux, Stream *stream, const guint8 *bytes, size_t size)
     if (stream->ended || !make_pair(mux, stream)) {
         return;
     }
-    if (size == 0) {
-        stream->ended = true;
-        shutdown(stream->far, SHUT_WR);
+    if (stream->queue->len + size > MOVEMUX_WINDOW) { /* U3 */
+        hang_up(mux);
         return;
     }
-    mux->writing = true;
-    stream->ended = !fiber_write(stream->far, bytes, size, mux->end, NULL);
-    mux->writing = false;
-    mux->heard_us = clock_mono_us();
+    g_byte_array_append(stream->queue, bytes, (guint) size);
+    stream->ended = size == 0;
+    if (!stream->passing) {
+        stream->passing = true;
+        mux->fibers++;
+        fiber_start("mux-pass", pass_on, stream);
+    }
 }
 
 static void
@@ -275,7 +338,7 @@ beat(void *data)
     while (fiber_sleep_ms(BEAT_MS, mux->end, NULL)) {
         bool silent =
             clock_mono_us() - mux->heard_us > MOVEMUX_SILENCE_MS * G_GINT64_CONSTANT(1000);
-        if ((silent && !mux->writing) || !send_bytes(mux, 0, text, sizeof(text) - 1)) {
+        if (silent || !send_bytes(mux, 0, text, sizeof(text) - 1)) {
             hang_up(mux);
         }
     }
@@ -364,7 +427,13 @@ movemux_new(Ws **ws)
     g_queue_init(&mux->messages);
     ws_set_max(mux->ws, MESSAGE_MAX);
     for (guint i = 0; i < MOVEMUX_STREAMS; i++) {
-        mux->streams[i] = (Stream){.mux = mux, .number = i, .near = -1, .far = -1, .door = -1};
+        mux->streams[i] = (Stream){.mux = mux,
+                                   .number = i,
+                                   .near = -1,
+                                   .far = -1,
+                                   .door = -1,
+                                   .window = MOVEMUX_WINDOW,
+                                   .queue = g_byte_array_new()};
     }
     mux->fibers = 2;
     fiber_start("mux-in", inward, mux);
@@ -386,6 +455,7 @@ movemux_free(MoveMux *mux)
         fd_close(&mux->streams[i].near);
         fd_close(&mux->streams[i].far);
         fd_close(&mux->streams[i].door);
+        g_byte_array_unref(mux->streams[i].queue);
     }
     json_t *message;
     while ((message = g_queue_pop_head(&mux->messages)) != NULL) {

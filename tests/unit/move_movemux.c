@@ -3,6 +3,8 @@
 #include "base/fd.h"
 #include "base/fiber.h"
 
+#include <fcntl.h>
+#include <signal.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -179,6 +181,66 @@ hangs_up(WsKind kind, const char *bytes, size_t size)
     ws_free(peer);
 }
 
+enum { MUCH = 3 << 20 };
+
+static void
+fill_body(void *data)
+{
+    static char chunk[65536];
+    for (int sent = 0; sent < MUCH; sent += (int) sizeof chunk) {
+        if (!fiber_write(GPOINTER_TO_INT(data), chunk, sizeof chunk, NULL, NULL)) {
+            break;
+        }
+    }
+}
+
+/* More of one than anything holds; the other goes on. */
+static void
+unread_body(void *data)
+{
+    MoveMux *one, *other;
+    static char chunk[65536];
+    muxes(&one, &other);
+    haw_autofd int near = movemux_open(one, MOVEMUX_DEVICES, NULL);
+    haw_autofd int pages = movemux_open(one, MOVEMUX_PAGES, NULL);
+    haw_autofd int far = movemux_open(other, MOVEMUX_DEVICES, NULL);
+    haw_autofd int far_pages = movemux_open(other, MOVEMUX_PAGES, NULL);
+    fcntl(near, F_SETFL, O_NONBLOCK);
+    fiber_start("fill", fill_body, GINT_TO_POINTER(near));
+    fiber_sleep_ms(100, NULL, NULL);
+    put(pages, "pages");
+    expect(far_pages, "pages");
+    put(far_pages, "back");
+    expect(pages, "back");
+    for (int had = 0; had < MUCH;) { /* and it all comes, once it is read */
+        g_assert_true(fiber_wait_fd(far, G_IO_IN, WAIT_MS, NULL, NULL));
+        ssize_t n = recv(far, chunk, sizeof chunk, MSG_DONTWAIT);
+        g_assert_cmpint(n, >, 0);
+        had += (int) n;
+    }
+    movemux_free(one);
+    movemux_free(other);
+}
+
+/* A peer that sends more of a stream than it was told to. */
+static void
+greedy_body(void *data)
+{
+    Ws *ours, *peer;
+    g_autofree guint8 *chunk = g_malloc0(65536);
+    pair(&ours, &peer);
+    MoveMux *mux = movemux_new(&ours);
+    chunk[0] = MOVEMUX_PAGES;
+    for (int i = 0; i < 1000 && ws_send(peer, WS_BINARY, chunk, 65536); i++) {
+    }
+    for (int i = 0; i < WAIT_MS && movemux_alive(mux); i++) {
+        fiber_sleep_ms(1, NULL, NULL);
+    }
+    g_assert_false(movemux_alive(mux));
+    movemux_free(mux);
+    ws_free(peer);
+}
+
 static void
 hostile_body(void *data)
 {
@@ -188,6 +250,8 @@ hostile_body(void *data)
     hangs_up(WS_BINARY, "\0", 1);
     hangs_up(WS_BINARY, "", 0);
     hangs_up(WS_TEXT, "{\"ready\":1}", 11);
+    hangs_up(WS_BINARY, "\0{\"took\":1,\"stream\":17}", 24); /* of nothing that was sent */
+    hangs_up(WS_BINARY, "\0{\"took\":1,\"stream\":81}", 24);
 }
 
 /* Messages that nobody takes are bounded. */
@@ -211,6 +275,7 @@ int
 main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
+    signal(SIGPIPE, SIG_IGN); /* as the agent does */
     g_test_add_data_func("/movemux/streams-keep-what-came-early", (gconstpointer) streams_body,
                          in_fiber);
     g_test_add_data_func("/movemux/the-other-sides-end-is-seen", (gconstpointer) failed_body,
@@ -220,6 +285,9 @@ main(int argc, char **argv)
                          in_fiber);
     g_test_add_data_func("/movemux/what-breaks-the-rules-ends-it", (gconstpointer) hostile_body,
                          in_fiber);
+    g_test_add_data_func("/movemux/a-stream-that-nobody-reads-holds-no-other-up",
+                         (gconstpointer) unread_body, in_fiber);
+    g_test_add_data_func("/movemux/a-stream-is-bounded", (gconstpointer) greedy_body, in_fiber);
     g_test_add_data_func("/movemux/messages-are-bounded", (gconstpointer) flood_body, in_fiber);
     return g_test_run();
 }
