@@ -22,6 +22,7 @@
 #include "agent/inst/console.h"
 #include "agent/inst/devlxd.h"
 #include "agent/inst/intercept.h"
+#include "agent/inst/recover.h"
 #include "agent/inst/exec.h"
 #include "agent/vm/guestvm.h"
 #include "agent/inst/files.h"
@@ -140,6 +141,7 @@ start_socket(Agent *agent, GError **error)
         ovn_routes,         pool_routes,     profile_routes,     project_routes,
         resource_routes,    volume_routes,   warning_routes,     balancer_routes,
         peer_routes,        zone_routes,     zone_record_routes, livedecide_routes,
+        recover_routes,
     };
     for (size_t i = 0; i < G_N_ELEMENTS(tables); i++) {
         server_add_routes(agent->server, tables[i]);

@@ -211,6 +211,7 @@ bool cmd_server_version(Ctl *ctl, GError **error);
 bool cmd_bench_run(Ctl *ctl, GError **error);
 bool cmd_server_waitready(Ctl *ctl, GError **error);
 bool cmd_server_shutdown(Ctl *ctl, GError **error);
+bool cmd_recover(Ctl *ctl, GError **error);
 bool cmd_server_operation_list(Ctl *ctl, GError **error);
 bool cmd_server_warning_list(Ctl *ctl, GError **error);
 bool cmd_server_warning_delete(Ctl *ctl, GError **error);

@@ -18,6 +18,8 @@
 #define OPT_RAW {0, "raw", NULL, "The whole answer"}
 #define OPT_WAIT {0, "wait", NULL, "Wait for the operation that it starts"}
 #define OPT_WAIT_TIMEOUT {'t', "timeout", "<seconds>", "Give up after this long"}
+#define OPT_RECOVER_POOL {0, "pool", "<pool>", "One more pool, that the server does not know: <name>:<driver>:<source>"}
+#define OPT_RECOVER_YES {'y', "yes", NULL, "Take in what was found"}
 #define OPT_SHUTDOWN_TIMEOUT {0, "timeout", "<seconds>", "Give up waiting after this long"}
 #define OPT_FORCE_SHUTDOWN {'f', "force", NULL, "Do not wait for operations"}
 
@@ -94,6 +96,11 @@ const Command rows_server[] = {
      .options = OPTIONS(OPT_WAIT_TIMEOUT)},
     {.path = "shutdown", .summary = "Stop hawserd and its instances", .run = cmd_server_shutdown,
      .options = OPTIONS(OPT_FORCE_SHUTDOWN, OPT_SHUTDOWN_TIMEOUT)},
+    {.path = "recover", .summary = "Take in instances and volumes that no database knows", .run = cmd_recover,
+     .options = OPTIONS(OPT_RECOVER_POOL, OPT_RECOVER_YES, OPT_FORMAT),
+     .details = "After the database was lost, or put back from an older copy: lists what lies on the pools and is in no row, and with --yes makes it instances and volumes again, with their snapshots. Projects, profiles and networks that they use have to be there.",
+     .examples = "hawser recover\n"
+     "hawser recover --yes --pool default:btrfs:/var/lib/hawser/disks/default.img"},
     {.path = "completion", .args = "<shell>",
      .summary = "Print the completion script of a shell (bash, zsh or fish)", .run = complete_script,
      .examples = "hawser completion bash > /etc/bash_completion.d/hawser\n"

@@ -30,8 +30,8 @@ adopt_driver(Inst *inst, GError **error)
     return inst->driver->adopt == NULL || inst->driver->adopt(inst, error);
 }
 
-static void
-adopt_one(Inst *inst)
+void
+lifecycle_adopt(Inst *inst)
 {
     g_autofree char *run_dir = inst_run_dir(inst);
     g_autoptr(GError) error = NULL;
@@ -65,6 +65,21 @@ adopt_one(Inst *inst)
     start_undo(inst, NULL); /* A2 */
 }
 
+/* Whether something runs that no row knows: its database was lost (recover.c). */
+static bool
+still_runs(InstTable *table, const char *object)
+{
+    static const char *const types[] = {"container", "virtual-machine"};
+    Inst nobody = {.agent = table->agent, .object = (char *) object};
+    for (size_t i = 0; i < G_N_ELEMENTS(types); i++) {
+        const Driver *driver = driver_of_type(types[i]);
+        if (driver != NULL && driver->probe(&nobody) > 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Run directories whose instance has no row. */
 static void
 clear_unknown(InstTable *table)
@@ -80,7 +95,7 @@ clear_unknown(InstTable *table)
     }
     for (const char *name = dir != NULL ? g_dir_read_name(dir) : NULL; name != NULL;
          name = g_dir_read_name(dir)) {
-        if (!g_hash_table_contains(known, name)) {
+        if (!g_hash_table_contains(known, name) && !still_runs(table, name)) {
             g_autofree char *full = g_strdup_printf("%s/%s", path, name);
             fd_remove_tree(full, NULL);
         }
@@ -93,7 +108,7 @@ lifecycle_adopt_all(InstTable *table)
     g_autoptr(GPtrArray) all = inst_list(table, NULL);
     for (guint i = 0; i < all->len; i++) {
         Inst *inst = all->pdata[i];
-        adopt_one(inst);
+        lifecycle_adopt(inst);
         if (inst_get(inst, CREATE_UNFINISHED) != NULL && !livedecide_holds(inst)) { /* A3 */
             g_autoptr(GError) error = NULL;
             if (inst->pid != 0) { /* a QEMU that waits for another's state */

@@ -2,6 +2,7 @@
  * W1  The row goes last: as long as it is there, a crash leaves an instance that can be deleted
  *     again; vol_delete() of a volume that is gone already is no error.
  * W2  A stopped instance without a volume is a deletion that a crash cut short: the next start ends it.
+ * W3  A directory that no row of a volume knows is not ours to delete (store/unknown.h).
  * Called by api/instances.c, lifecycle.c (ephemeral ones) and create.c (undo). Main loop. */
 #include "agent/inst/discard.h"
 #include "agent/image/image.h"
@@ -28,6 +29,15 @@ discard_files(Agent *agent, const char *object)
     instbackup_follow(agent, object, NULL);
 }
 
+/* A pool that is not available keeps its rows, so its instances are not meant. */
+static bool
+lacks_row(Inst *inst, const Vol *vol)
+{
+    g_autoptr(GError) error = NULL;
+    json_auto_t *config = vol_config(inst->agent->pools, vol, &error);
+    return config == NULL && haw_code(error) == HAW_NOT_FOUND;
+}
+
 bool
 discard_instance(Inst *inst, GError **error)
 {
@@ -35,6 +45,7 @@ discard_instance(Inst *inst, GError **error)
     g_autoptr(GError) local = NULL;
     crash_point("delete");
     if (inst_volume(inst, &vol, NULL) && pool_exists(inst->agent->pools, vol.pool) &&
+        !lacks_row(inst, &vol) && /* W3 */
         !vol_delete(inst->agent->pools, &vol, &local) && haw_code(local) != HAW_NOT_FOUND) {
         g_propagate_error(error, g_steal_pointer(&local));
         return haw_push(error, "Error deleting storage volume");
@@ -51,18 +62,13 @@ discard_instance(Inst *inst, GError **error)
     return true;
 }
 
-/* W2. A pool that is not available keeps its rows, so its instances are not meant. */
+/* W2 */
 static bool
 has_lost_volume(Inst *inst)
 {
     Vol vol;
-    g_autoptr(GError) error = NULL;
-    if (inst_pid(inst) != 0 || !inst_volume(inst, &vol, NULL) ||
-        !pool_exists(inst->agent->pools, vol.pool)) {
-        return false;
-    }
-    json_auto_t *config = vol_config(inst->agent->pools, &vol, &error);
-    return config == NULL && haw_code(error) == HAW_NOT_FOUND;
+    return inst_pid(inst) == 0 && inst_volume(inst, &vol, NULL) &&
+           pool_exists(inst->agent->pools, vol.pool) && lacks_row(inst, &vol);
 }
 
 void

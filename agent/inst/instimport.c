@@ -21,6 +21,7 @@
 #include "agent/inst/optimized.h"
 #include "agent/inst/plug.h"
 #include "agent/store/shelf.h"
+#include "agent/store/told.h"
 #include "agent/store/vmdir.h"
 #include "base/clock.h"
 #include "base/fd.h"
@@ -98,20 +99,6 @@ is_vm(const Import *job)
 
 /* ---- rows ---- */
 
-static json_t *
-text_map(json_t *object, bool devices)
-{
-    json_t *copy = json_object(), *value;
-    const char *key;
-
-    json_object_foreach (object, key, value) {
-        if (devices ? json_is_object(value) : json_is_string(value)) {
-            json_object_set_new(copy, key, json_deep_copy(value));
-        }
-    }
-    return copy;
-}
-
 /* Under another name it is a second instance: what must be unique is made anew. */
 static void
 drop_unique(json_t *config)
@@ -133,7 +120,7 @@ import_config(const Import *job, json_t *shown)
     static const char *const fresh[] = {"volatile.idmap.base",       "volatile.idmap.current",
                                         "volatile.idmap.next",       "volatile.last_state.power",
                                         "volatile.last_state.ready", CREATE_UNFINISHED};
-    json_t *config = text_map(json_object_get(shown, "config"), false);
+    json_t *config = told_texts(shown, "config");
 
     for (size_t i = 0; i < G_N_ELEMENTS(fresh); i++) {
         json_object_del(config, fresh[i]);
@@ -183,32 +170,22 @@ place_root(Import *job, json_t *devices, json_t *shown, GError **error)
     return true;
 }
 
-static gint64
-time_of(json_t *shown, const char *key)
-{
-    gint64 when = 0;
-    const char *text = keys_get(shown, key);
-
-    return text != NULL && clock_parse(text, &when) ? when : 0;
-}
-
 static InstRow *
 import_row(Import *job, GError **error)
 {
     json_t *shown = described(job), *profiles = json_object_get(shown, "profiles");
     const char *architecture = keys_get(shown, "architecture");
-    const char *description = keys_get(shown, "description");
     g_autoptr(InstRow) row = g_new0(InstRow, 1);
 
     row->project = g_strdup(job->project);
     row->name = g_strdup(job->name);
     row->type = g_strdup(is_vm(job) ? "virtual-machine" : "container");
     row->architecture = g_strdup(architecture != NULL ? architecture : "x86_64");
-    row->description = g_strdup(description != NULL ? description : "");
+    row->description = g_strdup(told_text(shown, "description"));
     row->ephemeral = json_is_true(json_object_get(shown, "ephemeral"));
-    row->created_at = time_of(shown, "created_at");
+    row->created_at = told_time(shown, "created_at");
     row->config = import_config(job, shown);
-    row->devices = text_map(json_object_get(shown, "devices"), true);
+    row->devices = told_objects(shown, "devices");
     row->profiles =
         json_is_array(profiles) ? json_deep_copy(profiles) : json_pack("[s]", "default");
     return place_root(job, row->devices, shown, error) ? g_steal_pointer(&row) : NULL;
@@ -277,20 +254,6 @@ user_keys(json_t *volume)
     return kept;
 }
 
-static json_t *
-named(json_t *list, const char *name)
-{
-    json_t *item;
-    size_t i;
-
-    json_array_foreach (list, i, item) {
-        if (g_strcmp0(keys_get(item, "name"), name) == 0) {
-            return item;
-        }
-    }
-    return NULL;
-}
-
 /* Of an optimized backup (optimized.h): streams in place of files. */
 typedef struct {
     Import *job;
@@ -323,13 +286,13 @@ import_snapshot(Import *job, Inst *inst, const Vol *vol, json_t *shown, Meter *m
     g_autofree char *prefix = g_strdup_printf(
         is_vm(job) ? "backup/virtual-machine-snapshots/%s" : "backup/snapshots/%s", name);
     Filling filling = {.fd = job->fd, .prefix = prefix, .meter = meter};
-    json_auto_t *volume_config = user_keys(
-        named(json_object_get(json_object_get(job->index, "config"), "volume_snapshots"), name));
+    json_auto_t *volume_config =
+        user_keys(told_snapshot(json_object_get(job->index, "config"), "volume_snapshots", name));
     const VolumeSnapRow volume_row = {.name = (char *) name,
                                       .description = (char *) "",
                                       .config = volume_config,
-                                      .created_at = time_of(shown, "created_at"),
-                                      .expires_at = time_of(shown, "expires_at")};
+                                      .created_at = told_time(shown, "created_at"),
+                                      .expires_at = told_time(shown, "expires_at")};
     if (streaming != NULL) {
         streaming->snap = name;
     }
@@ -346,8 +309,8 @@ import_snapshot(Import *job, Inst *inst, const Vol *vol, json_t *shown, Meter *m
     row->architecture = g_strdup(inst->architecture);
     row->created_at = volume_row.created_at;
     row->expires_at = volume_row.expires_at;
-    row->config = text_map(json_object_get(shown, "config"), false);
-    row->devices = text_map(json_object_get(shown, "devices"), true);
+    row->config = told_texts(shown, "config");
+    row->devices = told_objects(shown, "devices");
     row->profiles = json_is_array(profiles) ? json_deep_copy(profiles) : json_array();
     return db_write(job->agent->db, insert_snapshot, row, error);
 }

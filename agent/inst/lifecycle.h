@@ -22,6 +22,8 @@ bool lifecycle_freeze(Inst *inst, bool frozen, const Caller *caller, GError **er
 bool lifecycle_run(Inst *inst, GError **error);
 bool lifecycle_kill(Inst *inst, GError **error);
 
+/* Takes over one that was found, running or not, and clears what a crash left of it. */
+void lifecycle_adopt(Inst *inst);
 /* At start: takes over what runs, clears what a crash left; then starts what should run. */
 void lifecycle_adopt_all(InstTable *table);
 void lifecycle_autostart(InstTable *table);

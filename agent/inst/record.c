@@ -282,6 +282,7 @@ record_load_all(InstTable *table, GError **error)
 
 struct change {
     InstRow *row;
+    GPtrArray *snaps; /* SnapRow; NULL: none */
     const InstRow *update;
     const char *profile_project, *name;
     gint64 id, used_at;
@@ -292,11 +293,17 @@ static bool
 create_tx(DbTx *tx, void *data, GError **error)
 {
     struct change *change = data;
-    return inst_rows_insert(tx, change->row, change->profile_project, error);
+    bool ok = inst_rows_insert(tx, change->row, change->profile_project, error);
+    for (guint i = 0; ok && change->snaps != NULL && i < change->snaps->len; i++) {
+        SnapRow *snap = change->snaps->pdata[i];
+        snap->instance_id = change->row->id;
+        ok = inst_rows_snapshot_insert(tx, snap, error);
+    }
+    return ok;
 }
 
 Inst *
-record_create(InstTable *table, InstRow **row, GError **error)
+record_create_whole(InstTable *table, InstRow **row, GPtrArray *snaps, GError **error)
 {
     g_autoptr(InstRow) own = g_steal_pointer(row);
     json_t *config, *devices;
@@ -304,6 +311,7 @@ record_create(InstTable *table, InstRow **row, GError **error)
         return NULL;
     }
     struct change change = {.row = own,
+                            .snaps = snaps,
                             .profile_project = project_for_profiles(table->agent, own->project)};
     if (!db_write(table->agent->db, create_tx, &change, error)) {
         json_decref(config);
@@ -316,6 +324,12 @@ record_create(InstTable *table, InstRow **row, GError **error)
     expand_from_base(inst);
     table_add(table, inst);
     return inst;
+}
+
+Inst *
+record_create(InstTable *table, InstRow **row, GError **error)
+{
+    return record_create_whole(table, row, NULL, error);
 }
 
 /* The instance as 'row' has it, with the profiles' part as computed (both stolen). */

@@ -57,6 +57,8 @@ struct InstTable {
 bool record_load_all(InstTable *table, GError **error); /* Yields. */
 /* Inserts the row and puts the instance into the table, or neither; takes the row. A reference. */
 Inst *record_create(InstTable *table, InstRow **row, GError **error); /* Yields. */
+/* The same with its snapshots: SnapRow elements. Yields. */
+Inst *record_create_whole(InstTable *table, InstRow **row, GPtrArray *snaps, GError **error);
 /* Stores and takes over local config, devices, profiles, description, ephemeral of 'row'. Yields. */
 bool record_update(Inst *inst, const InstRow *row, GError **error);
 bool record_rename(Inst *inst, const char *name, GError **error); /* Yields. */

@@ -295,6 +295,30 @@ volume_snaps_insert(Db *db, VolumeSnapRow *row, GError **error)
     return db_write(db, insert_snap, row, error);
 }
 
+struct whole {
+    VolumeRow *row;
+    GPtrArray *snaps;
+};
+
+static bool
+insert_whole(DbTx *tx, void *data, GError **error)
+{
+    struct whole *whole = data;
+    bool ok = insert_volume(tx, whole->row, error);
+    for (guint i = 0; ok && i < whole->snaps->len; i++) {
+        VolumeSnapRow *snap = whole->snaps->pdata[i];
+        snap->volume_id = whole->row->id;
+        ok = insert_snap(tx, snap, error);
+    }
+    return ok;
+}
+
+bool
+volumes_insert_all(Db *db, VolumeRow *row, GPtrArray *snaps, GError **error)
+{
+    return db_write(db, insert_whole, &(struct whole){row, snaps}, error);
+}
+
 static bool
 store_snap(DbTx *tx, void *data, GError **error)
 {

@@ -52,6 +52,8 @@ GPtrArray *volumes_load(Db *db, const VolumeWhich *which, GError **error);
 VolumeRow *volumes_get(Db *db, const VolumeWhich *which, GError **error);
 /* row->pool and row->project are names. EXISTS; sets row->id. */
 bool volumes_insert(Db *db, VolumeRow *row, GError **error);
+/* With VolumeSnapRow elements, all or nothing; sets the ids. */
+bool volumes_insert_all(Db *db, VolumeRow *row, GPtrArray *snaps, GError **error);
 bool volumes_store(Db *db, gint64 id, const char *description, json_t *config, GError **error);
 bool volumes_delete(Db *db, const VolumeWhich *which, GError **error);
 /* EXISTS when the new name is taken. */

@@ -45,6 +45,26 @@ pool_check_config(const char *driver, json_t *config, GError **error)
     return true;
 }
 
+bool
+pool_check_name(const char *name, GError **error)
+{
+    if (*name == '\0') {
+        return haw_fail(error, HAW_INVALID, "No name provided");
+    }
+    if (strchr(name, '/') != NULL) {
+        return haw_fail(error, HAW_INVALID, "Storage pool names may not contain slashes");
+    }
+    for (const char *at = name; *at != '\0'; at++) {
+        if (g_ascii_isspace(*at)) {
+            return haw_fail(error, HAW_FAILED, "Storage name cannot contain white space");
+        }
+    }
+    if (*name == '.' || strlen(name) > 100) {
+        return haw_fail(error, HAW_INVALID, "Invalid storage pool name \"%s\"", name);
+    }
+    return true;
+}
+
 static void
 drop_empty(json_t *config)
 {

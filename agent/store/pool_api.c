@@ -47,32 +47,12 @@ list_pools(Request *req, GError **error)
 }
 
 static bool
-check_name(const char *name, GError **error)
-{
-    if (*name == '\0') {
-        return haw_fail(error, HAW_INVALID, "No name provided");
-    }
-    if (strchr(name, '/') != NULL) {
-        return haw_fail(error, HAW_INVALID, "Storage pool names may not contain slashes");
-    }
-    for (const char *at = name; *at != '\0'; at++) {
-        if (g_ascii_isspace(*at)) {
-            return haw_fail(error, HAW_FAILED, "Storage name cannot contain white space");
-        }
-    }
-    if (*name == '.' || strlen(name) > 100) {
-        return haw_fail(error, HAW_INVALID, "Invalid storage pool name \"%s\"", name);
-    }
-    return true;
-}
-
-static bool
 create_pool(Request *req, GError **error)
 {
     json_t *body = req_json(req);
     const char *name = NULL, *driver = NULL, *description = NULL;
     if (!wire_text(body, "name", &name, error) || !wire_text(body, "driver", &driver, error) ||
-        !wire_text(body, "description", &description, error) || !check_name(name, error)) {
+        !wire_text(body, "description", &description, error) || !pool_check_name(name, error)) {
         return false;
     }
     if (*driver == '\0') {

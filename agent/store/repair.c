@@ -1,13 +1,15 @@
 /* What a crash left on a pool, put right when it is opened.
  * R1  A rename under way (moved_from) is finished.
  * R2  .new is thrown away; what is in .gone is removed in the background.
- * R3  A directory without a row goes away; a row without a directory is deleted, for its volume was
- *     never finished or its deletion was under way (V1, V2). Never on a pool without its mark (S1).
+ * R3  A row without a directory is deleted, for its volume was never finished or its deletion was under
+ *     way (V1, V2). A directory without a row stays when it can be recovered (unknown.h), with its
+ *     snapshots; what else is there goes. Never on a pool without its mark (S1).
  * R4  An image's directory stays, row or not, while volumes live on top of it.
  * R5  Mounts that we make (…/rootfs of instances and snapshots) and nobody holds are undone once the
  *     instances have adopted theirs. What others mounted below a pool stays.
  * Main loop, inside fibers; the scans of directories are short and run in place. */
 #include "agent/store/shelf.h"
+#include "agent/store/unknown.h"
 
 #include "agent/store/work.h"
 #include "base/fd.h"
@@ -186,6 +188,29 @@ discard_unknown(PoolTable *table, Pool *pool, const char *path, GHashTable *know
 }
 
 static void
+keep_unknown(Pool *pool, VolType type, GHashTable *known)
+{
+    g_autofree char *path = g_build_filename(pool->path, shelf_type_dir(type), NULL);
+    g_autoptr(GPtrArray) names = names_in(path);
+    for (guint i = 0; i < names->len; i++) {
+        const char *name = names->pdata[i];
+        g_autofree char *each = g_build_filename(path, name, NULL);
+        if (g_hash_table_contains(known, each) || !unknown_holds(type, each)) {
+            continue;
+        }
+        haw_warn("volume.unknown", KS("path", each), KS("next", "'hawser recover' takes it in"));
+        g_autofree char *snaps =
+            g_build_filename(pool->path, shelf_type_snap_dir(type), name, NULL);
+        g_autoptr(GPtrArray) each_snap = names_in(snaps);
+        for (guint j = 0; j < each_snap->len; j++) {
+            g_hash_table_add(known, g_build_filename(snaps, each_snap->pdata[j], NULL));
+        }
+        g_hash_table_add(known, g_steal_pointer(&snaps));
+        g_hash_table_add(known, g_steal_pointer(&each));
+    }
+}
+
+static void
 discard_in(PoolTable *table, Pool *pool, const char *dir, bool deep, GHashTable *known)
 {
     g_autofree char *path = g_build_filename(pool->path, dir, NULL);
@@ -312,6 +337,7 @@ repair_pool(PoolTable *table, Pool *pool, GError **error)
     }
     static const VolType with_snaps[] = {VOL_CONTAINER, VOL_VM, VOL_CUSTOM};
     for (size_t i = 0; i < G_N_ELEMENTS(with_snaps); i++) {
+        keep_unknown(pool, with_snaps[i], known);
         discard_in(table, pool, shelf_type_dir(with_snaps[i]), false, known);
         discard_in(table, pool, shelf_type_snap_dir(with_snaps[i]), true, known);
     }

@@ -101,7 +101,8 @@ bool pool_update(PoolTable *table, const char *name, const char *description, js
                  GError **error);
 /* At start: a pool whose creation a crash cut short goes, with the file or directory made for it. */
 void pool_undo(PoolTable *table, Pool *pool);
-/* Every key known to the driver and its value right; LXD's texts. Does not yield. */
+/* Every key known to the driver and its value right; LXD's texts. Neither yields. */
+bool pool_check_name(const char *name, GError **error);
 bool pool_check_config(const char *driver, json_t *config, GError **error);
 bool pool_delete(PoolTable *table, const char *name, GError **error);
 

@@ -212,6 +212,20 @@ build(PoolTable *table, Pool *pool, const Vol *vol, const VolumeRow *row,
     }
 }
 
+/* What lies there without a row is somebody's: unknown.h. */
+static bool
+check_free(Pool *pool, const Vol *vol, GError **error)
+{
+    struct stat st;
+    g_auto(DriverVol) place = {0};
+    shelf_place(pool, vol, &place);
+    return vol->type == VOL_IMAGE || lstat(place.path, &st) < 0 ||
+           haw_fail(
+               error, HAW_EXISTS,
+               "Volume \"%s\" is on pool \"%s\", and in no database: 'hawser recover' takes it in",
+               vol->name, vol->pool);
+}
+
 static bool
 make_volume(PoolTable *table, Pool *pool, const Vol *vol, const VolMake *make,
             const struct content *wanted, VolumeRow *row, GError **error)
@@ -221,6 +235,11 @@ make_volume(PoolTable *table, Pool *pool, const Vol *vol, const VolMake *make,
         return false;
     }
     crash_point("volume");
+    if (!check_free(pool, vol, error)) {
+        VolumeWhich which = shelf_which(vol);
+        volumes_delete(table->agent->db, &which, NULL);
+        return haw_push(error, "Failed creating volume \"%s\"", vol->name);
+    }
     if (!build(table, pool, vol, row, &content, error)) {
         VolumeWhich which = shelf_which(vol);
         if (shelf_type_snap_dir(vol->type) != NULL) { /* a fill may have made some */
