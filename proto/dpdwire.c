@@ -95,7 +95,9 @@ dpdjoiner_feed(DpdJoiner *joiner, const void *bytes, size_t size, Dpd__Frame **r
     Dpd__Frame *frame = dpd__frame__unpack(NULL, joiner->parts->len, joiner->parts->data);
     g_byte_array_unref(joiner->parts); /* not kept at the size of the largest */
     joiner->parts = g_byte_array_new();
-    if (frame == NULL || frame->body_case == DPD__FRAME__BODY__NOT_SET) {
+    /* A body that we do not know is of a later release: whoever is asked for it can say so. */
+    if (frame == NULL ||
+        (frame->body_case == DPD__FRAME__BODY__NOT_SET && frame->base.n_unknown_fields == 0)) {
         dpdwire_frame_free(frame);
         return haw_fail(error, HAW_INVALID, "bytes that are no frame of dpd's");
     }

@@ -85,8 +85,10 @@ hand_on(DpdSession *session, Dpd__Frame *frame, int *fd, GError **error)
         fiber_signal_all(&request->done);
         return true;
     }
-    bool event = frame->id == 0 && frame->body_case == DPD__FRAME__BODY_OBSERVED;
-    if (event) {
+    bool observed = frame->body_case == DPD__FRAME__BODY_OBSERVED;
+    /* Of a later release there may be events that we do not know. */
+    bool event = frame->id == 0 && (observed || frame->body_case == DPD__FRAME__BODY__NOT_SET);
+    if (event && observed) {
         tell_failures(frame->observed);
     }
     /* An answer whose fiber has given up waiting is late, not wrong. */

@@ -3,6 +3,7 @@
   echo PORT                       a UDP and TCP echo server, IPv4 and IPv6
   trips ADDRESS PORT COUNT        COUNT UDP round trips from one socket; fails when one is lost
   reach ADDRESS PORT FIRST COUNT ROUNDS  as many flows, by source ports from FIRST on; prints how many are answered each time
+  connects ADDRESS PORT FIRST COUNT  TCP from as many source ports: prints those that connect, after 30 round trips by each
   tcp ADDRESS PORT BYTES          sends BYTES of a pattern over TCP and checks what comes back
   gso ADDRESS PORT COUNT          COUNT UDP_SEGMENT sends of 8 x 1000 bytes; each datagram must be echoed, once
   frames GATEWAY-MAC SRC DST COUNT  fixed UDP frames 4000 -> 4001 by AF_PACKET on eth0
@@ -85,6 +86,32 @@ def reach(address, port, first, count, rounds):
                 except (TimeoutError, ConnectionRefusedError):
                     pass
     print(sum(times == rounds for times in answered))
+
+
+def connects(address, port, first, count):
+    links, there = {}, []
+    for i in range(count):
+        link = socket.socket(family(address))
+        link.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        link.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        link.bind(("", first + i))
+        link.setblocking(False)
+        link.connect_ex((address, port))
+        links[i] = link
+    time.sleep(3)  # SYNs are sent again after one second
+    for i, link in links.items():
+        try:
+            link.setblocking(True)
+            link.settimeout(5)
+            if select.select([], [link], [], 0)[1] and link.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0:
+                for number in range(30):
+                    link.sendall(struct.pack("!I", number))
+                    if link.recv(4, socket.MSG_WAITALL) != struct.pack("!I", number):
+                        sys.exit("another answer")
+                there.append(i)
+        finally:
+            link.close()
+    print(*there)
 
 
 def pattern(offset, size):
@@ -231,6 +258,8 @@ elif verb == "trips":
     trips(args[0], int(args[1]), int(args[2]))
 elif verb == "reach":
     reach(args[0], *map(int, args[1:]))
+elif verb == "connects":
+    connects(args[0], *map(int, args[1:]))
 elif verb == "tcp":
     tcp(args[0], int(args[1]), int(args[2]))
 elif verb == "gso":

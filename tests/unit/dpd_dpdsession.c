@@ -14,11 +14,14 @@
 
 struct meeting {
     guint lowest, highest; /* what the played one speaks */
+    bool knows_no_far;     /* as one did before it knew of other hosts */
     char *path;            /* owned */
     int listener;
     GError *error; /* of the agent; owned */
     guint64 generation;
     bool met;
+    GError *far_error; /* of telling it of other hosts; owned */
+    bool goes_on;      /* the connection, after that */
 };
 
 static void
@@ -41,6 +44,7 @@ play(void *data)
         Dpd__Frame reply = DPD__FRAME__INIT;
         Dpd__Hello hello = DPD__HELLO__INIT;
         Dpd__Done done = DPD__DONE__INIT;
+        Dpd__Failure failure = DPD__FAILURE__INIT;
         if (frame == NULL) {
             return;
         }
@@ -51,6 +55,11 @@ play(void *data)
             hello.software = (char *) "9.9";
             reply.body_case = DPD__FRAME__BODY_HELLO;
             reply.hello = &hello;
+        } else if (frame->body_case == DPD__FRAME__BODY_FAST_FAR && meeting->knows_no_far) {
+            failure.code = HAW_UNSUPPORTED;
+            failure.message = (char *) "hawser-dpd does not know this request";
+            reply.body_case = DPD__FRAME__BODY_FAILURE;
+            reply.failure = &failure;
         } else {
             reply.body_case = DPD__FRAME__BODY_DONE;
             reply.done = &done;
@@ -78,6 +87,14 @@ visit(void *data)
     DpdSession *session =
         dpdsession_open(meeting->path, on_end, NULL, &meeting->generation, &meeting->error);
     meeting->met = session != NULL;
+    if (session != NULL) {
+        Dpd__FastFar far = DPD__FAST_FAR__INIT;
+        Dpd__Frame frame = DPD__FRAME__INIT;
+        frame.body_case = DPD__FRAME__BODY_FAST_FAR;
+        frame.fast_far = &far;
+        dpdsession_answer_free(dpdsession_ask(session, &frame, 5000, &meeting->far_error));
+        meeting->goes_on = dpdsession_alive(session);
+    }
     dpdsession_end(session);
 }
 
@@ -114,7 +131,21 @@ test_neighbours(void)
         g_assert_no_error(meeting.error);
         g_assert_true(meeting.met);
         g_assert_cmpuint(meeting.generation, ==, 7);
+        g_assert_no_error(meeting.far_error);
+        g_assert_true(meeting.goes_on);
     }
+}
+
+static void
+test_without_far(void)
+{
+    struct meeting meeting = {
+        .lowest = DPDWIRE_LOWEST, .highest = DPDWIRE_HIGHEST, .knows_no_far = true};
+    meet(&meeting);
+    g_assert_error(meeting.far_error, HAW_ERROR,
+                   HAW_UNSUPPORTED); /* which the agent takes for done */
+    g_assert_true(meeting.goes_on);
+    g_error_free(meeting.far_error);
 }
 
 static void
@@ -134,6 +165,8 @@ main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/dpdsession/a-release-before-and-one-after-are-spoken-with", test_neighbours);
+    g_test_add_func("/dpdsession/one-that-knows-no-other-hosts-says-so-and-goes-on",
+                    test_without_far);
     g_test_add_func("/dpdsession/none-in-common-is-refused-with-the-next-step", test_strangers);
     return g_test_run();
 }

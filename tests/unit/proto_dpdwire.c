@@ -120,6 +120,92 @@ test_bound(void)
     g_assert_cmpuint(fed, ==, DPDWIRE_FRAME_BYTES / DPDWIRE_PART_BYTES);
 }
 
+/* ---- releases before and after ---- */
+
+/* A field that our release does not know: a number, or bytes. */
+static void
+add_unknown(ProtobufCMessage *message, ProtobufCMessageUnknownField *field, guint32 tag, bool bytes)
+{
+    static guint8 number[] = {0x2a}, text[] = {3, 'n', 'e', 'w'};
+    field->tag = tag;
+    field->wire_type = bytes ? PROTOBUF_C_WIRE_TYPE_LENGTH_PREFIXED : PROTOBUF_C_WIRE_TYPE_VARINT;
+    field->len = bytes ? sizeof text : sizeof number;
+    field->data = bytes ? text : number;
+    message->unknown_fields = field;
+    message->n_unknown_fields = 1;
+}
+
+/* The frame as it is read at the other end. */
+static Dpd__Frame *
+carried(const Dpd__Frame *frame)
+{
+    Dpd__Frame *back = NULL;
+    g_autoptr(GError) error = NULL;
+    g_autoptr(GPtrArray) parts = dpdwire_split(frame, &error);
+    g_autoptr(DpdJoiner) joiner = dpdjoiner_new();
+    g_assert_no_error(error);
+    for (guint i = 0; i < parts->len; i++) {
+        gsize size;
+        gconstpointer bytes = g_bytes_get_data(parts->pdata[i], &size);
+        g_assert_true(dpdjoiner_feed(joiner, bytes, size, &back, &error));
+    }
+    g_assert_nonnull(back);
+    return back;
+}
+
+static void
+test_far_of_others(void)
+{
+    guint32 port = 3;
+    char *uplink = (char *) "eth0";
+    ProtobufCMessageUnknownField in_net, in_far;
+    Dpd__FarNetwork net = DPD__FAR_NETWORK__INIT, *nets[] = {&net};
+    Dpd__FastFar far = DPD__FAST_FAR__INIT;
+    Dpd__Frame frame = DPD__FRAME__INIT;
+    net.vni = 7;
+    net.zone = 5;
+    far.networks = nets;
+    far.n_networks = 1;
+    far.uplinks = &uplink;
+    far.n_uplinks = 1;
+    frame.id = 9;
+    frame.body_case = DPD__FRAME__BODY_FAST_FAR;
+    frame.fast_far = &far;
+    /* N-1 knew neither filter nor ports nor ends: nothing is dropped for what it did not say. */
+    Dpd__Frame *before = carried(&frame);
+    g_assert_cmpuint(before->fast_far->networks[0]->zone, ==, 5);
+    g_assert_false(before->fast_far->filter);
+    g_assert_false(before->fast_far->userspace);
+    g_assert_cmpuint(before->fast_far->n_ends + before->fast_far->networks[0]->n_ports, ==, 0);
+    dpdwire_frame_free(before);
+    /* N+1 says more, of the whole and of a network: what we know of it is as it was said. */
+    net.ports = &port;
+    net.n_ports = 1;
+    far.filter = true;
+    add_unknown(&net.base, &in_net, 90, false);
+    add_unknown(&far.base, &in_far, 91, true);
+    Dpd__Frame *after = carried(&frame);
+    g_assert_cmpuint(after->fast_far->n_networks, ==, 1);
+    g_assert_cmpuint(after->fast_far->networks[0]->vni, ==, 7);
+    g_assert_cmpuint(after->fast_far->networks[0]->ports[0], ==, 3);
+    g_assert_cmpstr(after->fast_far->uplinks[0], ==, "eth0");
+    g_assert_true(after->fast_far->filter);
+    dpdwire_frame_free(after);
+}
+
+static void
+test_unknown_request(void)
+{
+    ProtobufCMessageUnknownField body;
+    Dpd__Frame frame = DPD__FRAME__INIT;
+    frame.id = 9;
+    add_unknown(&frame.base, &body, 99, true);
+    Dpd__Frame *back = carried(&frame);
+    g_assert_cmpuint(back->id, ==, 9); /* it can be answered */
+    g_assert_cmpint(back->body_case, ==, DPD__FRAME__BODY__NOT_SET);
+    dpdwire_frame_free(back);
+}
+
 /* ---- over a socket ---- */
 
 struct ends {
@@ -238,6 +324,9 @@ main(int argc, char **argv)
     g_test_add_func("/dpdwire/a-large-frame-goes-in-parts", test_many_parts);
     g_test_add_func("/dpdwire/foreign-bytes-are-refused", test_garbage);
     g_test_add_func("/dpdwire/a-frame-without-end-is-refused", test_bound);
+    g_test_add_func("/dpdwire/what-a-release-before-or-after-says-of-other-hosts-is-read",
+                    test_far_of_others);
+    g_test_add_func("/dpdwire/a-request-of-a-release-after-can-be-answered", test_unknown_request);
     g_test_add_func("/dpdwire/a-frame-larger-than-the-socket-arrives", test_socket);
     g_test_add_func("/dpdwire/a-descriptor-comes-only-where-asked-for", test_descriptor);
     g_test_add_func("/portspec/what-is-no-port-is-refused", test_ports);
