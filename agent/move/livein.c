@@ -12,6 +12,7 @@
 #include "agent/api/listen.h"
 #include "agent/move/lanes.h"
 #include "agent/move/livedecide.h"
+#include "agent/move/livefresh.h"
 #include "agent/move/livehello.h"
 #include "agent/move/livenative.h"
 #include "agent/move/liveqemu.h"
@@ -480,11 +481,12 @@ static bool
 run_it(LiveIn *live, GError **error)
 {
     crash_point("live_target");
-    if (!alive(live, error) || !qmp_do(qmp_of(live), "cont", NULL, error)) {
+    if (!alive(live, error) || (!live->same && !livefresh_cut(live->inst, error)) ||
+        !alive(live, error) || !qmp_do(qmp_of(live), "cont", NULL, error)) {
         return false;
     }
     crash_point("live_target");
-    if (qmp_of(live) != NULL) { /* switches and controllers learn where it is now */
+    if (live->same && qmp_of(live) != NULL) { /* switches and controllers learn where it is now */
         qmp_do(qmp_of(live), "announce-self",
                json_pack("{s:i,s:i,s:i,s:i}", "initial", 20, "max", 200, "rounds", 5, "step", 50),
                NULL);
@@ -555,5 +557,8 @@ livein_move(LiveIn *live, GError **error)
     bool ok = vm_incoming_finish(live->inst, error);
     crash_point("live_target");
     settle(live);
+    if (!live->same) {
+        livefresh_start(live->inst);
+    }
     return ok;
 }

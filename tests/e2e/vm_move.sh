@@ -47,7 +47,18 @@ same 'the copy runs' 'twin,RUNNING' state_of second:twin
 same 'and it runs on here' 'vm,RUNNING' state_of vm
 same "the copy's pages are right" bad=0 pages_right_at second
 same 'its own are, too' bad=0 pages_right_at main
-must lxc delete -f second:twin
+differs() { # key
+    local one other
+    one=$(lxc config get vm "$1") other=$(lxc config get second:twin "$1")
+    [ -n "$one" ] && [ -n "$other" ] && [ "$one" != "$other" ]
+}
+for key in volatile.uuid volatile.uuid.generation volatile.eth0.hwaddr; do
+    claim "the copy has a $key of its own" differs $key
+done
+# Both guests have 10.94.50.9; the copy's NIC gets a new address, for which its guest has to let go of the old one.
+mac=$(lxc config get vm volatile.eth0.hwaddr)
+claim 'who pings it reaches the first one' pings
+same 'which is where its address is' wire sh -c "ip netns exec there bridge fdb show br vmbr | sed -n 's/^$mac dev \([^ ]*\) .*/\1/p' | sort -u"
 
 # ---- QEMU's own ----
 # A guest that writes does not survive it under TCG, which loses pages: it is reset, and the agent starts it again.
@@ -60,6 +71,7 @@ claim 'it runs there after all' wait_for 60 runs_at second:vm
 same 'and not here' '' state_of vm
 must lxc config unset migration.stream
 claim 'and is deleted' wait_for 60 lxc delete -f second:vm
+claim 'so is the copy' wait_for 60 lxc delete -f second:twin
 
 # ---- refused ----
 vm_make 20
