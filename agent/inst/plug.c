@@ -330,22 +330,38 @@ validate_one(Agent *agent, const char *project, const char *name, const char *in
     return ok || haw_push(error, "Device validation failed for \"%s\"", entry->name);
 }
 
+/* All that is wrong is one error, of the first one's code. */
+static void
+add_reason(GError **first, GError **why)
+{
+    if (*first == NULL) {
+        *first = g_steal_pointer(why);
+        return;
+    }
+    g_autofree char *both = g_strdup_printf("%s; %s", (*first)->message, (*why)->message);
+    g_free((*first)->message);
+    (*first)->message = g_steal_pointer(&both);
+}
+
 bool
 plug_validate(Agent *agent, const char *project, const char *name, const char *inst_type,
               Inst *inst, json_t *config, json_t *devices, json_t *local, GError **error)
 {
     g_autoptr(GArray) list = plugpart_in_order(devices);
+    GError *first = NULL;
     for (guint i = 0; i < list->len; i++) {
         const struct plugpart *entry = &g_array_index(list, struct plugpart, i);
         bool own = local == NULL || json_object_get(local, entry->name) != NULL;
-        if (!own && plugpart_misfit(entry, inst_type)) {
-            continue;
-        }
-        if (!validate_one(agent, project, name, inst_type, inst, config, entry, error)) {
-            return false;
+        g_autoptr(GError) why = NULL;
+        if ((own || !plugpart_misfit(entry, inst_type)) &&
+            !validate_one(agent, project, name, inst_type, inst, config, entry, &why)) {
+            add_reason(&first, &why);
         }
     }
-    return true;
+    if (first != NULL) {
+        g_propagate_error(error, first);
+    }
+    return first == NULL;
 }
 
 bool

@@ -9,7 +9,7 @@
 
 #include <string.h>
 
-enum { SECRET_LEAST = 32, SECRET_MOST = 128, URLS_MOST = 64 };
+enum { SECRET_LEAST = 32, SECRET_MOST = 128, URLS_MOST = 64, CPU_MOST = 16384 };
 #define BYTES_MOST (G_GINT64_CONSTANT(1) << 46)
 
 static const char *
@@ -31,11 +31,11 @@ put_bytes(const guint8 *bytes, size_t size)
 json_t *
 livehello_make(const struct live_hello *hello)
 {
-    return json_pack("{s:i,s:s,s:s,s:I,s:I,s:i,s:b,s:o,s:o,s:O,s:O,s:O,s:O,s:O,s:O}", "version",
-                     LIVEHELLO_VERSION, "uuid", hello->uuid, "secret", hello->secret, "memory",
-                     (json_int_t) hello->memory, "disk_bytes", (json_int_t) hello->disk_bytes,
-                     "channels", (int) hello->channels, "native", hello->native, "token",
-                     put_bytes(hello->token, sizeof hello->token), "key",
+    return json_pack("{s:i,s:s,s:s,s:s,s:I,s:I,s:i,s:b,s:o,s:o,s:O,s:O,s:O,s:O,s:O,s:O}", "version",
+                     LIVEHELLO_VERSION, "uuid", hello->uuid, "secret", hello->secret, "cpu",
+                     hello->cpu, "memory", (json_int_t) hello->memory, "disk_bytes",
+                     (json_int_t) hello->disk_bytes, "channels", (int) hello->channels, "native",
+                     hello->native, "token", put_bytes(hello->token, sizeof hello->token), "key",
                      hello->sealed ? put_bytes(hello->key, sizeof hello->key) : json_string(""),
                      "layout", hello->layout, "disks", hello->disks, "identity", hello->identity,
                      "urls", hello->urls, "certificate", hello->certificate, "blockers",
@@ -71,10 +71,10 @@ static bool
 sane(const struct live_hello *hello, gint64 channels)
 {
     size_t secret = strlen(hello->secret);
-    return g_uuid_string_is_valid(hello->uuid) && secret >= SECRET_LEAST && secret <= SECRET_MOST &&
-           channels > 0 && channels <= LANES_MAX && hello->memory > 0 &&
-           hello->memory < BYTES_MOST && hello->memory % 4096 == 0 && hello->disk_bytes >= 0 &&
-           hello->disk_bytes < BYTES_MOST &&
+    return g_uuid_string_is_valid(hello->uuid) && strlen(hello->cpu) <= CPU_MOST &&
+           secret >= SECRET_LEAST && secret <= SECRET_MOST && channels > 0 &&
+           channels <= LANES_MAX && hello->memory > 0 && hello->memory < BYTES_MOST &&
+           hello->memory % 4096 == 0 && hello->disk_bytes >= 0 && hello->disk_bytes < BYTES_MOST &&
            texts_only(hello->disks, MOVEMUX_DEVICES - MOVEMUX_DISK) &&
            texts_only(hello->urls, URLS_MOST) && texts_only(hello->blockers, G_MAXUINT16) &&
            json_is_string(hello->certificate) && json_is_object(hello->identity);
@@ -110,6 +110,7 @@ livehello_read(json_t *message, struct live_hello *ret_hello, GError **error)
     struct live_hello hello = {
         .uuid = g_strdup(text_of(message, "uuid")),
         .secret = g_strdup(text_of(message, "secret")),
+        .cpu = g_strdup(text_of(message, "cpu")),
         .native = json_is_true(json_object_get(message, "native")),
         .memory = json_integer_value(json_object_get(message, "memory")),
         .disk_bytes = json_integer_value(json_object_get(message, "disk_bytes")),
@@ -134,6 +135,7 @@ livehello_done(struct live_hello *hello)
 {
     g_free(hello->uuid);
     g_free(hello->secret);
+    g_free(hello->cpu);
     json_decref(hello->layout);
     json_decref(hello->disks);
     json_decref(hello->identity);

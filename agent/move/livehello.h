@@ -9,6 +9,7 @@ enum { LIVEHELLO_VERSION = 2, LIVEHELLO_KEY = 32 };
 
 struct live_hello {
     char *uuid, *secret; /* of the move */
+    char *cpu; /* features of the CPU that the guest sees as its own; "" when it is emulated */
     guint8 key[LIVEHELLO_KEY], token[LANES_TOKEN];
     bool sealed; /* the key is one */
     bool native; /* memory goes by QEMU's own migration */

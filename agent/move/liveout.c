@@ -21,6 +21,7 @@
 #include "agent/move/liveqemu.h"
 #include "agent/move/liveswap.h"
 #include "agent/move/streamer.h"
+#include "agent/vm/vmhost.h"
 #include "agent/vm/vmitem.h"
 #include "base/clock.h"
 #include "base/crash.h"
@@ -39,6 +40,7 @@ enum {
     GREET_MS = 60000,
     READY_MS = 300000, /* a QEMU starts */
     HEAR_MS = 20000,
+    CPUINFO_MAX = 16 * 1024 * 1024,
 };
 
 static const char *
@@ -125,6 +127,15 @@ identity(LiveOut *live)
     return config;
 }
 
+static char *
+our_cpu(VmSession *vm)
+{
+    json_auto_t *layout = vm_layout(vm);
+    bool own = strcmp(text_of(layout, "accel"), "kvm") == 0;
+    g_autofree char *info = own ? fd_read_file("/proc/cpuinfo", CPUINFO_MAX, NULL, NULL) : NULL;
+    return vmhost_cpu_features(info);
+}
+
 static void
 fill_hello(LiveOut *live)
 {
@@ -141,6 +152,7 @@ fill_hello(LiveOut *live)
     ids_random(hello->key, sizeof hello->key);
     ids_random(hello->token, sizeof hello->token);
     hello->memory = vm_memory_bytes(vm);
+    hello->cpu = our_cpu(vm);
     hello->disk_bytes = root_bytes(live);
     hello->channels = LIVEOUT_CHANNELS;
     hello->layout = vm_layout(vm);

@@ -50,6 +50,27 @@ vmhost_cpu_flag(const char *cpuinfo)
     return false;
 }
 
+char *
+vmhost_cpu_features(const char *cpuinfo)
+{
+    const char *at = cpuinfo != NULL ? strstr(cpuinfo, "\nflags") : NULL;
+    const char *text = at != NULL ? strchr(at, ':') : NULL;
+    return text != NULL ? g_strstrip(g_strndup(text + 1, strcspn(text + 1, "\n"))) : g_strdup("");
+}
+
+char *
+vmhost_cpu_lacks(const char *wanted, const char *have)
+{
+    g_auto(GStrv) need = g_strsplit_set(wanted, " \t", -1), got = g_strsplit_set(have, " \t", -1);
+    g_autoptr(GString) lacks = g_string_new(NULL);
+    for (char **word = need; *word != NULL; word++) {
+        if (**word != '\0' && !g_strv_contains((const char *const *) got, *word)) {
+            g_string_append_printf(lacks, "%s%s", lacks->len > 0 ? ", " : "", *word);
+        }
+    }
+    return lacks->len > 0 ? g_strdup(lacks->str) : NULL;
+}
+
 /* NULL when KVM works; else why not. Opening may block for long where a hypervisor below is slow. */
 struct look {
     char *why;

@@ -82,8 +82,19 @@ must lxc stop -f vm
 must lxc config set vm migration.stateful true
 vm_ready
 must lxc config device add vm extra disk source="$T/log" path=/extra readonly=true
-refuse 'what stands in the way is named' 'extra.*only the root disk' lxc move vm second:vm
+must lxc config device add vm more disk source="$T/log" path=/more readonly=true
+refuse 'all that stands in the way is named at once' 'extra.*only the root disk.*more.*only the root disk' lxc move vm second:vm
 must lxc config device remove vm extra
+must lxc config device remove vm more
+for pool in pile heap; do
+    must lxc storage create $pool dir
+    must lxc storage volume create $pool block --type block size=8MiB
+    must lxc config device add vm $pool disk pool=$pool source=block
+done
+refuse 'so is all that the target has not got' '"heap".*not found.*"pile".*not found' lxc move vm second:vm
+for pool in pile heap; do
+    must lxc config device remove vm $pool
+done
 same 'it runs on' 'vm,RUNNING' state_of vm
 same 'nothing came to be there' '' left second
 same 'with its pages' bad=0 pages_right

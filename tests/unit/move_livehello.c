@@ -1,6 +1,7 @@
 /* The first message of a live move: what arrives is what was said, or is refused. */
 #include "agent/move/livehello.h"
 #include "agent/move/movemux.h"
+#include "agent/vm/vmhost.h"
 #include "agent/vm/vmlayout.h"
 
 #include <string.h>
@@ -16,6 +17,7 @@ good(void)
     struct live_hello hello = {
         .uuid = g_strdup("7a4bb3a2-de9f-4998-9320-1301a3bb6039"),
         .secret = g_strnfill(64, 'x'),
+        .cpu = g_strdup("fpu sse avx2"),
         .sealed = true,
         .memory = MEMORY,
         .disk_bytes = 10 << 20,
@@ -44,6 +46,7 @@ test_arrives_as_said(void)
     g_assert_cmpint(heard.memory, ==, MEMORY);
     g_assert_true(heard.sealed && !heard.native);
     g_assert_true(json_equal(heard.layout, said.layout));
+    g_assert_cmpstr(heard.cpu, ==, "fpu sse avx2");
     livehello_done(&heard);
     livehello_done(&said);
 }
@@ -76,11 +79,14 @@ test_another_version_is_named(void)
 static void
 test_sizes_that_cannot_be_are_refused(void)
 {
+    char many[20000];
+    memset(many, 'x', sizeof many);
     refused("memory", json_integer(-4096), HAW_INVALID);
     refused("memory", json_integer(MEMORY + 1), HAW_INVALID);
     refused("memory", json_integer(2 * MEMORY), HAW_INVALID); /* not the layout's */
     refused("disk_bytes", json_integer(-1), HAW_INVALID);
     refused("channels", json_integer(0), HAW_INVALID);
+    refused("cpu", json_stringn(many, sizeof many), HAW_INVALID);
     refused("channels", json_integer(G_GINT64_CONSTANT(0x100000001)), HAW_INVALID);
     refused("channels", json_integer(LANES_MAX + 1), HAW_INVALID);
 }
@@ -124,6 +130,18 @@ test_reasons_of_both_are_one_error(void)
         "The virtual machine can't move while it runs: device \"gpu\" is this host's; no KVM");
 }
 
+static void
+test_what_a_cpu_lacks_is_named(void)
+{
+    g_autofree char *ours =
+        vmhost_cpu_features("processor\t: 0\nflags\t\t: fpu sse avx2\nbugs\t\t: x\n");
+    g_assert_cmpstr(ours, ==, "fpu sse avx2");
+    g_assert_null(vmhost_cpu_lacks("sse avx2", ours));
+    g_assert_null(vmhost_cpu_lacks("", ours));
+    g_autofree char *lacks = vmhost_cpu_lacks("fpu avx sha_ni avx2", ours);
+    g_assert_cmpstr(lacks, ==, "avx, sha_ni");
+}
+
 int
 main(int argc, char **argv)
 {
@@ -136,5 +154,6 @@ main(int argc, char **argv)
                     test_secrets_of_a_wrong_length_are_refused);
     g_test_add_func("/livehello/kinds-are-checked", test_kinds_are_checked);
     g_test_add_func("/livehello/reasons-of-both-are-one-error", test_reasons_of_both_are_one_error);
+    g_test_add_func("/livehello/what-a-cpu-lacks-is-named", test_what_a_cpu_lacks_is_named);
     return g_test_run();
 }
