@@ -26,10 +26,11 @@ must hawser init busybox r1
 must hawser config device add r1 eth0 nic nictype=routed parent=wire0 vlan=10 name=eth0 ipv4.address=10.96.10.5 ipv4.host_table=100
 if grep -q '^CONFIG_NFT_FIB_INET=y' <(zcat /proc/config.gz); then
     must hawser start r1
+    must ip addr add 10.96.10.254/24 dev wire0.10 # a routed NIC goes where its host can go
     like "a routed NIC's VLAN interface is made" "*vlan*id 10*" "$(ip -d link show wire0.10)"
     like "its address is announced there" "*10.96.10.5*" "$(ip neigh show proxy dev wire0.10)"
     like "and routed in the table that was asked for" "*10.96.10.5*" "$(ip route show table 100)"
-    wait_for 60 out ping -c 1 -W 2 10.96.10.5 && ok "the VLAN reaches it" || nok "the VLAN reaches it"
+    wait_for 60 out ping -c 1 -W 2 10.96.10.5 && ok "the VLAN reaches it" || nok "$(ip route; ip rule; ip neigh show proxy; sysctl net.ipv4.conf | grep -E 'forwarding|rp_filter|proxy_arp'; nft list ruleset; out ip neigh)"
     reaches "it reaches the VLAN" r1 10.96.10.1
     must hawser stop -f r1
     is "stopped, the VLAN interface is gone" "" "$(ip -o link show wire0.10 2>/dev/null)"

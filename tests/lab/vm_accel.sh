@@ -76,5 +76,13 @@ must hawser config set v3 boot.autostart=false
 must hawser config device add v3 card pci address="${slot#0000:}"
 succeeds "a VM starts with it as a PCI device" hawser start v3
 is "vfio-pci has it again" vfio-pci "$(driver)"
+
+# ---- everybody who could give it back dies at once ----
+agent_kill
+kill -KILL $(pgrep -x hawser-dpd) "$(qemu_of v3)"
+is "killed, nobody gives it back" vfio-pci "$(driver)"
+agent_start
+wait_for 60 back && ok "the next agent does, to the byte as before" || nok "it differs: $(driver) $(ip -d link show "$card")"
+is "the VM is told as stopped" STOPPED "$(hawser list v3 -f csv -c s)"
 agent_end
 done_lab
