@@ -42,7 +42,6 @@ enum {
     WATCH_MS = 200,
     HELD_MAX = 64 << 20,
     CHUNK = 256 * 1024,
-    CPUINFO_MAX = 16 * 1024 * 1024,
 };
 
 struct LiveIn {
@@ -123,8 +122,7 @@ find_blockers(LiveIn *live)
     if (accel != NULL && strcmp(theirs, accel) != 0 && strcmp(theirs, "kvm") == 0) {
         livehello_block(blockers, "the target has no KVM (%s)", why != NULL ? why : accel);
     }
-    g_autofree char *info = fd_read_file("/proc/cpuinfo", CPUINFO_MAX, NULL, NULL);
-    g_autofree char *ours = vmhost_cpu_features(info);
+    g_autofree char *ours = vmhost_cpu_features(NULL);
     g_autofree char *lacks = vmhost_cpu_lacks(live->hello.cpu, ours);
     if (lacks != NULL) {
         livehello_block(blockers, "the target's CPU lacks what the guest has found: %s", lacks);

@@ -3,6 +3,8 @@
  * N2  A mirror copies writes as they are made (write-blocking): once ready it stays so, and ends at once.
  * N3  Sockets are made here and handed over: QEMU opens no path and listens at none. But the NBD client gets a
  *     name: by a descriptor, it would take the same number again when it connects anew, whatever that is by then.
+ * N4  A QEMU that is told to cancel just as it comes to its last door waits there for ever (migration_maybe_pause()
+ *     looks at the state before it changes it), with its guest stopped: it is told to go through.
  * Called by liveout.c, livein.c and livedecide.c. */
 #include "agent/move/liveqemu.h"
 
@@ -17,7 +19,13 @@
 #define MIRROR "hawser_mirror_"
 #define REMOTE "hawser_nbd_"
 
-enum { POLL_MS = 1, MIRROR_POLL_MS = 100, UNDO_MS = 20000, MIRROR_END_MS = 20000 };
+enum {
+    POLL_MS = 1,
+    MIRROR_POLL_MS = 100,
+    CANCEL_POLL_MS = 50,
+    UNDO_MS = 20000,
+    MIRROR_END_MS = 20000
+};
 #define BANDWIDTH_MAX (G_GINT64_CONSTANT(10) << 30)
 
 static const char *
@@ -250,6 +258,9 @@ cancel_migration(Qmp *qmp, GError **error)
         }
         if (strcmp(text_of(info, "status"), "cancelling") != 0) {
             qmp_do(qmp, "migrate_cancel", NULL, NULL);
+        } else { /* N4 */
+            qmp_do(qmp, "migrate-continue", json_pack("{s:s}", "state", "cancelling"), NULL);
+            fiber_sleep_ms(CANCEL_POLL_MS, NULL, NULL);
         }
         if (clock_mono_us() > until) {
             return haw_fail(error, HAW_TIMEOUT, "QEMU does not give the migration up");

@@ -13,6 +13,8 @@
 
 #include "base/fd.h"
 
+enum { CPUINFO_MAX = 16 * 1024 * 1024 };
+
 const char *
 vmhost_qemu(const char *architecture, GError **error)
 {
@@ -53,7 +55,10 @@ vmhost_cpu_flag(const char *cpuinfo)
 char *
 vmhost_cpu_features(const char *cpuinfo)
 {
-    const char *at = cpuinfo != NULL ? strstr(cpuinfo, "\nflags") : NULL;
+    g_autofree char *own =
+        cpuinfo == NULL ? fd_read_file("/proc/cpuinfo", CPUINFO_MAX, NULL, NULL) : NULL;
+    const char *info = cpuinfo != NULL ? cpuinfo : own;
+    const char *at = info != NULL ? strstr(info, "\nflags") : NULL;
     const char *text = at != NULL ? strchr(at, ':') : NULL;
     return text != NULL ? g_strstrip(g_strndup(text + 1, strcspn(text + 1, "\n"))) : g_strdup("");
 }
@@ -80,7 +85,7 @@ static void
 look_at_kvm(void *data)
 {
     struct look *look = data;
-    g_autofree char *info = fd_read_file("/proc/cpuinfo", 16 * 1024 * 1024, NULL, NULL);
+    g_autofree char *info = fd_read_file("/proc/cpuinfo", CPUINFO_MAX, NULL, NULL);
     if (info == NULL || !vmhost_cpu_flag(info)) {
         look->why = g_strdup("the CPU shows neither vmx nor svm");
         return;

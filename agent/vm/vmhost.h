@@ -11,7 +11,7 @@ const char *vmhost_qemu(const char *architecture, GError **error);
 const char *vmhost_accel(const char *asked, char **ret_why, GError **error);
 /* Whether the CPU shows hardware virtualization ("vmx", "svm"), by the text of /proc/cpuinfo. */
 bool vmhost_cpu_flag(const char *cpuinfo);
-/* The CPU's features, by the text of /proc/cpuinfo: words and blanks. Caller frees. */
+/* The CPU's features, by the text of /proc/cpuinfo (NULL: this host's): words and blanks. Caller frees. */
 char *vmhost_cpu_features(const char *cpuinfo);
 /* Those of 'wanted' that 'have' lacks, as "avx2, sha_ni"; NULL: none. Caller frees. */
 char *vmhost_cpu_lacks(const char *wanted, const char *have);
