@@ -32,18 +32,57 @@ probe(const struct machine *m, struct __sk_buff *skb, const struct layout_nic *n
     }
 }
 
-/* B5: what a permit carries: *ret_way is what to return. 0: the flow has to be looked at. 'segment' is the
- * largest IP packet that the frame stands for. */
+/* B5. The key and the TTL of a frame that a permit may carry, which is what packet_parse() calls UNKNOWN, of TCP or UDP
+ * over IPv4, and whose headers are linear; 0 for all others, and for those that are to be looked at. *ret_segment is
+ * the largest IP packet that the frame stands for. */
 FAST_FN int
-send_permitted(const struct machine *m, struct __sk_buff *skb, const struct layout_nic *nic,
-               const struct packet *p, __u32 segment, int *ret_way)
+glance(struct __sk_buff *skb, __u16 nic, struct layout_key4 *ret, __u32 *ret_segment)
 {
-    struct layout_key4 key;
-    if (p->tuple.family != 4 || m->config->off || m->config->trace ||
-        !(nic->flags & LAYOUT_NIC_ON) || !packet_mac_same(p->src_mac, nic->mac)) {
+    const struct packet_eth *eth = (void *) (long) skb->data;
+    const struct packet_ip4 *ip = (const struct packet_ip4 *) (eth + 1);
+    const struct packet_tcp *tcp = (const struct packet_tcp *) (ip + 1);
+    const struct packet_udp *udp = (const struct packet_udp *) (ip + 1);
+    void *end = (void *) (long) skb->data_end;
+    if ((void *) (udp + 1) > end || eth->type != PACKET_BE16(0x0800) || ip->version_ihl != 0x45 ||
+        (ip->fragment & PACKET_BE16(0xbfff)) || skb->vlan_present) {
         return 0;
     }
-    key4_of(&p->tuple, &key);
+    __u32 size = PACKET_BE16(ip->size), header = sizeof *ip + sizeof *udp;
+    if (ip->proto == PACKET_TCP) {
+        if ((void *) (tcp + 1) > end || tcp->offset < 0x50 ||
+            (tcp->flags & (PACKET_FIN | PACKET_SYN | PACKET_RST | PACKET_URG))) {
+            return 0;
+        }
+        header = sizeof *ip + (__u32) (tcp->offset >> 4) * 4;
+    } else if (ip->proto != PACKET_UDP) {
+        return 0;
+    }
+    if (header > size || size > skb->len - PACKET_ETH) {
+        return 0;
+    }
+    __u32 gso = gso_size(skb);
+    *ret_segment = gso ? header + gso : size;
+    ret->src = ip->src;
+    ret->dst = ip->dst;
+    ret->sport = udp->sport;
+    ret->dport = udp->dport;
+    ret->proto = ip->proto;
+    ret->zero = 0;
+    ret->nic = nic;
+    return 1;
+}
+
+/* B5: what a permit carries: *ret_way is what to return. 0: the packet has to be looked at. */
+FAST_FN int
+send_permitted(const struct machine *m, struct __sk_buff *skb, const struct layout_nic *nic,
+               __u16 id, int *ret_way)
+{
+    struct layout_key4 key;
+    __u32 segment;
+    if (!(nic->flags & LAYOUT_NIC_ON) || !glance(skb, id, &key, &segment) || m->config->off ||
+        m->config->trace) {
+        return 0;
+    }
     struct layout_permit *permit = permit_find(&key);
     if (!permit) {
         return 0;
@@ -51,20 +90,19 @@ send_permitted(const struct machine *m, struct __sk_buff *skb, const struct layo
     __u32 seq = PERMIT_SEQ(permit);
     /* What is written below, and what it says that is so: read before 'seq' is once more. P3 */
     struct layout_permit own = *permit;
-    if ((seq & 1) || PERMIT_SEQ(permit) != seq || !permit_same(&own.key, &key) ||
+    struct packet_eth *eth = (void *) (long) skb->data;
+    struct packet_ip4 *ip = (struct packet_ip4 *) (eth + 1);
+    if ((void *) (ip + 1) > (void *) (long) skb->data_end || (seq & 1) ||
+        PERMIT_SEQ(permit) != seq || !permit_same(&own.key, &key) ||
         own.generation != machine_generation(m, nic->zone) || m->now_ns >= own.until_ns ||
-        !packet_mac_same(p->dst_mac, own.gate_mac) || p->ttl <= own.ttl_delta ||
-        segment > own.mtu || own.bytes >= PERMIT_BYTES_MAX) {
-        return 0;
-    }
-    void *data = (void *) (long) skb->data;
-    if (data + PACKET_ETH + sizeof(struct packet_ip4) > (void *) (long) skb->data_end) {
+        !packet_mac_same(eth->src, nic->mac) || !packet_mac_same(eth->dst, own.gate_mac) ||
+        ip->ttl <= own.ttl_delta || segment > own.mtu || own.bytes >= PERMIT_BYTES_MAX) {
         return 0;
     }
     permit->packets++;
     permit->bytes += skb->len;
-    rewrite_macs(data, own.dst_mac, own.src_mac);
-    rewrite_ttl4(data, own.ttl_delta);
+    rewrite_macs(eth, own.dst_mac, own.src_mac);
+    rewrite_ttl4(eth, own.ttl_delta);
     if (own.flags & LAYOUT_PERMIT_MARK) {
         skb->mark = MARK_FAST; /* B2 */
     }
@@ -130,17 +168,17 @@ enter(struct __sk_buff *skb)
     if (!nic) {
         return TC_ACT_OK;
     }
-    pull(skb);
-    struct packet p = {};
-    struct layout_flow *flow = NULL;
     int remember = 0, way;
-    p.tuple.nic = id; /* M6 */
-    enum layout_reason parsed = parse(skb, &p);
-    __u32 gso = gso_size(skb), segment = gso ? p.payload - PACKET_ETH + gso : p.size;
-    if (parsed == LAYOUT_UNKNOWN && send_permitted(&m, skb, nic, &p, segment, &way)) {
+    if (send_permitted(&m, skb, nic, id, &way)) {
         count(LAYOUT_HIT);
         return way;
     }
+    pull(skb);
+    struct packet p = {};
+    struct layout_flow *flow = NULL;
+    p.tuple.nic = id; /* M6 */
+    enum layout_reason parsed = parse(skb, &p);
+    __u32 gso = gso_size(skb), segment = gso ? p.payload - PACKET_ETH + gso : p.size;
     enum layout_reason reason = machine_enter(&m, id, nic, &p, parsed, segment, &flow, &remember);
     if (reason == LAYOUT_HIT && flow) {
         count(reason);
