@@ -14,6 +14,9 @@
 #include "dataplane/pages/pagemove.h"
 #include "dataplane/pages/pagesink.h"
 #include "dataplane/pages/privilege.h"
+#include "dataplane/pages/rdmaoffer.h"
+
+enum { IDLE_MS = 30 * 1000 };
 
 struct job {
     int orders;
@@ -21,6 +24,7 @@ struct job {
     int fds[ORDERS_FDS_MAX];
     guint n_fds;
     bool punched;
+    pid_t lanes; /* carries the stream by RDMA; 0: nobody does */
 };
 
 static void
@@ -40,6 +44,7 @@ report_progress(struct job *job, const struct page_progress *progress, bool done
     body.end_us = progress->end_us;
     body.cpu_us = progress->cpu_us;
     body.route = (Pages__Route) progress->route;
+    body.rdma = job->lanes > 0;
     report.body_case = done ? PAGES__REPORT__BODY_DONE : PAGES__REPORT__BODY_PROGRESS;
     report.progress = &body; /* a union: 'done' is the same */
     if (!orders_report(job->orders, &report, &error)) {
@@ -226,6 +231,35 @@ check_start(const struct job *job, GError **error)
     return true;
 }
 
+/* Before anything is given up: finding a device takes the network. Whether 'fds' are those of RDMA now or not, they
+ * carry the stream. */
+static void
+take_lanes(struct job *job)
+{
+    const Pages__Start *start = job->start;
+    const RdmaOffer offer = {.sockets = job->fds + 1,
+                             .n = job->n_fds - 1,
+                             .token = start->token.data,
+                             .cancel_fd = job->orders,
+                             .wait_ms = start->idle_ms > 0 ? start->idle_ms : IDLE_MS};
+    if (start->sink) {
+        job->lanes = rdmaoffer_answer(&offer);
+    } else if (start->rdma) {
+        job->lanes = rdmaoffer_ask(&offer);
+    }
+}
+
+static bool
+run(struct job *job, GError **error)
+{
+    if (!check_start(job, error)) {
+        return false;
+    }
+    take_lanes(job);
+    return privilege_drop(job->start->sink ? PRIVILEGE_HELD : PRIVILEGE_TRACE, error) &&
+           (job->start->sink ? run_sink(job, error) : run_source(job, error));
+}
+
 bool
 job_run(int orders_fd)
 {
@@ -235,8 +269,7 @@ job_run(int orders_fd)
     bool ok = false;
     if (order != NULL && order->body_case == PAGES__ORDER__BODY_START) {
         job.start = order->start;
-        ok = check_start(&job, &error) && privilege_drop(!job.start->sink, &error) &&
-             (job.start->sink ? run_sink(&job, &error) : run_source(&job, &error));
+        ok = run(&job, &error);
         if (order->start->key.data != NULL) {
             explicit_bzero(order->start->key.data, order->start->key.len); /* J2 */
         }
@@ -249,6 +282,7 @@ job_run(int orders_fd)
     for (guint i = 0; i < job.n_fds; i++) {
         fd_close(&job.fds[i]);
     }
+    rdmaoffer_end(job.lanes);
     if (order != NULL) {
         pages__order__free_unpacked(order, NULL);
     }

@@ -3,6 +3,11 @@
 #pragma once
 #include "base/error.h"
 
-/* Nothing but read, write and map what it holds; with 'trace' also look into another process (a source's
- * tracker). No network of its own, no way to get more. Does nothing where we are not root. */
-bool privilege_drop(bool trace, GError **error);
+enum privilege {
+    PRIVILEGE_HELD,    /* read, write and map what it holds */
+    PRIVILEGE_TRACE,   /* and look into another process: a source's tracker */
+    PRIVILEGE_NETWORK, /* instead, speak to the network */
+};
+
+/* Nothing but that, and no way to get more. Does nothing where we are not root. */
+bool privilege_drop(enum privilege keep, GError **error);

@@ -3,6 +3,7 @@
 #include "dataplane/pages/pageframe.h"
 #include "proto/pages.pb-c.h"
 
+#include <arpa/inet.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <string.h>
@@ -133,6 +134,29 @@ rig_new(void)
     return rig;
 }
 
+/* By TCP over the address in PAGES_RDMA (tests/lab/pages_rdma.sh), which has an RDMA device; else both ends are here. */
+static void
+connect_pair(int pair[2])
+{
+    const char *host = g_getenv("PAGES_RDMA");
+    struct sockaddr_in address = {.sin_family = AF_INET};
+    socklen_t size = sizeof(address);
+    if (host == NULL) {
+        g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), ==, 0);
+        return;
+    }
+    g_assert_cmpint(inet_pton(AF_INET, host, &address.sin_addr), ==, 1);
+    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    g_assert_cmpint(bind(listener, (struct sockaddr *) &address, size), ==, 0);
+    g_assert_cmpint(listen(listener, 1), ==, 0);
+    g_assert_cmpint(getsockname(listener, (struct sockaddr *) &address, &size), ==, 0);
+    pair[0] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    g_assert_cmpint(connect(pair[0], (struct sockaddr *) &address, size), ==, 0);
+    pair[1] = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+    g_assert_cmpint(pair[1], >=, 0);
+    close(listener);
+}
+
 static void
 rig_order(struct rig *rig, bool sealed, guint64 downtime_us, guint64 limit_bytes_s)
 {
@@ -148,11 +172,12 @@ rig_order(struct rig *rig, bool sealed, guint64 downtime_us, guint64 limit_bytes
     start.downtime_us = downtime_us;
     start.limit_bytes_s = limit_bytes_s;
     start.rounds_max = 50;
+    start.rdma = g_getenv("PAGES_RDMA") != NULL;
     wrapped.body_case = PAGES__ORDER__BODY_START;
     wrapped.start = &start;
     for (int i = 0; i < CHANNELS; i++) {
         int pair[2];
-        g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), ==, 0);
+        connect_pair(pair);
         ours[i + 1] = pair[0];
         theirs[i + 1] = pair[1];
     }
@@ -251,6 +276,8 @@ moves_a_writing_guest(gconstpointer sealed)
         g_error("%s", reason);
     }
     g_assert_true(sink_done(rig));
+    g_assert_cmpint(rig->last.rdma, ==,
+                    g_getenv("PAGES_RDMA") != NULL && g_getenv("PAGES_NO_DEVICE") == NULL);
     g_assert_cmpint(guest_state(rig), ==, 'T');
     guint8 *target = mmap(NULL, MEMORY, PROT_READ, MAP_SHARED, rig->target, 0);
     for (int page = 0; page < PAGES; page++) {
