@@ -101,6 +101,10 @@ const Key keys_server[] = {
       "Bytes a second that the disk and the memory of a virtual machine that moves while it runs "
       "may "
       "take, each; unset: no limit."),
+    S("migration.rdma", "bool", grammar_bool, "false",
+      "Whether memory of virtual machines that move goes by RDMA, where both hosts have a device "
+      "on "
+      "the way."),
     S("migration.stream", "encrypted|zerocopy|qemu", stream_kind, "encrypted",
       "How memory of virtual machines moves: zerocopy sends it in the clear, for a network that is "
       "trusted; qemu leaves it to QEMU."),

@@ -6,6 +6,7 @@
  * Called by liveout.c. */
 #include "agent/move/livememory.h"
 
+#include "agent/api/settings.h"
 #include "agent/move/lanes.h"
 #include "agent/move/liveqemu.h"
 #include "agent/move/streamer.h"
@@ -91,6 +92,9 @@ on_progress(const Pages__Progress *at, void *data)
                             "dirty_rate", (json_int_t) at->dirty_rate, "predicted_pause_us",
                             (json_int_t) at->pause_us, "predicted_end_us", (json_int_t) at->end_us);
     json_object_update(live->figures, now);
+    if (at->rdma) {
+        json_object_set_new(live->figures, "route", json_string("rdma"));
+    }
     json_decref(now);
     if (clock_mono_us() - live->said_us > 200000 && live->stopped_us == 0) {
         live->said_us = clock_mono_us();
@@ -143,6 +147,7 @@ fill_start(LiveOut *live, Pages__Start *start)
     start->downtime_us = (guint64) liveout_downtime_us(live);
     start->fixed_us = FIXED_US;
     start->rounds_max = LIVEOUT_ROUNDS_MAX;
+    start->rdma = settings_bool(live->inst->agent->settings, "migration.rdma");
     start->stall = g_strcmp0(stall, "abort") == 0      ? PAGES__STALL__ABORT
                    : g_strcmp0(stall, "throttle") == 0 ? PAGES__STALL__THROTTLE
                                                        : PAGES__STALL__PAUSE;

@@ -35,7 +35,7 @@ enum {
     STEP_MS = 10000,
     SETTLE_MS = 20000,
     END_MS = 5000,
-    PEEK_US = 10000,
+    PEEK_MS = 10,
     VERSION = 1
 };
 
@@ -113,6 +113,20 @@ all_of_internet(const RdmaOffer *offer)
         }
     }
     return offer->n > 0 && offer->n <= LANES_MAX;
+}
+
+/* Of a socket that speaks both, an IPv4 address comes dressed as IPv6's: devices know it plain. */
+static void
+undress(struct sockaddr_storage *address)
+{
+    struct sockaddr_in6 dressed;
+    memcpy(&dressed, address, sizeof dressed);
+    if (address->ss_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&dressed.sin6_addr)) {
+        struct sockaddr_in plain = {.sin_family = AF_INET, .sin_port = dressed.sin6_port};
+        memcpy(&plain.sin_addr, dressed.sin6_addr.s6_addr + 12, sizeof plain.sin_addr);
+        memset(address, 0, sizeof *address);
+        memcpy(address, &plain, sizeof plain);
+    }
 }
 
 static void
@@ -320,6 +334,7 @@ rdmaoffer_ask(const RdmaOffer *offer)
         getpeername(offer->sockets[0], (struct sockaddr *) &deal.address, &size) != 0) {
         return 0;
     }
+    undress(&deal.address);
     memcpy(ask.magic, magic, sizeof magic);
     memcpy(ask.token, offer->token, sizeof ask.token);
     for (guint i = 0; i < offer->n; i++) {
@@ -352,8 +367,9 @@ is_asked(const RdmaOffer *offer)
         ssize_t before = got;
         got = recv(offer->sockets[0], first, sizeof first, MSG_PEEK | MSG_DONTWAIT);
         alike = got > 0 && memcmp(first, magic, (size_t) got) == 0;
-        if (alike && got == before) { /* some are there already: poll() does not wait for more */
-            g_usleep(PEEK_US);
+        if (alike && got == before) { /* poll() does not wait for more than some */
+            struct pollfd gone = {offer->sockets[0], POLLRDHUP, 0};
+            alike = poll(&gone, 1, PEEK_MS) == 0;
         }
     }
     return alike;
@@ -384,6 +400,7 @@ rdmaoffer_answer(const RdmaOffer *offer)
     }
     bool open = take_asks(offer) &&
                 getsockname(offer->sockets[0], (struct sockaddr *) &deal.address, &size) == 0;
+    undress(&deal.address);
     set_port(&deal.address, 0);
     open = open && start_process(&deal) &&
            take(deal.said, offer->cancel_fd, STEP_MS, &port, sizeof port);

@@ -1,7 +1,7 @@
 # Page streams by RDMA: rdma_rxe over a veth; the sending and the receiving hawser-pages are processes of their own, and
 # every claim of tests/unit/pages_job.c is made of them: a guest that writes, sealed and plain, refusals, a kill.
 . tests/lab/lib.sh
-pages() { HAWSER_PAGES=$HAWSER_BUILD/dataplane/pages/hawser-pages timeout 120 "$HAWSER_BUILD/tests/unit/test_pages_job" "$@"; }
+pages() { HAWSER_PAGES=$HAWSER_BUILD/dataplane/pages/hawser-pages timeout 300 "$HAWSER_BUILD/tests/unit/test_pages_job" "$@"; }
 sent() { cat /sys/class/infiniband/rxe0/ports/1/hw_counters/sent_pkts; }
 ip link set lo up
 ip link add v0 type veth peer name v1

@@ -134,17 +134,11 @@ rig_new(void)
     return rig;
 }
 
-/* By TCP over the address in PAGES_RDMA (tests/lab/pages_rdma.sh), which has an RDMA device; else both ends are here. */
 static void
-connect_pair(int pair[2])
+connect_over(const char *host, int pair[2])
 {
-    const char *host = g_getenv("PAGES_RDMA");
     struct sockaddr_in address = {.sin_family = AF_INET};
     socklen_t size = sizeof(address);
-    if (host == NULL) {
-        g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), ==, 0);
-        return;
-    }
     g_assert_cmpint(inet_pton(AF_INET, host, &address.sin_addr), ==, 1);
     int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     g_assert_cmpint(bind(listener, (struct sockaddr *) &address, size), ==, 0);
@@ -155,6 +149,19 @@ connect_pair(int pair[2])
     pair[1] = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
     g_assert_cmpint(pair[1], >=, 0);
     close(listener);
+}
+
+/* By TCP over the address in PAGES_RDMA (tests/lab/pages_rdma.sh), which has an RDMA device; else both ends are
+ * here. */
+static void
+connect_pair(int pair[2])
+{
+    const char *host = g_getenv("PAGES_RDMA");
+    if (host != NULL) {
+        connect_over(host, pair);
+    } else {
+        g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), ==, 0);
+    }
 }
 
 static void
@@ -359,6 +366,82 @@ the_agent_going_ends_both(void)
     rig_end(rig);
 }
 
+/* ---- who asks for RDMA ---- */
+
+static const guint8 its_token[FRAME_TOKEN_BYTES] = "of this migration";
+
+/* A sink, and the far ends of its connections. */
+static struct rig *
+rig_of_sink(int ret_far[CHANNELS])
+{
+    struct rig *rig = g_new0(struct rig, 1);
+    Pages__Start start = PAGES__START__INIT;
+    Pages__Order wrapped = PAGES__ORDER__INIT;
+    int theirs[CHANNELS + 1];
+    rig->target = theirs[0] = memfd_create("target", MFD_CLOEXEC);
+    g_assert_cmpint(ftruncate(rig->target, MEMORY), ==, 0);
+    start.sink = true;
+    start.memory_bytes = MEMORY;
+    start.token = (ProtobufCBinaryData){sizeof(its_token), (guint8 *) its_token};
+    start.idle_ms = 10000;
+    wrapped.body_case = PAGES__ORDER__BODY_START;
+    wrapped.start = &start;
+    for (int i = 0; i < CHANNELS; i++) {
+        int pair[2];
+        connect_over("127.0.0.1", pair);
+        ret_far[i] = pair[0];
+        theirs[i + 1] = pair[1];
+    }
+    rig->sink = side_start();
+    order(&rig->sink, &wrapped, theirs, CHANNELS + 1);
+    for (int i = 1; i <= CHANNELS; i++) {
+        close(theirs[i]);
+    }
+    return rig;
+}
+
+static void
+assert_sink_fails(struct rig *rig)
+{
+    g_assert_false(sink_done(rig));
+    g_assert_cmpint(side_end(&rig->sink), !=, 0);
+    struct stat file;
+    g_assert_cmpint(fstat(rig->target, &file), ==, 0);
+    g_assert_cmpint(file.st_blocks, ==, 0); /* nothing was written */
+    close(rig->target);
+    g_free(rig);
+}
+
+static void
+rdma_is_not_for_strangers(void)
+{
+    int far[CHANNELS];
+    struct rig *rig = rig_of_sink(far);
+    guint8 ask[8 + FRAME_TOKEN_BYTES] = "HWRD\1", door[3];
+    memcpy(ask + 8, "another one", 11);
+    for (int i = 0; i < CHANNELS; i++) {
+        g_assert_cmpint(send(far[i], ask, sizeof(ask), MSG_NOSIGNAL), ==, sizeof(ask));
+    }
+    for (int i = 0; i < CHANNELS; i++) {
+        g_assert_cmpint(recv(far[i], door, sizeof(door), MSG_WAITALL), ==, sizeof(door));
+        g_assert_cmpuint(door[0] | door[1], ==, 0); /* no port */
+        close(far[i]);
+    }
+    assert_sink_fails(rig);
+}
+
+static void
+a_question_cut_short_ends_it(void)
+{
+    int far[CHANNELS];
+    struct rig *rig = rig_of_sink(far);
+    g_assert_cmpint(send(far[0], "HW", 2, MSG_NOSIGNAL), ==, 2);
+    for (int i = 0; i < CHANNELS; i++) {
+        close(far[i]);
+    }
+    assert_sink_fails(rig);
+}
+
 /* ---- when to switch ---- */
 
 static const struct converge_policy policy = {
@@ -422,6 +505,8 @@ main(int argc, char **argv)
     g_test_add_func("/job/refused-stop-ends-it", refused_stop_ends_it);
     g_test_add_func("/job/killed-source-leaves-the-guest-running",
                     killed_source_leaves_the_guest_running);
+    g_test_add_func("/job/rdma-is-not-for-strangers", rdma_is_not_for_strangers);
+    g_test_add_func("/job/a-question-cut-short-ends-it", a_question_cut_short_ends_it);
     g_test_add_func("/job/the-agent-going-ends-both", the_agent_going_ends_both);
     return g_test_run();
 }
