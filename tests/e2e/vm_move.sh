@@ -66,15 +66,12 @@ must lxc delete -f vm
 vm_make 0
 vm_ready
 must lxc config set migration.stream qemu
-claim "a copy by QEMU's own migration" lxc copy vm second:other
-shows 'runs there' '^other,RUNNING' lxc list second: -f csv -c ns
-must lxc delete -f second:twin
 claim "by QEMU's own migration" lxc move vm second:vm
 claim 'it runs there after all' wait_for 60 runs_at second:vm
 same 'and not here' '' state_of vm
 must lxc config unset migration.stream
 claim 'and is deleted' wait_for 60 lxc delete -f second:vm
-claim 'so is the copy' wait_for 60 lxc delete -f second:other
+claim 'so is the copy' wait_for 60 lxc delete -f second:twin
 
 # ---- refused ----
 vm_make 20
