@@ -55,11 +55,11 @@ print_status(const Dpd__PollStatus *status)
            status->offloaded);
     for (size_t i = 0; i < status->n_ports; i++) {
         const Dpd__PollPortState *port = status->ports[i];
-        printf(
-            "port %s nic=%u device=%s slow=%s interrupts=%d offload=%d received=%" G_GUINT64_FORMAT
-            " sent=%" G_GUINT64_FORMAT " missed=%" G_GUINT64_FORMAT "\n",
-            port->id, port->nic, port->device, port->slow[0] != '\0' ? port->slow : "-",
-            port->interrupts, port->offload, port->received, port->sent, port->missed);
+        printf("port %s nic=%u device=%s slow=%s interrupts=%d flows=%s received=%" G_GUINT64_FORMAT
+               " sent=%" G_GUINT64_FORMAT " missed=%" G_GUINT64_FORMAT "\n",
+               port->id, port->nic, port->device, port->slow[0] != '\0' ? port->slow : "-",
+               port->interrupts, port->flows[0] != '\0' ? port->flows : "-", port->received,
+               port->sent, port->missed);
     }
     for (size_t i = 0; i < status->n_cores; i++) {
         print_core(status->cores[i]);

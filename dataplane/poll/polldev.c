@@ -2,6 +2,8 @@
  * P1  What was attached for us is detached with us; a device that the command line made is only stopped.
  * P2  No offload is asked for: what enters has whole checksums and is one frame, as the engine reads it.
  * P3  A device that cannot do interrupts, promiscuity or the MTU is used without; its core naps then.
+ * P4  What the driver of AF_XDP forgets when it closes a device is taken back (pollxdp.c). The kernel
+ *     lets an interface go a moment after its socket was closed, so a queue is tried again for two seconds.
  * Called by poller.c. */
 #include "dataplane/poll/polldev.h"
 
@@ -12,6 +14,9 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "dataplane/poll/pollxdp.h"
+
+enum { XDP_TURNS = 100, XDP_WAIT_US = 20000 };
 
 /* The part of 'args' that names the device. */
 static char *
@@ -66,6 +71,10 @@ make_queues(PollDev *dev, struct rte_mempool *pool, GError **error)
     rte_eth_dev_adjust_nb_rx_tx_desc(dev->port, &rx, &tx);
     int socket = rte_eth_dev_socket_id(dev->port);
     int status = rte_eth_rx_queue_setup(dev->port, 0, rx, (unsigned) socket, NULL, pool);
+    for (int turn = 0; status < 0 && dev->xdp != NULL && turn < XDP_TURNS; turn++) { /* P4 */
+        g_usleep(XDP_WAIT_US);
+        status = rte_eth_rx_queue_setup(dev->port, 0, rx, (unsigned) socket, NULL, pool);
+    }
     for (uint16_t queue = 0; status >= 0 && queue < dev->tx_queues; queue++) {
         status = rte_eth_tx_queue_setup(dev->port, queue, tx, (unsigned) socket, NULL);
     }
@@ -89,10 +98,17 @@ polldev_open(const char *args, uint16_t tx_queues, uint16_t mtu, struct rte_memp
         haw_fail_errno(error, -status, "look at '%s'", args);
         return NULL;
     }
+    bool is_xdp = strcmp(info.driver_name, "net_af_xdp") == 0;
+    dev->xdp = is_xdp ? pollxdp_new(rte_pktmbuf_data_room_size(pool), error) : NULL; /* P4 */
+    if (is_xdp && dev->xdp == NULL) {
+        return NULL;
+    }
     dev->rx_queues = 1;
     dev->tx_queues = MAX(1, MIN(tx_queues, info.max_tx_queues));
     dev->interrupts = true;
-    if (!configure(dev, &info, error) || !make_queues(dev, pool, error)) {
+    if (!configure(dev, &info, error) ||
+        !make_queues(dev, is_xdp ? pollxdp_pool(dev->xdp) : pool, error) ||
+        (is_xdp && !pollxdp_watch(dev->xdp, dev->port, error))) {
         return NULL;
     }
     if (mtu != 0 && rte_eth_dev_set_mtu(dev->port, mtu) < 0) {
@@ -105,6 +121,7 @@ polldev_open(const char *args, uint16_t tx_queues, uint16_t mtu, struct rte_memp
         return NULL;
     }
     rte_eth_promiscuous_enable(dev->port);
+    dev->flows = pollflows_probe(dev->port);
     /* Not every driver that takes the wish has something to wait for. P3 */
     dev->interrupts = dev->interrupts && rte_eth_dev_rx_intr_ctl_q_get_fd(dev->port, 0) >= 0;
     return g_steal_pointer(&dev);
@@ -128,6 +145,7 @@ polldev_close(PollDev *dev)
             }
         }
     }
+    pollxdp_free(dev->xdp);
     g_free(dev->args);
     g_free(dev);
 }

@@ -2,6 +2,7 @@
  * Threads: the control thread only; a device is closed after no core polls it any more. */
 #pragma once
 #include "base/error.h"
+#include "dataplane/poll/pollflows.h"
 
 #include <rte_mempool.h>
 #include <stdint.h>
@@ -13,8 +14,10 @@ typedef struct {
     uint16_t port; /* DPDK's number */
     uint16_t rx_queues, tx_queues;
     uint16_t mtu;
-    bool interrupts; /* can wake a core that sleeps */
-    bool attached;   /* by us: goes with it */
+    bool interrupts;      /* can wake a core that sleeps */
+    bool attached;        /* by us: goes with it */
+    enum pollflows flows; /* what its hardware could do for learned flows */
+    struct PollXdp *xdp;  /* owned; NULL: another driver's */
 } PollDev;
 
 /* 'args' is a PCI address, or a virtual device and its arguments ("net_tap0,iface=x"). It gets one receive

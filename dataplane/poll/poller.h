@@ -43,7 +43,6 @@ typedef struct {
     guint16 nic;
     PollDev *dev;  /* owned */
     PollDev *slow; /* owned; NULL: nowhere to go for what is slow */
-    bool offload;
 } PollerSeat;
 /* Borrowed: PollerSeat elements. */
 GPtrArray *poller_ports(const Poller *poller);

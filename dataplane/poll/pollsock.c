@@ -3,6 +3,8 @@
  * S2  Requests of a connection are answered in their order; one that is none ends the connection.
  * S3  A PollApply removes first, adds then, bumps last. It ends at the first failure, and what it did until
  *     then stays: the answer is the failure, the asker asks what there is.
+ * S4  Ports outlive the process (pollkeep.c): at its start each is opened again, before anybody is answered. One
+ *     that can't be is told in the log, and kept: it may be there at the next start.
  * Main loop only. Not here: what a port is (poller.c), what is answered (pollstatus.c). */
 #include "dataplane/poll/pollsock.h"
 
@@ -20,6 +22,7 @@
 #include "base/fd.h"
 #include "base/fiber.h"
 #include "base/log.h"
+#include "dataplane/poll/pollkeep.h"
 #include "dataplane/poll/pollstatus.h"
 #include "proto/dpdwire.h"
 
@@ -27,6 +30,7 @@ enum { BACKLOG = 8, HELLO_MS = 10000 };
 
 struct PollSock {
     Poller *poller;     /* borrowed */
+    PollKeep *keep;     /* owned */
     int lock, listener; /* owned */
     guint accepts;
 };
@@ -85,8 +89,9 @@ read_port(const Dpd__PollPort *asked, PollerPort *port, GError **error)
 
 /* S3 */
 static bool
-apply(Poller *poller, const Dpd__PollApply *request, GError **error)
+change(PollSock *sock, const Dpd__PollApply *request, GError **error)
 {
+    Poller *poller = sock->poller;
     for (size_t i = 0; i < request->n_ports; i++) {
         PollerPort port = {0};
         if (!read_port(request->ports[i], &port, error)) {
@@ -94,20 +99,57 @@ apply(Poller *poller, const Dpd__PollApply *request, GError **error)
         }
     }
     for (size_t i = 0; i < request->n_remove; i++) {
-        if (!poller_remove(poller, request->remove[i], error)) {
+        const char *id = request->remove[i];
+        g_autoptr(GError) failure = NULL;
+        bool kept = pollkeep_remove(sock->keep, id); /* perhaps one that could not be reopened */
+        if (!poller_remove(poller, id, &failure) && (!kept || haw_code(failure) != HAW_NOT_FOUND)) {
+            g_propagate_error(error, g_steal_pointer(&failure));
             return false;
         }
     }
     for (size_t i = 0; i < request->n_ports; i++) {
         PollerPort port = {0};
+        pollkeep_remove(sock->keep, request->ports[i]->id); /* gone, too, if the new one fails */
         if (!read_port(request->ports[i], &port, error) || !poller_add(poller, &port, error)) {
             return false;
         }
+        pollkeep_add(sock->keep, request->ports[i]);
     }
     for (size_t i = 0; i < request->n_bump; i++) {
         poller_bump(poller, (guint16) request->bump[i]);
     }
     return true;
+}
+
+/* S4 */
+static bool
+apply(PollSock *sock, const Dpd__PollApply *request, GError **error)
+{
+    bool ok = change(sock, request, error);
+    if (request->n_ports == 0 && request->n_remove == 0) {
+        return ok;
+    }
+    g_autoptr(GError) failure = NULL;
+    bool saved = pollkeep_save(sock->keep, &failure);
+    if (!saved && ok) {
+        g_propagate_error(error, g_steal_pointer(&failure));
+    }
+    return ok && saved;
+}
+
+/* S4 */
+static void
+reopen(PollSock *sock)
+{
+    GPtrArray *ports = pollkeep_ports(sock->keep);
+    for (guint i = 0; i < ports->len; i++) {
+        g_autoptr(GError) error = NULL;
+        PollerPort port = {0};
+        if (!read_port(ports->pdata[i], &port, &error) ||
+            !poller_add(sock->poller, &port, &error)) {
+            haw_warn("poll.kept", KS("why", error->message));
+        }
+    }
 }
 
 static bool
@@ -163,7 +205,7 @@ answer(Peer *peer, const Dpd__Frame *request, GError **error)
     case DPD__FRAME__BODY_POLL_ASK:
         return answer_status(peer, request->id, request->poll_ask->flows, error);
     case DPD__FRAME__BODY_POLL_APPLY:
-        if (apply(peer->sock->poller, request->poll_apply, &failure)) {
+        if (apply(peer->sock, request->poll_apply, &failure)) {
             return answer_status(peer, request->id, 0, error);
         }
         return answer_failure(peer, request->id, failure, error);
@@ -245,6 +287,8 @@ pollsock_new(const char *dir, Poller *poller, GError **error)
         haw_fail(error, HAW_BUSY, "another hawser-dpd-poll runs in '%s'", dir);
         return NULL;
     }
+    sock->keep = pollkeep_new(dir);
+    reopen(sock);
     if (!listen_at(sock, path, error)) {
         return NULL;
     }
@@ -263,5 +307,6 @@ pollsock_free(PollSock *sock)
     }
     fd_close(&sock->listener);
     fd_close(&sock->lock);
+    pollkeep_free(sock->keep);
     g_free(sock);
 }

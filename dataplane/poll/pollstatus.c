@@ -51,7 +51,8 @@ add_ports(PollStatus *status, Poller *poller)
         state->device = driver_of(status, seat->dev);
         state->slow = driver_of(status, seat->slow);
         state->interrupts = seat->dev->interrupts;
-        state->offload = seat->offload;
+        state->flows = (char *) (guintptr) pollflows_word(seat->dev->flows);
+        state->offload = seat->dev->flows == POLLFLOWS_FORWARD;
         state->received = stats.ipackets;
         state->sent = stats.opackets;
         state->missed = stats.imissed + stats.rx_nombuf;
