@@ -17,11 +17,12 @@ poll_start
 claim 'two ports come up' eval 'add a 1 && add b 2'
 claim 'a packet finds its way' wait_for 20 ping_a -c 1 10.2.0.2
 claim 'echoes arrive' ping_a -c 20 -i 0.05 10.2.0.2
-claim 'some of them fast' grew field fast 10
+# On a busy host a copy may come back too late to be a proof: others follow.
+echoes_fast() { local before; before=$(field fast); ping_a -c 20 -i 0.05 "$1" && [ "$(field fast)" -gt $((before + 10)) ]; }
+claim 'some of them fast' wait_for 30 echoes_fast 10.2.0.2
 claim 'with the TTL of the slow path' test "$(in_ns a ping -c 1 -W 2 10.2.0.2 | grep -o 'ttl=[0-9]*')" = ttl=63
-before=$(field fast)
 claim 'IPv6, too' ping_a -c 20 -i 0.05 fd02::2
-claim 'fast' grew field fast $((before + 10))
+claim 'fast' wait_for 30 echoes_fast fd02::2
 listed() { ping_a -c 8 -i 0.05 10.2.0.2 && ask status 100 | grep -q "^flow icmp 10.1.0.2:.* from=a to=b state=fast"; }
 claim 'flows are listed' wait_for 30 listed
 
