@@ -86,7 +86,7 @@ ROWS = {"compare": _read_compare, "migrate": _read_migrate}
 
 SCENARIOS = [
     Scenario("vs-lxd", "time and memory of LXD 5.0.2's everyday work: launch, start, stop, delete, lists",
-             ["{tree}/bench/vs-lxd"], ["--quick"], ["--quick", "--rounds", "11"], kind="compare", needs="root, Debian's lxd",
+             ["{tree}/bench/vs-lxd"], ["--quick"], ["--rounds", "11"], kind="compare", needs="root, Debian's lxd",
              read=claims.of_compare),
     Scenario("metrics", "a scrape with 1,000 containers, 100 of them running, and memory over 1,000 scrapes",
              ["{tree}/bench/metrics"], ["--quick"], ["--rounds", "3"], kind="compare", needs="root, Debian's lxd",
