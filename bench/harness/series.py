@@ -63,6 +63,9 @@ def run(command, env=None, tell=None, seconds=3600):
     done = subprocess.run(command, env=env, stdout=subprocess.PIPE, text=True, timeout=seconds, check=False)
     if done.returncode != 0:
         raise RuntimeError(f"{command[0]} ended with {done.returncode}: {done.stdout.strip()[-400:]}")
+    skipped = re.search(r"^1\.\.0 # SKIP (.*)$", done.stdout, re.M)
+    if skipped:
+        raise RuntimeError(f"{command[0]} measured nothing: {skipped[1]}")
     return done.stdout
 
 
