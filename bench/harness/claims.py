@@ -103,22 +103,9 @@ def of_verdicts(text):
             for match in re.finditer(r"^(?:met|MISSED) +(.*): ([\d.]+) \(target ([≤≥]) ([\d.]+)\)$", text, re.M)]
 
 
-MOVE_TARGETS = {"total_s": (0.75, "s"), "cpu_s": (0.75, "s")}
-
-
 def of_moves(data):
-    """migrate's list of ways; held against QEMU's quickest on the same kind of memory."""
-    found = []
-    for guest in dict.fromkeys(one["guest"] for one in data):
-        ways = {one["way"]: one for one in data if one["guest"] == guest and not one["lost"]}
-        others = [one for way, one in ways.items() if way.startswith("qemu") and way.endswith("shared")]
-        if "pages" not in ways or not others:
-            continue
-        for key, (target, unit) in MOVE_TARGETS.items():
-            ours, theirs = ways["pages"][key], min(one[key] for one in others)
-            what = "total" if key == "total_s" else "CPU of both sides"
-            found.append(claim(f"guest '{guest}', {what}", ours / theirs, target, unit=unit, QEMU=theirs, Hawser=ours))
-    return found
+    """What migrate holds against its bars: shares of QEMU's best way."""
+    return [claim(f"guest '{bar['guest']}': {bar['name']}", bar["value"], bar["most"]) for bar in data["bars"]]
 
 
 # ---- the tables ----
