@@ -82,15 +82,6 @@ read_index(int fd, GError **error)
     return json_incref(index);
 }
 
-static json_t *
-described(const Import *job)
-{
-    json_t *config = json_object_get(job->index, "config");
-    json_t *container = json_object_get(config, "container");
-
-    return json_is_object(container) ? container : json_object_get(config, "instance");
-}
-
 static bool
 is_vm(const Import *job)
 {
@@ -173,7 +164,8 @@ place_root(Import *job, json_t *devices, json_t *shown, GError **error)
 static InstRow *
 import_row(Import *job, GError **error)
 {
-    json_t *shown = described(job), *profiles = json_object_get(shown, "profiles");
+    json_t *shown = told_instance(json_object_get(job->index, "config")),
+           *profiles = json_object_get(shown, "profiles");
     const char *architecture = keys_get(shown, "architecture");
     g_autoptr(InstRow) row = g_new0(InstRow, 1);
 

@@ -60,18 +60,10 @@ add_lacking(Scan *scan, const char *format, const char *name, const char *projec
     json_array_append_new(scan->lacking, json_string(text));
 }
 
-/* Older files call it "instance". */
-static json_t *
-described(const UnknownVol *vol)
-{
-    json_t *container = json_object_get(vol->document, "container");
-    return json_is_object(container) ? container : json_object_get(vol->document, "instance");
-}
-
 static void
 check_instance(Scan *scan, const UnknownVol *vol)
 {
-    json_t *shown = described(vol), *each;
+    json_t *shown = told_instance(vol->document), *each;
     json_auto_t *profiles = told_names(shown, "profiles");
     const char *home = project_for_profiles(scan->agent, vol->project);
     size_t i;
@@ -222,7 +214,7 @@ place_root(Agent *agent, InstRow *row, const char *pool, json_t *shown, GError *
 static InstRow *
 instance_row(Agent *agent, const UnknownVol *vol, GError **error)
 {
-    json_t *shown = described(vol);
+    json_t *shown = told_instance(vol->document);
     const char *architecture = keys_get(shown, "architecture");
     g_autoptr(InstRow) row = g_new0(InstRow, 1);
     row->project = g_strdup(vol->project);

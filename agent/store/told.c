@@ -60,6 +60,13 @@ told_names(json_t *object, const char *key)
 }
 
 json_t *
+told_instance(json_t *document)
+{
+    json_t *container = json_object_get(document, "container");
+    return json_is_object(container) ? container : json_object_get(document, "instance");
+}
+
+json_t *
 told_snapshot(json_t *object, const char *key, const char *name)
 {
     json_t *each;

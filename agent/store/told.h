@@ -12,5 +12,7 @@ const char *told_text(json_t *object, const char *key);
 json_t *told_texts(json_t *object, const char *key);
 json_t *told_objects(json_t *object, const char *key);
 json_t *told_names(json_t *object, const char *key);
+/* What describes the instance: "container", or "instance" in older files; borrowed. */
+json_t *told_instance(json_t *document);
 /* The element of list object[key] whose "name" is 'name' or ends in "/name"; borrowed, NULL: none. */
 json_t *told_snapshot(json_t *object, const char *key, const char *name);

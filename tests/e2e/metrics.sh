@@ -88,7 +88,7 @@ hides 'has no instances' 'name="c' scraped
 strict() { # with the reference parser of OpenMetrics
     curl -sS --max-time 30 --unix-socket "$LXD_DIR/unix.socket" -H 'Accept: application/openmetrics-text; version=1.0.0' \
         http://lxd/1.0/metrics >"$E2E_DIR/open" || return 1
-    python3 - "$E2E_DIR/open" <<'END'
+    /usr/bin/python3 - "$E2E_DIR/open" <<'END'
 import sys
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse
 families = list(parse(open(sys.argv[1], encoding="utf-8").read()))
@@ -97,7 +97,8 @@ assert len(names) == len(set(names)), "a family stands twice"
 assert len(families) > 60, len(families)
 END
 }
-if python3 -c 'import prometheus_client.openmetrics.parser' 2>/dev/null; then
+# Debian's own interpreter: another one first in PATH does not see Debian's modules.
+if /usr/bin/python3 -c 'import prometheus_client.openmetrics.parser' 2>/dev/null; then
     claim 'a strict parser takes the OpenMetrics form' strict
 else
     skip 'a strict parser takes the OpenMetrics form' 'python3-prometheus-client is not installed'
