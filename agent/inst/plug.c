@@ -112,6 +112,20 @@ plugpart_in_order(json_t *devices)
     return list;
 }
 
+bool
+plugpart_each(Inst *inst, bool (*wants)(json_t *device),
+              bool (*act)(Inst *inst, const struct plugpart *entry, GError **error), GError **error)
+{
+    json_auto_t *devices = json_incref(inst->expanded_devices);
+    g_autoptr(GArray) list = plugpart_in_order(devices);
+    bool ok = true;
+    for (guint i = 0; ok && i < list->len; i++) {
+        const struct plugpart *entry = &g_array_index(list, struct plugpart, i);
+        ok = !wants(entry->config) || act(inst, entry, error);
+    }
+    return ok;
+}
+
 /* Of a profile that is for both kinds of instances. */
 bool
 plugpart_misfit(const struct plugpart *entry, const char *inst_type)

@@ -12,6 +12,10 @@ struct plugpart {
 bool plugpart_is_type(json_t *device, const char *type);
 /* struct plugpart, in the order of their start (D1); the caller unrefs. */
 GArray *plugpart_in_order(json_t *devices);
+/* act() for each device that is wanted, in that order, until one fails. Yields. */
+bool plugpart_each(Inst *inst, bool (*wants)(json_t *device),
+                   bool (*act)(Inst *inst, const struct plugpart *entry, GError **error),
+                   GError **error);
 /* Of a profile that is for both kinds of instances: not for this one. */
 bool plugpart_misfit(const struct plugpart *entry, const char *inst_type);
 /* Borrows all that it is given. */

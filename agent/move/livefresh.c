@@ -13,21 +13,11 @@
 #include "base/log.h"
 #include "proto/keys.h"
 
-typedef bool (*Act)(Inst *inst, const struct plugpart *nic, GError **error);
-
 /* F3 */
 static bool
-each(Inst *inst, Act act, GError **error)
+gets_new_address(json_t *device)
 {
-    json_auto_t *devices = json_incref(inst->expanded_devices);
-    g_autoptr(GArray) list = plugpart_in_order(devices);
-    bool ok = true;
-    for (guint i = 0; ok && i < list->len; i++) {
-        const struct plugpart *nic = &g_array_index(list, struct plugpart, i);
-        ok = !plugpart_is_type(nic->config, "nic") || keys_get(nic->config, "hwaddr") != NULL ||
-             act(inst, nic, error);
-    }
-    return ok;
+    return plugpart_is_type(device, "nic") && keys_get(device, "hwaddr") == NULL;
 }
 
 static bool
@@ -45,7 +35,7 @@ cut_one(Inst *inst, const struct plugpart *nic, GError **error)
 bool
 livefresh_cut(Inst *inst, GError **error)
 {
-    return each(inst, cut_one, error);
+    return plugpart_each(inst, gets_new_address, cut_one, error);
 }
 
 /* F2 */
@@ -81,7 +71,7 @@ renew(void *data)
     g_autoptr(Inst) inst = data;
     g_auto(FiberHold) hold = inst_hold(inst, "update", NULL);
     if (hold != NULL) {
-        each(inst, renew_one, NULL);
+        plugpart_each(inst, gets_new_address, renew_one, NULL);
     }
 }
 

@@ -115,24 +115,10 @@ swap_one_out(Inst *inst, const struct plugpart *nic, GError **error)
            haw_push(error, "NIC \"%s\" can't give its function back for the move", nic->name);
 }
 
-static bool
-each(Inst *inst, bool (*act)(Inst *inst, const struct plugpart *nic, GError **error),
-     GError **error)
-{
-    json_auto_t *devices = json_incref(inst->expanded_devices);
-    g_autoptr(GArray) list = plugpart_in_order(devices);
-    bool ok = true;
-    for (guint i = 0; ok && i < list->len; i++) {
-        const struct plugpart *nic = &g_array_index(list, struct plugpart, i);
-        ok = !liveswap_can(nic->config) || act(inst, nic, error);
-    }
-    return ok;
-}
-
 bool
 liveswap_out(Inst *inst, GError **error)
 {
-    return each(inst, swap_one_out, error);
+    return plugpart_each(inst, liveswap_can, swap_one_out, error);
 }
 
 static bool
@@ -144,7 +130,7 @@ expect_one(Inst *inst, const struct plugpart *nic, GError **error)
 bool
 liveswap_expect(Inst *inst, GError **error)
 {
-    return each(inst, expect_one, error);
+    return plugpart_each(inst, liveswap_can, expect_one, error);
 }
 
 static bool
@@ -162,5 +148,5 @@ swap_one_back(Inst *inst, const struct plugpart *nic, GError **error)
 void
 liveswap_back(Inst *inst)
 {
-    each(inst, swap_one_back, NULL);
+    plugpart_each(inst, liveswap_can, swap_one_back, NULL);
 }

@@ -98,7 +98,11 @@ def connects(address, port, first, count):
         link.setblocking(False)
         link.connect_ex((address, port))
         links[i] = link
-    time.sleep(3)  # SYNs are sent again after one second
+    until = time.monotonic() + 3  # SYNs are sent again after one second
+    waiting = list(links.values())
+    while waiting and time.monotonic() < until:
+        done = select.select([], waiting, [], max(0, until - time.monotonic()))[1]
+        waiting = [link for link in waiting if link not in done]
     for i, link in links.items():
         try:
             link.setblocking(True)

@@ -49,6 +49,19 @@ agent_ovn() {
         ipv4.dhcp.ranges=10.94.60.100-10.94.60.150 ipv4.ovn.ranges=10.94.60.200-10.94.60.220
     must wait_for 120 hawser network create o1 --type=ovn network=up0 ipv4.address=10.95.1.1/24 ipv4.nat=true ipv6.address=none
 }
+# agent_remote_self: the agent is lxc's remote "self", by its HTTPS address
+agent_remote_self() {
+    local token
+    token=$(hawser config trust add --name self -q | tail -n 1)
+    export LXD_DIR=$HAWSER_DIR LXD_CONF=/tmp/lxc
+    must wait_for 60 timeout 60 lxc remote add self "$token" --accept-certificate
+}
+# agent_vm NAME: a small one that may move, with the lab's guest for a kernel
+agent_vm() {
+    must hawser profile device set default root size=16MiB
+    must hawser init --empty --vm "$1" -c security.secureboot=false -c security.csm=true -c limits.memory=64MiB \
+        -c migration.stateful=true -c raw.qemu="-kernel $HAWSER_BUILD/tests/lab/vnetguest"
+}
 agent_end() {
     kill "$agent"
     wait "$agent"

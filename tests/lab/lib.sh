@@ -62,3 +62,14 @@ netdevsim() {
         echo "$(printf '%d%03d' "$id" "$i") 1" >/sys/bus/netdevsim/new_device
     done
 }
+
+# rxe0_make ADDRESS: an RDMA device over a veth pair; and how many packets it has sent
+rxe0_make() {
+    ip link set lo up
+    ip link add v0 type veth peer name v1
+    ip addr add "$1/24" dev v0
+    ip link set v0 up
+    ip link set v1 up
+    rdma link add rxe0 type rxe netdev v0
+}
+rxe0_sent() { cat /sys/class/infiniband/rxe0/ports/1/hw_counters/sent_pkts; }

@@ -2,17 +2,11 @@
 # every claim of tests/unit/pages_job.c is made of them: a guest that writes, sealed and plain, refusals, a kill.
 . tests/lab/lib.sh
 pages() { HAWSER_PAGES=$HAWSER_BUILD/dataplane/pages/hawser-pages timeout 300 "$HAWSER_BUILD/tests/unit/test_pages_job" "$@"; }
-sent() { cat /sys/class/infiniband/rxe0/ports/1/hw_counters/sent_pkts; }
-ip link set lo up
-ip link add v0 type veth peer name v1
-ip addr add 10.77.0.1/24 dev v0
-ip link set v0 up
-ip link set v1 up
-rdma link add rxe0 type rxe netdev v0
-before=$(sent)
+rxe0_make 10.77.0.1
+before=$(rxe0_sent)
 PAGES_RDMA=10.77.0.1 pages 2>&1 | sed 's/^/# /'
 is "by RDMA: guests that write arrive whole, a killed source leaves its guest running" 0 "${PIPESTATUS[0]}"
-[ "$(sent)" -gt $((before + 30000)) ] && ok "the device has sent it" || nok "the device sent $(($(sent) - before)) packets"
+[ "$(rxe0_sent)" -gt $((before + 30000)) ] && ok "the device has sent it" || nok "the device sent $(($(rxe0_sent) - before)) packets"
 is "no process of the lanes is left" "" "$(pgrep -x hawser-pages)"
 rdma link delete rxe0
 PAGES_NO_DEVICE=1 PAGES_RDMA=10.77.0.1 pages -p /job/moves-a-writing-guest -p /job/moves-a-writing-guest-sealed 2>&1 | sed 's/^/# /'

@@ -20,12 +20,8 @@ agent_start
 agent_ovn
 vs set Open_vSwitch . other_config:hw-offload=true
 must hawser config set core.https_address 127.0.0.1:8443
-token=$(hawser config trust add --name self -q | tail -n 1)
-export LXD_DIR=$HAWSER_DIR LXD_CONF=/tmp/lxc
-must wait_for 60 timeout 60 lxc remote add self "$token" --accept-certificate
-must hawser profile device set default root size=16MiB
-must hawser init --empty --vm v1 -c security.secureboot=false -c security.csm=true -c limits.memory=64MiB \
-    -c migration.stateful=true -c raw.qemu="-kernel $HAWSER_BUILD/tests/lab/vnetguest"
+agent_remote_self
+agent_vm v1
 must hawser config device add v1 eth0 nic network=o1 acceleration=vdpa
 must hawser start v1
 wait_for 180 reached v1 GUEST-RECEIVED 1 && ok "the guest drives a vDPA device" || nok "the guest: $(guest v1)"
