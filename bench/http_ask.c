@@ -1,7 +1,8 @@
 /* http_ask: how long does each of several daemons take to answer the same GET over its unix socket?
  *   http_ask new|kept ROUNDS PATH SOCKET...
- * Each round asks every socket once, so that whatever else the machine does meets all of them; the first
- * rounds are thrown away. Prints one line a socket: microseconds of each round.
+ * Each round asks every socket once, so that whatever else the machine does meets all of them, and every
+ * other round the other way round: else the same one would always find the caches as the busiest left
+ * them. The first rounds are thrown away. Prints one line a socket: microseconds of each round.
  * A client in a scripting language spends more time on itself than a daemon takes: this one has one
  * buffer and four system calls. "new" connects for each request, and times that as well. */
 #include <stdbool.h>
@@ -111,7 +112,8 @@ main(int argc, char **argv)
         fds[i] = dial(argv[4 + i]);
     }
     for (int round = -WARM_ROUNDS; round < rounds; round++) {
-        for (int i = 0; i < sockets; i++) {
+        for (int turn = 0; turn < sockets; turn++) {
+            int i = round & 1 ? sockets - 1 - turn : turn;
             usleep(PAUSE_US);
             double begun = now_us();
             int fd = anew ? dial(argv[4 + i]) : fds[i];
