@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdint.h>
+#include <string.h>
 #include <sys/random.h>
 
 void
@@ -43,6 +44,20 @@ ids_secret(size_t bytes)
         g_string_append_printf(hex, "%02x", raw[i]);
     }
     return g_string_free(hex, FALSE);
+}
+
+bool
+ids_secret_is(const char *given, const char *secret)
+{
+    size_t length = secret != NULL ? strlen(secret) : 0;
+    if (given == NULL || secret == NULL || strlen(given) != length) {
+        return false;
+    }
+    volatile unsigned char differ = 0; /* no early way out */
+    for (size_t i = 0; i < length; i++) {
+        differ |= (unsigned char) (given[i] ^ secret[i]);
+    }
+    return differ == 0;
 }
 
 char *

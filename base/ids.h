@@ -2,6 +2,7 @@
  * Threads: any. Random bytes come from getrandom(2); strings are the caller's to free. */
 #pragma once
 #include <glib.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 void ids_random(void *ret_bytes, size_t size);
@@ -11,6 +12,9 @@ char *ids_uuid(void);
 char *ids_hwaddr(void);
 /* 'bytes' random bytes in hex. */
 char *ids_secret(size_t bytes);
+/* Whether two texts are the same, in a time that tells nothing but their lengths. NULL is no secret:
+ * like no other. */
+bool ids_secret_is(const char *given, const char *secret);
 /* "brave-otter": adjective and animal, a valid host name. */
 char *ids_petname(void);
 /* "veth1a2b3c4d": prefix and 8 hex digits, at most 15 bytes. */

@@ -1,10 +1,11 @@
 /* Operations: background work that clients watch, wait for and cancel (O1, O2 in operation.h).
  * O3  An operation is freed when it ended 5 s ago and nobody holds a reference.
- * O4  A WebSocket's secret connects once.
- * Called by handlers (op_reply), background tasks (op_start) and the routes below. Main loop. */
+ * Not here: what clients ask of them (operations.c). Called by handlers (op_reply) and background tasks
+ * (op_start). Main loop. */
 #include "agent/api/operation.h"
 
 #include "agent/api/event.h"
+#include "agent/api/opshape.h"
 #include "agent/api/ws.h"
 #include "base/clock.h"
 #include "base/fiber.h"
@@ -17,47 +18,8 @@
 #define KEEP_S            5
 #define PROGRESS_EVERY_US 100000
 
-enum {
-    STATUS_RUNNING = 103,
-    STATUS_CANCELLING = 104,
-    STATUS_PENDING = 105,
-    STATUS_SUCCESS = 200,
-    STATUS_FAILURE = 400,
-    STATUS_CANCELLED = 401,
-};
-
-struct OpTable {
-    Agent *agent;
-    GHashTable *by_id; /* id → Operation, a reference each */
-    struct histogram ended[OP_ENDS];
-};
-
-struct Operation {
-    guint refs;
-    Agent *agent;
-    OpClass class;
-    char *id, *description, *project;
-    int status;
-    char *err;
-    HawCode err_code;
-    gint64 created_at, updated_at;
-    json_t *resources, *metadata;
-    json_t *fds; /* WebSockets: key → secret */
-    bool cancellable, admin_only, ended;
-    const char *committed; /* op_commit()'s, borrowed */
-    OpFn fn;
-    void *data;
-    GDestroyNotify free_data;
-    GCancellable *cancel;
-    Caller *caller;
-    GHashTable *sockets; /* key → Ws * that connected and was not taken yet */
-    GHashTable *used;    /* keys whose secret was spent: O4 */
-    FiberSignal changed; /* ended, or a socket connected */
-    gint64 progress_at;
-};
-
-static const char *
-status_text(int status)
+const char *
+opshape_status(int status)
 {
     return status == STATUS_RUNNING      ? "Running"
            : status == STATUS_CANCELLING ? "Cancelling"
@@ -67,8 +29,8 @@ status_text(int status)
                                          : "Cancelled";
 }
 
-static void
-op_unref(Operation *op)
+void
+opshape_unref(Operation *op)
 {
     if (--op->refs > 0) {
         return;
@@ -86,10 +48,8 @@ op_unref(Operation *op)
     g_hash_table_unref(op->used);
     g_free(op);
 }
-G_DEFINE_AUTOPTR_CLEANUP_FUNC(Operation, op_unref)
-
-static Operation *
-op_ref(Operation *op)
+Operation *
+opshape_ref(Operation *op)
 {
     op->refs++;
     return op;
@@ -100,7 +60,8 @@ op_table_new(Agent *agent)
 {
     OpTable *table = g_new0(OpTable, 1);
     table->agent = agent;
-    table->by_id = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, (GDestroyNotify) op_unref);
+    table->by_id =
+        g_hash_table_new_full(g_str_hash, g_str_equal, NULL, (GDestroyNotify) opshape_unref);
     return table;
 }
 
@@ -136,15 +97,15 @@ op_json(Operation *op)
     g_autofree char *updated = clock_format(op->updated_at);
     return json_pack("{s:s,s:s,s:s,s:s,s:s,s:s,s:i,s:O,s:O?,s:b,s:s,s:s}", "id", op->id, "class",
                      classes[op->class], "description", op->description, "created_at", created,
-                     "updated_at", updated, "status", status_text(op->status), "status_code",
+                     "updated_at", updated, "status", opshape_status(op->status), "status_code",
                      op->status, "resources", op->resources, "metadata",
                      json_object_size(op->metadata) > 0 ? op->metadata : NULL, "may_cancel",
                      op->cancellable && !op->ended, "err", op->err != NULL ? op->err : "",
                      "location", "none");
 }
 
-static void
-announce(Operation *op)
+void
+opshape_announce(Operation *op)
 {
     op->updated_at = clock_real_us();
     json_t *shown = op_json(op);
@@ -161,7 +122,7 @@ forget(gpointer data)
 {
     Operation *op = data;
     g_hash_table_remove(op->agent->ops->by_id, op->id); /* O3 */
-    op_unref(op);
+    opshape_unref(op);
     return G_SOURCE_REMOVE;
 }
 
@@ -176,8 +137,8 @@ op_end(Operation *op, int status)
                                                : OP_ENDED_CANCELLED;
         histogram_note(&op->agent->ops->ended[how], clock_real_us() - op->created_at);
     }
-    announce(op);
-    g_timeout_add_seconds(KEEP_S, forget, op_ref(op));
+    opshape_announce(op);
+    g_timeout_add_seconds(KEEP_S, forget, opshape_ref(op));
     fiber_signal_all(&op->changed);
 }
 
@@ -227,11 +188,11 @@ op_start(Agent *agent, Request *req, OpSpec spec)
     op->used = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
 
     g_hash_table_insert(agent->ops->by_id, op->id, op);
-    announce(op);
+    opshape_announce(op);
     op->status = STATUS_RUNNING;
-    announce(op);
+    opshape_announce(op);
     if (op->fn != NULL) {
-        fiber_start("operation", op_run, op_ref(op));
+        fiber_start("operation", op_run, opshape_ref(op));
     }
     return op;
 }
@@ -273,7 +234,7 @@ op_commit(Operation *op, const char *why)
 {
     op->cancellable = false;
     op->committed = why;
-    announce(op);
+    opshape_announce(op);
 }
 
 const Caller *
@@ -287,7 +248,7 @@ op_update(Operation *op, json_t *metadata)
 {
     json_object_update(op->metadata, metadata);
     json_decref(metadata);
-    announce(op);
+    opshape_announce(op);
 }
 
 void
@@ -352,7 +313,7 @@ op_ws(Operation *op, const char *fd, gint64 wait_ms, GError **error)
 bool
 op_wait(Operation *op, GError **error)
 {
-    g_autoptr(Operation) held = op_ref(op);
+    g_autoptr(Operation) held = opshape_ref(op);
     while (!held->ended) {
         fiber_signal_wait(&held->changed, -1, NULL, NULL);
     }
@@ -376,7 +337,7 @@ op_table_drain(OpTable *table, gint64 wait_ms)
         if (busy == NULL || left_ms <= 0) {
             return;
         }
-        g_autoptr(Operation) held = op_ref(busy);
+        g_autoptr(Operation) held = opshape_ref(busy);
         fiber_signal_wait(&held->changed, left_ms, NULL, NULL);
     }
 }
@@ -391,15 +352,9 @@ op_find_token(Agent *agent, const char *description, const char *secret)
     g_hash_table_iter_init(&iter, agent->ops->by_id);
     while (g_hash_table_iter_next(&iter, NULL, (gpointer *) &op)) {
         const char *have = json_string_value(json_object_get(op->metadata, "secret"));
-        if (op->class == OP_TOKEN && !op->ended && have != NULL &&
-            strcmp(op->description, description) == 0 && strlen(have) == strlen(secret)) {
-            unsigned char differ = 0; /* in constant time */
-            for (size_t i = 0; have[i] != '\0'; i++) {
-                differ |= (unsigned char) (have[i] ^ secret[i]);
-            }
-            if (differ == 0) {
-                return op;
-            }
+        if (op->class == OP_TOKEN && !op->ended && strcmp(op->description, description) == 0 &&
+            ids_secret_is(secret, have)) {
+            return op;
         }
     }
     return NULL;
@@ -412,198 +367,3 @@ op_end_token(Operation *op)
         op_end(op, STATUS_CANCELLED);
     }
 }
-
-/* ---- routes ---- */
-
-static bool
-may_see(const Caller *caller, const Operation *op)
-{
-    return caller_may_project(caller, op->project) && !(caller->restricted && op->admin_only);
-}
-
-static Operation *
-find(Request *req, GError **error)
-{
-    Operation *op = g_hash_table_lookup(req_agent(req)->ops->by_id, req_arg(req, "id"));
-    if (op == NULL ||
-        (req_caller(req)->kind != CALLER_UNTRUSTED && !may_see(req_caller(req), op))) {
-        haw_fail(error, HAW_NOT_FOUND, "Operation not found");
-        return NULL;
-    }
-    return op;
-}
-
-/* Operations of a websocket have secrets; knowing one is as good as being trusted (LXD). */
-static bool
-knows_secret(Request *req, Operation *op)
-{
-    const char *given = req_query(req, "secret");
-    const char *key;
-    json_t *value;
-    if (given == NULL) {
-        return false;
-    }
-    if (g_strcmp0(json_string_value(json_object_get(op->metadata, "secret")), given) == 0) {
-        return true;
-    }
-    json_object_foreach (op->fds, key, value) {
-        if (g_strcmp0(json_string_value(value), given) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static bool
-get_list(Request *req, GError **error)
-{
-    json_t *groups = json_object();
-    Operation *op;
-    GHashTableIter iter;
-    g_hash_table_iter_init(&iter, req_agent(req)->ops->by_id);
-    while (g_hash_table_iter_next(&iter, NULL, (gpointer *) &op)) {
-        if (!may_see(req_caller(req), op) ||
-            (!req_all_projects(req) && strcmp(op->project, req_project(req)) != 0)) {
-            continue;
-        }
-        g_autofree char *group = g_ascii_strdown(status_text(op->status), -1);
-        json_t *list = json_object_get(groups, group);
-        if (list == NULL) {
-            list = json_array();
-            json_object_set_new(groups, group, list);
-        }
-        g_autofree char *url = g_strdup_printf("/1.0/operations/%s", op->id);
-        json_array_append_new(list, req_recursion(req) > 0 ? op_json(op) : json_string(url));
-    }
-    return req_reply(req, groups);
-}
-
-static bool
-get_one(Request *req, GError **error)
-{
-    Operation *op = find(req, error);
-    return op != NULL && req_reply(req, op_json(op));
-}
-
-static bool
-delete_one(Request *req, GError **error)
-{
-    Operation *op = find(req, error);
-    if (op == NULL) {
-        return false;
-    }
-    if (op->ended) {
-        return haw_fail(error, HAW_CONFLICT, "Only running operations can be cancelled");
-    }
-    if (!op->cancellable) {
-        return haw_fail(error, HAW_CONFLICT, "%s",
-                        op->committed != NULL ? op->committed
-                                              : "This operation can't be cancelled");
-    }
-    g_autofree char *source = g_strdup_printf("/1.0/operations/%s", op->id);
-    event_lifecycle(op->agent, op->project, req_caller(req), NULL, "operation-cancelled", "%s",
-                    source);
-    if (op->fn == NULL) {
-        op_end_token(op);
-    } else {
-        op->status = STATUS_CANCELLING;
-        announce(op);
-        g_cancellable_cancel(op->cancel);
-    }
-    return req_reply(req, NULL);
-}
-
-static bool
-get_wait(Request *req, GError **error)
-{
-    Operation *found = find(req, error);
-    if (found == NULL) {
-        return false;
-    }
-    g_autoptr(Operation) op = op_ref(found);
-    if (req_caller(req)->kind == CALLER_UNTRUSTED && !knows_secret(req, op)) {
-        return haw_fail(error, HAW_DENIED, "not authorized");
-    }
-    const char *text = req_query(req, "timeout");
-    char *end = NULL;
-    gint64 wait_s = text != NULL && *text != '\0' ? g_ascii_strtoll(text, &end, 10) : -1;
-    if (end != NULL && *end != '\0') {
-        return haw_fail(error, HAW_INVALID, "Invalid timeout \"%s\"", text);
-    }
-    gint64 end_us = clock_mono_us() + wait_s * G_USEC_PER_SEC;
-    while (!op->ended) {
-        gint64 left_ms = wait_s < 0 ? -1 : (end_us - clock_mono_us()) / 1000;
-        if (wait_s >= 0 && left_ms <= 0) {
-            break;
-        }
-        fiber_signal_wait(&op->changed, left_ms, NULL, NULL);
-    }
-    return req_reply(req, op_json(op));
-}
-
-struct joining {
-    Operation *op;
-    char *key;
-};
-
-static void
-join_socket(Ws *ws, void *data)
-{
-    struct joining *joining = data;
-    if (joining->op->ended) {
-        ws_free(ws);
-    } else {
-        g_hash_table_replace(joining->op->sockets, g_strdup(joining->key), ws);
-        fiber_signal_all(&joining->op->changed);
-    }
-    op_unref(joining->op);
-    g_free(joining->key);
-    g_free(joining);
-}
-
-static bool
-get_websocket(Request *req, GError **error)
-{
-    Operation *op = find(req, error);
-    if (op == NULL) {
-        return false;
-    }
-    if (op->class != OP_WEBSOCKET) {
-        return haw_fail(error, HAW_FAILED, "Only websocket operations can be connected");
-    }
-    const char *secret = req_query(req, "secret");
-    if (secret == NULL || *secret == '\0') {
-        return haw_fail(error, HAW_INVALID, "Missing websocket secret");
-    }
-    const char *key;
-    json_t *value;
-    json_object_foreach (op->fds, key, value) {
-        if (g_strcmp0(json_string_value(value), secret) != 0) {
-            continue;
-        }
-        if (g_hash_table_contains(op->used, key)) { /* O4 */
-            return haw_fail(error, HAW_EXISTS, "The websocket \"%s\" is already connected", key);
-        }
-        struct joining *joining = g_new(struct joining, 1);
-        joining->op = op_ref(op);
-        joining->key = g_strdup(key);
-        if (!req_upgrade_ws(req, join_socket, joining, error)) {
-            op_unref(op);
-            g_free(joining->key);
-            g_free(joining);
-            return false;
-        }
-        g_hash_table_add(op->used, g_strdup(key));
-        return true;
-    }
-    return haw_fail(error, HAW_DENIED, "not authorized");
-}
-
-const Route operation_routes[] = {
-    {"GET", "/1.0/operations", get_list, 0},
-    {"GET", "/1.0/operations/{id}", get_one, 0},
-    {"DELETE", "/1.0/operations/{id}", delete_one, 0},
-    {"GET", "/1.0/operations/{id}/wait", get_wait, ROUTE_UNTRUSTED | ROUTE_EARLY},
-    {"GET", "/1.0/operations/{id}/websocket", get_websocket, ROUTE_UNTRUSTED | ROUTE_EARLY},
-    {NULL, NULL, NULL, 0},
-};

@@ -69,7 +69,7 @@ json_t *op_fds(const char *const *keys);
 bool op_wait(Operation *op, GError **error);
 /* Waits at most wait_ms for those that run to end (shutdown). Yields. */
 void op_table_drain(OpTable *table, gint64 wait_ms);
-/* Tokens: finds a running OP_TOKEN of the project whose metadata has this secret, borrowed; NULL. */
+/* Tokens: finds a running OP_TOKEN with this description whose metadata has this secret, borrowed; NULL. */
 Operation *op_find_token(Agent *agent, const char *description, const char *secret);
 void op_end_token(Operation *op);
 extern const Route operation_routes[];

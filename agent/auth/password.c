@@ -5,6 +5,7 @@
 #include "agent/auth/password.h"
 
 #include "base/fiber.h"
+#include "base/ids.h"
 
 #include <crypt.h>
 #include <errno.h>
@@ -63,17 +64,6 @@ password_hash(const char *plain, GError **error)
     return hash;
 }
 
-static bool
-same_text(const char *a, const char *b)
-{
-    size_t length = strlen(a);
-    guchar differ = length != strlen(b);
-    for (size_t i = 0; !differ && i < length; i++) {
-        differ |= (guchar) (a[i] ^ b[i]);
-    }
-    return differ == 0;
-}
-
 bool
 password_check(const char *hash, const char *plain, GError **error)
 {
@@ -84,7 +74,7 @@ password_check(const char *hash, const char *plain, GError **error)
     password_waiting++;
     g_auto(FiberHold) hold = fiber_hold(&password_lock);
     g_autofree char *got = crypt_on_worker(plain, setting);
-    bool right = got != NULL && same_text(got, setting);
+    bool right = ids_secret_is(got, setting);
     if (!right) {
         fiber_sleep_ms(PASSWORD_WRONG_MS, NULL, NULL);
     }
