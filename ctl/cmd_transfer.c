@@ -312,8 +312,10 @@ find_builder(const char *distribution, GError **error)
             return g_steal_pointer(&path);
         }
     }
-    haw_fail(error, HAW_NOT_FOUND, "no builder for '%s' (there are debian/12 and busybox)",
-             distribution);
+    haw_fail(error, HAW_NOT_FOUND,
+             "no builder for '%s': no program '%s' in '%s' (ours are debian/12 and busybox; "
+             "HAWSER_LIBEXEC tells where)",
+             distribution, name, folders[0]);
     return NULL;
 }
 

@@ -8,13 +8,13 @@
 #include "ctl/interrupt.h"
 #include "ctl/manual.h"
 
-/* Where what was not found would be seen; NULL when we cannot tell. */
+/* The command that shows what was not found, or makes what is missing; NULL when we cannot tell. */
 static const char *
-list_command(const char *message)
+next_command(const char *message)
 {
     static const struct {
-        const char *text, *list;
-    } lists[] = {
+        const char *text, *command;
+    } known[] = {
         {"Instance not found", "list"},
         {"Profile not found", "profile list"},
         {"Network not found", "network list"},
@@ -26,10 +26,12 @@ list_command(const char *message)
         {"Operation not found", "operation list"},
         {"Certificate not found", "config trust list"},
         {"Warning not found", "warning list"},
+        {"No root device could be found", "init --auto' or 'hawser storage create --help"},
+        {"Requested profile", "profile list"},
     };
-    for (size_t i = 0; i < G_N_ELEMENTS(lists); i++) {
-        if (strstr(message, lists[i].text) != NULL) {
-            return lists[i].list;
+    for (size_t i = 0; i < G_N_ELEMENTS(known); i++) {
+        if (strstr(message, known[i].text) != NULL) {
+            return known[i].command;
         }
     }
     return NULL;
@@ -38,9 +40,9 @@ list_command(const char *message)
 static int
 fail(const GError *error)
 {
-    const char *list = list_command(error->message);
-    if (list != NULL && strchr(error->message, '(') == NULL) {
-        g_printerr("hawser: %s (see 'hawser %s')\n", error->message, list);
+    const char *next = next_command(error->message);
+    if (next != NULL && strchr(error->message, '(') == NULL) {
+        g_printerr("hawser: %s (see 'hawser %s')\n", error->message, next);
     } else {
         g_printerr("hawser: %s\n", error->message);
     }

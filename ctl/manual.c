@@ -111,9 +111,10 @@ manual_help(const Command *row)
 {
     GString *out = g_string_new(NULL);
     append_usage(out, row);
-    g_string_append_printf(out, "\n%s.\n",
-                           row != NULL ? row->summary
-                                       : "Containers, their images, storage and networks");
+    g_string_append_printf(
+        out, "\n%s.\n",
+        row != NULL ? row->summary
+                    : "Containers and virtual machines, their images, storage and networks");
     if (row != NULL && row->alias != NULL) {
         g_auto(GStrv) names = g_strsplit(row->alias, " ", -1);
         g_autofree char *joined = g_strjoinv(", ", names);

@@ -44,7 +44,15 @@ keys_check(const Key *table, const char *name, const char *value, GError **error
     if (key == NULL) {
         return haw_fail(error, HAW_INVALID, "Unknown configuration key: %s", name);
     }
-    return key->check == NULL || value == NULL || *value == '\0' || key->check(value, error);
+    g_autoptr(GError) why = NULL;
+    if (key->check == NULL || value == NULL || *value == '\0' || key->check(value, &why)) {
+        return true;
+    }
+    if (strstr(why->message, name) == NULL) {
+        haw_push(&why, "%s", name);
+    }
+    g_propagate_error(error, g_steal_pointer(&why));
+    return false;
 }
 
 bool
