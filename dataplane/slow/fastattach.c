@@ -46,13 +46,27 @@ put_clsact(int program, guint32 ifindex, bool egress, GError **error)
     return status == 0 || haw_fail_errno(error, -status, "Attach to interface %u", ifindex);
 }
 
+/* Others' filters may have our number. */
+static bool
+is_ours(guint32 program)
+{
+    struct bpf_prog_info info = {0};
+    guint32 size = sizeof info;
+    haw_autofd int fd = bpf_prog_get_fd_by_id(program);
+    return fd >= 0 && bpf_obj_get_info_by_fd(fd, &info, &size) == 0 &&
+           g_str_has_prefix(info.name, "haw_");
+}
+
 static void
 drop_clsact(guint32 ifindex, bool egress)
 {
     DECLARE_LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = (int) ifindex,
                         .attach_point = egress ? BPF_TC_EGRESS : BPF_TC_INGRESS);
+    DECLARE_LIBBPF_OPTS(bpf_tc_opts, found, .handle = TC_HANDLE, .priority = TC_PRIORITY);
     DECLARE_LIBBPF_OPTS(bpf_tc_opts, opts, .handle = TC_HANDLE, .priority = TC_PRIORITY);
-    bpf_tc_detach(&hook, &opts);
+    if (bpf_tc_query(&hook, &found) == 0 && is_ours(found.prog_id)) {
+        bpf_tc_detach(&hook, &opts);
+    }
 }
 
 bool

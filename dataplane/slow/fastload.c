@@ -1,7 +1,7 @@
 /* Loading the fast path, and binding ports to it.
  * L1  Maps are pinned before the first program is attached, so that a daemon that dies half way is
  *     followed by one that finds all or starts anew.
- * L2  A pinned map is adopted only when its config says our LAYOUT_VERSION; else all pins go.
+ * L2  Maps of another layout are not adopted (fastpins.c): ports are bound anew, and flows learned again.
  * L3  A port's slot is filled before its interface points to it, and emptied after it no longer does; a
  *     zone that a port left or joined is bumped, so no flow outlives the slot that it names.
  * L4  Generations are never reused: each is one more than the highest that is in the config.
@@ -9,25 +9,20 @@
  * ageing and export (fastage.c). */
 #include "dataplane/slow/fastload.h"
 
-#include "base/fd.h"
 #include "bpf/fastpath.skel.h"
 #include "dataplane/slow/fastattach.h"
+#include "dataplane/slow/fastpins.h"
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <errno.h>
-#include <linux/magic.h>
 #include <net/if.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/mount.h>
-#include <sys/stat.h>
-#include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
 
-#define PINS      "fast"
 #define EXPIRE_NS (2 * G_GUINT64_CONSTANT(1000000000))
 #define RENEW_NS  (1 * G_GUINT64_CONSTANT(1000000000))
 #define RETRY_NS  (200 * G_GUINT64_CONSTANT(1000000))
@@ -46,66 +41,6 @@ static int
 quiet(enum libbpf_print_level level, const char *format, va_list args)
 {
     return 0;
-}
-
-/* ---- pins ---- */
-
-static char *
-pin_path(const FastLoad *load, const char *name)
-{
-    return g_strdup_printf("%s/%s", load->pin_dir, name);
-}
-
-static bool
-ensure_bpffs(const char *dir, GError **error)
-{
-    struct statfs fs;
-    if (!fd_mkdir_p(dir, 0700, error)) {
-        return false;
-    }
-    if (statfs(dir, &fs) < 0) {
-        return haw_fail_errno(error, errno, "Look at '%s'", dir);
-    }
-    if (fs.f_type != BPF_FS_MAGIC && mount("bpf", dir, "bpf", 0, "mode=0700") < 0) {
-        return haw_fail_errno(error, errno, "Mount a bpffs at '%s'", dir);
-    }
-    return true;
-}
-
-static bool
-remove_pins(const char *pin_dir, GError **error)
-{
-    g_autoptr(GDir) dir = g_dir_open(pin_dir, 0, NULL);
-    const char *name;
-    while (dir != NULL && (name = g_dir_read_name(dir)) != NULL) {
-        g_autofree char *path = g_build_filename(pin_dir, name, NULL);
-        if (unlink(path) < 0) { /* the last reference of a link detaches it */
-            return haw_fail_errno(error, errno, "Remove '%s'", path);
-        }
-    }
-    return true;
-}
-
-bool
-fastload_remove(const char *bpf_dir, GError **error)
-{
-    g_autofree char *pin_dir = g_build_filename(bpf_dir, PINS, NULL);
-    return remove_pins(pin_dir, error);
-}
-
-/* L2 */
-static bool
-pins_fit(const char *pin_dir)
-{
-    g_autofree char *path = g_build_filename(pin_dir, "haw_config", NULL);
-    struct layout_config config;
-    guint32 key = 0;
-    haw_autofd int fd = bpf_obj_get(path);
-    struct bpf_map_info info = {0};
-    guint32 size = sizeof info;
-    return fd >= 0 && bpf_obj_get_info_by_fd(fd, &info, &size) == 0 &&
-           info.value_size == sizeof config && bpf_map_lookup_elem(fd, &key, &config) == 0 &&
-           config.version == LAYOUT_VERSION;
 }
 
 /* ---- open ---- */
@@ -168,19 +103,11 @@ permits_for(guint flows)
 static bool
 prepare_maps(FastLoad *load, guint flows, GError **error)
 {
-    struct bpf_map *map;
     bpf_map__set_max_entries(load->skeleton->maps.haw_flow4, flows);
     bpf_map__set_max_entries(load->skeleton->maps.haw_flow6, flows);
     bpf_map__set_max_entries(load->skeleton->maps.haw_permit, permits_for(flows));
-    bpf_object__for_each_map(map, load->skeleton->obj)
-    {
-        g_autofree char *path = pin_path(load, bpf_map__name(map));
-        haw_autofd int fd = bpf_obj_get(path);
-        /* Dead code's strings and the like aren't ours to keep. */
-        bool ours = g_str_has_prefix(bpf_map__name(map), "haw_");
-        if (ours && fd >= 0 && bpf_map__reuse_fd(map, fd) < 0) {
-            return haw_fail_errno(error, errno, "Adopt '%s'", path);
-        }
+    if (!fastpins_adopt(load->pin_dir, load->skeleton->obj, error)) {
+        return false;
     }
     struct timespec tick;
     clock_getres(CLOCK_MONOTONIC_COARSE, &tick);
@@ -190,31 +117,15 @@ prepare_maps(FastLoad *load, guint flows, GError **error)
     return true;
 }
 
-static bool
-pin_maps(FastLoad *load, GError **error)
-{
-    struct bpf_map *map;
-    bpf_object__for_each_map(map, load->skeleton->obj)
-    {
-        g_autofree char *path = pin_path(load, bpf_map__name(map));
-        if (g_str_has_prefix(bpf_map__name(map), "haw_") && access(path, F_OK) < 0 &&
-            bpf_obj_pin(bpf_map__fd(map), path) < 0) {
-            return haw_fail_errno(error, errno, "Pin '%s'", path);
-        }
-    }
-    return true;
-}
-
 static void adopt_links(FastLoad *load);
 
 FastLoad *
 fastload_open(const char *bpf_dir, guint flows, GError **error)
 {
     g_autoptr(FastLoad) load = g_new0(FastLoad, 1);
-    load->pin_dir = g_build_filename(bpf_dir, PINS, NULL);
     libbpf_set_print(quiet);
-    if (!ensure_bpffs(bpf_dir, error) || !fd_mkdir_p(load->pin_dir, 0700, error) ||
-        (!pins_fit(load->pin_dir) && !remove_pins(load->pin_dir, error))) {
+    load->pin_dir = fastpins_open(bpf_dir, error);
+    if (load->pin_dir == NULL) {
         return NULL;
     }
     load->skeleton = fastpath__open();
@@ -238,7 +149,7 @@ fastload_open(const char *bpf_dir, guint flows, GError **error)
         return NULL;
     }
     fill_config(load);
-    if (!pin_maps(load, error)) { /* L1 */
+    if (!fastpins_keep(load->pin_dir, load->skeleton->obj, error)) { /* L1 */
         return NULL;
     }
     load->nics = g_new0(struct layout_nic, LAYOUT_NICS);
@@ -423,12 +334,12 @@ fastload_port_unset(FastLoad *load, guint32 ifindex, GError **error)
     bool known;
     struct layout_nic nic = {0}, empty = {0};
     int slot = slot_of(load, ifindex, &known, &nic);
-    if (!known) {
+    guint32 out = nic.slow_ifindex != 0 ? nic.slow_ifindex : ifindex;
+    fastattach_drop(load->pin_dir, ifindex, false);
+    fastattach_drop(load->pin_dir, out, nic.slow_ifindex == 0);
+    if (!known) { /* what was attached is of a layout before ours */
         return true;
     }
-    fastattach_drop(load->pin_dir, ifindex, false);
-    fastattach_drop(load->pin_dir, nic.slow_ifindex != 0 ? nic.slow_ifindex : ifindex,
-                    nic.slow_ifindex == 0);
     bool ok = if_set(load, ifindex, 0, LAYOUT_ROLE_NONE, error) &&
               (nic.slow_ifindex == 0 || if_set(load, nic.slow_ifindex, 0, LAYOUT_ROLE_NONE, error));
     fastload_bump(load, nic.zone); /* L3 */

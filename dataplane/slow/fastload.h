@@ -22,19 +22,17 @@ typedef struct {
     guint32 addr6[LAYOUT_ADDRS][4];
 } FastPort;
 
-/* Pins are in fast/ below 'bpf_dir', a bpffs (mounted there when it isn't one). 'flows' of each family. What an older
- * layout left is removed. UNSUPPORTED names what the kernel lacks: ports then work on the slow path. */
+/* Pins are in fast/ below 'bpf_dir', a bpffs (mounted there when it isn't one). 'flows' of each family. After another
+ * layout (fastpins.c) no port is bound, and interfaces keep what passes their packets on until theirs is. UNSUPPORTED names what the kernel lacks: ports then work on the slow path. */
 FastLoad *fastload_open(const char *bpf_dir, guint flows, GError **error);
 /* Closes our handles; everything pinned goes on. */
 void fastload_close(FastLoad *load);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(FastLoad, fastload_close)
-/* Detaches and forgets everything; without error when there is nothing. */
-bool fastload_remove(const char *bpf_dir, GError **error);
 
 /* Binds, or changes, the port of port->ifindex. LIMIT without a free slot or for an interface index that
  * is too high, INVALID for a zone that is. Changing bumps its zone. */
 bool fastload_port_set(FastLoad *load, const FastPort *port, GError **error);
-/* Without error when it isn't bound. */
+/* Without error when it isn't bound; what an earlier life left attached there goes, too. */
 bool fastload_port_unset(FastLoad *load, guint32 ifindex, GError **error);
 /* Interfaces that are bound, for the reconciler; guint32 elements, caller unrefs. */
 GArray *fastload_ports(FastLoad *load);

@@ -14,6 +14,8 @@
  *     (proto/switchd.h); what was learned before it ended is forgotten. What one daemon was shown of a
  *     process, the next one believes while that same process runs: on a busy host, asking takes long.
  * F5  Who switched it off finds it off after a restart of the host, when pins are gone: a file says so.
+ * F6  A daemon that can't load programs, after one that could, takes away what that one attached, and its pairs:
+ *     they are what would swallow packets once ports are on the bridge by themselves.
  * Called by portsteps.c and dpd.c. Not here: what is shown of it (fastshow.c). */
 #include "dataplane/slow/fastport.h"
 
@@ -29,6 +31,8 @@
 #include "base/fiber.h"
 #include "base/log.h"
 #include "dataplane/slow/fastage.h"
+#include "dataplane/slow/fastattach.h"
+#include "dataplane/slow/fastpins.h"
 #include "hw/link.h"
 #include "hw/offload.h"
 #include "proto/switchd.h"
@@ -211,8 +215,10 @@ fastport_new(const char *bpf_dir, const char *state_dir)
     if (fast->load == NULL) {
         haw_warn("fast.unavailable", KS("why", error->message));
         fast->trouble = g_strdup(error->message);
+        fastpins_remove(bpf_dir, NULL); /* F6 */
         return fast;
     }
+    fastload_config(fast->load)->trace = 0; /* of a daemon that died while somebody looked */
     g_autoptr(GArray) bound = fastload_ports(fast->load);
     fastload_hold(fast->load, FASTLOAD_OFF_ASKED, access(fast->off_path, F_OK) == 0); /* F5 */
     if (bound->len == 0) {
@@ -237,7 +243,7 @@ fastport_free(FastPorts *fast, bool end)
     }
     switchd_free(fast->switchd);
     fastload_close(fast->load);
-    if (end && fast->load != NULL && fastload_remove(fast->bpf_dir, NULL)) {
+    if (end && fast->load != NULL && fastpins_remove(fast->bpf_dir, NULL)) {
         umount2(fast->bpf_dir, MNT_DETACH); /* when we mounted it; else it isn't a mount */
     }
     g_hash_table_unref(fast->ids);
@@ -468,10 +474,15 @@ fastport_make(FastPorts *fast, const char *id, const Dpd__Port *spec, struct fas
     if (!is_local(spec)) {
         return;
     }
-    struct visit visit = {.make = fast->load != NULL && spec->fast != NULL && spec->plain};
-    if (fast->load == NULL && spec->fast != NULL) {
-        say_slow(ret, fast->trouble);
-    } else if (fast->load != NULL) {
+    struct visit visit = {.make = spec->fast != NULL && spec->plain};
+    if (fast->load == NULL) {
+        visit = (struct visit){.clear = true}; /* F6 */
+        visit_make(&visit, id, spec);
+        g_clear_error(&visit.error);
+        fastattach_drop(fast->bpf_dir, visit.index, false);
+        fastattach_drop(fast->bpf_dir, visit.index, true);
+        say_slow(ret, spec->fast != NULL ? fast->trouble : "");
+    } else {
         visit_make(&visit, id, spec);
         why = visit.error;
         bound = why == NULL && bind_port(fast, spec, &visit, ret, &why);

@@ -7,6 +7,7 @@
 #include "dataplane/fast/permit.h"
 #include "dataplane/slow/fastage.h"
 #include "dataplane/slow/fastload.h"
+#include "dataplane/slow/fastpins.h"
 #include "tests/bpf/frames.h"
 
 #include <bpf/bpf.h>
@@ -341,6 +342,6 @@ static inline int
 engines_end(int status)
 {
     fastload_close(g_steal_pointer(&load));
-    fastload_remove(pin_dir, NULL);
+    fastpins_remove(pin_dir, NULL);
     return status;
 }

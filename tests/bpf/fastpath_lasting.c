@@ -200,19 +200,79 @@ another_daemon_adopts_flows_and_ports(void)
     g_assert_cmpint(g_array_index(flows, FastFlow, 0).state, ==, FASTAGE_FAST);
 }
 
+/* What is attached at ingress of the interface; false without a pinned link (kernels without tcx). */
+static bool
+link_at(guint32 ifindex, struct bpf_link_info *ret)
+{
+    g_autofree char *path = g_strdup_printf("%s/fast/ingress_%u", pin_dir, ifindex);
+    guint32 length = sizeof *ret;
+    int fd = bpf_obj_get(path);
+    if (fd < 0) {
+        return false;
+    }
+    g_assert_cmpint(bpf_obj_get_info_by_fd(fd, ret, &length), ==, 0);
+    close(fd);
+    return true;
+}
+
+static guint8 *
+run_alone(int program, const FrameSpec *spec, guint8 out[FRAME_MAX])
+{
+    struct __sk_buff context = {.ifindex = host[1]};
+    size = frame_build(frame, spec);
+    DECLARE_LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = frame, .data_size_in = (guint32) size,
+                        .data_out = out, .data_size_out = FRAME_MAX, .ctx_in = &context,
+                        .ctx_size_in = sizeof context, .repeat = 1);
+    g_assert_cmpint(bpf_prog_test_run_opts(program, &opts), ==, 0);
+    g_assert_cmpint(opts.retval, ==, TC_ACT_REDIRECT);
+    return out;
+}
+
 static void
-another_layout_starts_anew(void)
+another_layout_ends_flows_but_passes_packets_on(void)
 {
     g_autoptr(GError) error = NULL;
+    struct bpf_link_info before = {0}, between = {0}, after = {0};
+    guint8 out[FRAME_MAX];
+    forget_all();
+    make_fast(4, 6);
+    FrameSpec a = spec_of(4, 6, 1, 2, 50);
+    int former = dup(fastload_program(load, "haw_in"));
+    g_assert_true(memcmp(run_alone(former, &a, out), frame, size) != 0);
+    bool tcx = link_at(host[1], &before);
     fastload_config(load)->version = LAYOUT_VERSION + 1;
     fastload_close(g_steal_pointer(&load));
     load = fastload_open(pin_dir, 1024, &error);
     g_assert_no_error(error);
+    /* No port is known, yet each has its program, which calls nothing fast any more. */
     g_autoptr(GArray) ports = fastload_ports(load);
     g_assert_cmpuint(ports->len, ==, 0);
+    g_assert_true(link_at(host[1], &between) == tcx);
+    g_assert_cmpuint(between.id, ==, before.id);
+    g_assert_cmpuint(between.prog_id, ==, before.prog_id);
+    g_assert_cmpmem(run_alone(former, &a, out), size, frame, size);
+    close(former);
+    /* Bound again, it has ours: the same link, so it was never without. */
     bind_ports();
+    link_at(host[1], &after);
+    g_assert_cmpuint(after.id, ==, before.id);
+    g_assert_true(!tcx || after.prog_id != before.prog_id);
     forget_all();
     make_fast(4, 6);
+}
+
+static void
+a_port_of_another_layout_can_be_unbound(void)
+{
+    g_autoptr(GError) error = NULL;
+    struct bpf_link_info info = {0};
+    fastload_config(load)->version = LAYOUT_VERSION + 1;
+    fastload_close(g_steal_pointer(&load));
+    load = fastload_open(pin_dir, 1024, &error);
+    g_assert_no_error(error);
+    g_assert_true(fastload_port_unset(load, host[1], &error));
+    g_assert_false(link_at(host[1], &info));
+    bind_ports();
 }
 
 static void
@@ -258,7 +318,8 @@ main(int argc, char **argv)
     CLAIM(a_permit_waits_for_what_went_slow);
     CLAIM(flows_without_room_for_a_permit_are_as_fast);
     CLAIM(another_daemon_adopts_flows_and_ports);
-    CLAIM(another_layout_starts_anew);
+    CLAIM(another_layout_ends_flows_but_passes_packets_on);
+    CLAIM(a_port_of_another_layout_can_be_unbound);
     CLAIM(a_port_that_goes_takes_its_flows_along);
     CLAIM(stale_flows_are_removed_in_batches);
     return engines_end(g_test_run());

@@ -16,6 +16,7 @@
 #include "dataplane/slow/fastattach.h"
 #include "dataplane/slow/fastfar.h"
 #include "dataplane/slow/fastload.h"
+#include "dataplane/slow/fastpins.h"
 #include "dataplane/slow/uplink.h"
 #include "tests/bpf/cost.skel.h"
 #include "tests/bpf/frames.h"
@@ -356,7 +357,7 @@ main(int argc, char **argv)
         return 2;
     }
     if (strcmp(argv[2], "clear") == 0) {
-        return fastload_remove(argv[1], NULL) ? 0 : 1;
+        return fastpins_remove(argv[1], NULL) ? 0 : 1;
     }
     if (strcmp(argv[2], "stats") == 0) {
         return stats(argv[1]);

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""numbered.py send ADDRESS PORT SECONDS | receive PORT: datagrams with numbers, an answer to every hundredth
+"""numbered.py send ADDRESS PORT SECONDS [WINDOW PATIENCE] | receive PORT: datagrams with numbers, an answer to every hundredth
 (so that both directions are in use), and how many were lost, came twice or late.
 
 No more than WINDOW are under way, as far as the answers tell: a sender or a receiver that has to wait for its
@@ -12,7 +12,7 @@ import time
 WINDOW, PATIENCE = 300, 0.2
 
 
-def send(address, port, seconds):
+def send(address, port, seconds, window=WINDOW, patience=PATIENCE):
     link = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     link.connect((address, port))
     link.setblocking(False)
@@ -24,16 +24,16 @@ def send(address, port, seconds):
             link.send(struct.pack("!Q", number) + b"x" * 56)
             number += 1
         time.sleep(0.005 if single else 0.002)
-        patience = time.monotonic() + PATIENCE
+        waits_until = time.monotonic() + patience
         while True:
             try:
                 answered = max(answered, struct.unpack("!Q", link.recv(64))[0])
             except ConnectionRefusedError:
                 pass
             except BlockingIOError:
-                if number - answered <= WINDOW:
+                if number - answered <= window:
                     break
-                if time.monotonic() > patience:
+                if time.monotonic() > waits_until:
                     answered = number
                     break
                 time.sleep(0.001)
@@ -68,6 +68,7 @@ def receive(port):
 
 
 if sys.argv[1] == "send":
-    send(sys.argv[2], int(sys.argv[3]), float(sys.argv[4]))
+    limits = [int(sys.argv[5]), float(sys.argv[6])] if len(sys.argv) > 5 else []
+    send(sys.argv[2], int(sys.argv[3]), float(sys.argv[4]), *limits)
 else:
     receive(int(sys.argv[2]))

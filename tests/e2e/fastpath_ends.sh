@@ -102,11 +102,11 @@ no_way 10.95.12.66
 no_way 10.95.12.7
 
 # ---- another build of hawser-dpd follows, under load ----
-numbered() { # SECONDS: numbered datagrams from c1 to c2
+numbered() { # SECONDS [WINDOW PATIENCE]: numbered datagrams from c1 to c2
     two python3 "$E2E_LIB/../bpf/numbered.py" receive 9000 >"$E2E_DIR/numbers" 2>&1 &
     receiver=$!
     wait_for 20 two grep -q ':2328 ' /proc/net/udp || return
-    one python3 "$E2E_LIB/../bpf/numbered.py" send 10.95.12.7 9000 "$1" &
+    one python3 "$E2E_LIB/../bpf/numbered.py" send 10.95.12.7 9000 "$@" &
     sender=$!
 }
 dpd_pid() { cat "$LXD_DIR/dpd/dpd.pid" 2>/dev/null || pgrep -f "hawser-dpd .*--dir $LXD_DIR/dpd" | head -1; }
@@ -139,6 +139,38 @@ shows 'under load, nothing was lost or twice' 'lost 0 twice 0' cat "$E2E_DIR/num
 e2e_diag <"$E2E_DIR/numbers"
 claim 'bulk TCP brought every byte' wait $bulk
 same 'for nothing that was learned was forgotten, or held' "$held" held
+
+# ---- one that keeps its tables in another way: flows end, packets don't (bulk TCP would overwhelm the switch) ----
+relayout() { # what hawser-dpd has pinned says that it is of another layout
+    local config=$LXD_DIR/dpd/bpf/fast/haw_config value
+    value=$(/usr/sbin/bpftool -j map lookup pinned "$config" key 0 0 0 0 | jq -r '.value | join(" ")')
+    # shellcheck disable=SC2086
+    /usr/sbin/bpftool map update pinned "$config" key 0 0 0 0 value 0x63 ${value#* }
+}
+numbered 10 150 2 # they take the slow way for a while: no more than its sockets hold
+hits=$(count hit)
+must wait_for 20 grew hit $((hits + 5000))
+before=$(programs)
+must relayout
+claim 'one of another layout follows' upgrade
+claim 'with programs of its own' wait_for 10 others
+wait $sender; wait $receiver
+shows 'though flows ended, nothing was lost or twice' 'lost 0 twice 0' cat "$E2E_DIR/numbers"
+e2e_diag <"$E2E_DIR/numbers"
+claim 'and flows are fast again' wait_for 30 fast_by 30 pings -c 25 -i 0.05 10.95.12.7
+
+# ---- one that may not load programs: what its forerunner left does not swallow packets ----
+mkdir "$E2E_DIR/bin/plain"
+cp "$dpd" "$E2E_DIR/bin/plain/hawser-dpd"
+printf '#!/bin/sh\nexec setpriv --bounding-set -bpf,-sys_admin,-perfmon "%s" "$@"\n' "$E2E_DIR/bin/plain/hawser-dpd" >"$E2E_DIR/bin/next"
+chmod 755 "$E2E_DIR/bin/next"
+mv "$E2E_DIR/bin/next" "$E2E_DIR/bin/hawser-dpd"
+unavailable() { plane | jq -e '.available == false and (.why | contains("does not take"))' >/dev/null; }
+kill -TERM "$(dpd_pid)"
+claim 'a hawser-dpd that may not load programs says so' wait_for 30 unavailable
+claim 'and echoes arrive' wait_for 60 pings -c 3 10.95.12.7
+claim 'the next one may' upgrade
+claim 'and they are fast again' wait_for 30 fast_by 30 pings -c 25 -i 0.05 10.95.12.7
 
 # ---- the end ----
 must lxc delete -f vm c1 c2
