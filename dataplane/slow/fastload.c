@@ -12,6 +12,7 @@
 #include "bpf/fastpath.skel.h"
 #include "dataplane/slow/fastattach.h"
 #include "dataplane/slow/fastpins.h"
+#include "dataplane/slow/fastprobe.h"
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
@@ -138,11 +139,11 @@ fastload_open(const char *bpf_dir, guint flows, GError **error)
     }
     int status = fastpath__load(load->skeleton);
     if (status < 0) {
+        g_autofree char *why = fastprobe_why(-status);
         haw_fail(error, HAW_UNSUPPORTED,
-                 "The kernel does not take the fast path's programs (%s): it needs Linux 6.1 or "
-                 "newer with BPF and its JIT, and CAP_BPF and CAP_NET_ADMIN; ports stay on the "
+                 "The kernel does not take the fast path's programs (%s): %s; ports stay on the "
                  "slow path",
-                 g_strerror(-status));
+                 g_strerror(-status), why);
         return NULL;
     }
     if (!map_all(load, error)) {

@@ -1,6 +1,8 @@
 /* What outlasts a packet: permits, which end with their flow, and what another life of the daemon finds. */
 #include "tests/bpf/both_engines.h"
 
+#include "dataplane/slow/fastprobe.h"
+
 /* ---- permits ---- */
 
 static struct layout_permit
@@ -275,6 +277,24 @@ a_port_of_another_layout_can_be_unbound(void)
     bind_ports();
 }
 
+/* As a kernel is that has all but one: what fails is said by name. */
+static void
+what_the_kernel_lacks_is_named(void)
+{
+    const struct fastprobe_need wants[] = {
+        {FASTPROBE_PROGRAMS, BPF_PROG_TYPE_SCHED_CLS, "programs at tc"},
+        {FASTPROBE_MAP, BPF_MAP_TYPE_RINGBUF, "ring buffers"},
+        {FASTPROBE_HELPER, BPF_FUNC_redirect_peer, "the helper bpf_redirect_peer"},
+        {FASTPROBE_HELPER, 9999, "a helper of years to come"},
+    };
+    const struct fastprobe_need *missing = fastprobe_first(wants, G_N_ELEMENTS(wants));
+    g_assert_true(missing == &wants[3]);
+    g_assert_null(fastprobe_first(wants, 3));
+    g_autofree char *all = fastprobe_why(EINVAL), *rights = fastprobe_why(EPERM);
+    g_assert_nonnull(strstr(all, "verifier refuses them;"));
+    g_assert_nonnull(strstr(rights, "CAP_BPF"));
+}
+
 static void
 a_port_that_goes_takes_its_flows_along(void)
 {
@@ -320,6 +340,7 @@ main(int argc, char **argv)
     CLAIM(another_daemon_adopts_flows_and_ports);
     CLAIM(another_layout_ends_flows_but_passes_packets_on);
     CLAIM(a_port_of_another_layout_can_be_unbound);
+    CLAIM(what_the_kernel_lacks_is_named);
     CLAIM(a_port_that_goes_takes_its_flows_along);
     CLAIM(stale_flows_are_removed_in_batches);
     return engines_end(g_test_run());

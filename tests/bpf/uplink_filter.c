@@ -1,5 +1,6 @@
 /* bpf/uplink.bpf.c by test run, each verdict and each truncation (U1 to U3), and dataplane/slow/uplink.c on a
- * real link, beside another XDP program (L1, L2). Root only: namespaces of its own. */
+ * real link, beside another XDP program where libxdp's dispatcher works (L1, L2): UPLINK_DISPATCHER in the environment
+ * says that it must. Root only: namespaces of its own. */
 #include "dataplane/slow/uplink.h"
 
 #include <arpa/inet.h>
@@ -18,6 +19,7 @@
 #include <xdp/libxdp.h>
 
 #include "bpf/uplink.skel.h"
+#include "tests/bpf/other.skel.h"
 
 enum { VNI = 7, PORT = 3, INNER = 42 };
 
@@ -231,14 +233,64 @@ comes(Uplink *uplink, enum uplink_reason reason, guint64 wanted)
     return false;
 }
 
+static bool
+make_link(void)
+{
+    return system("ip link add up0 type veth peer name far0 && ip link set up0 up && "
+                  "ip link set far0 up && ip addr add 192.0.2.2/24 dev far0 && "
+                  "ip neigh add 192.0.2.1 lladdr 02:00:00:00:00:01 dev far0") == 0;
+}
+
+/* Another's program, on the link beside what is there; NULL where there is room for one only: the dispatcher needs
+ * the kernel's BTF, CAP_SYS_RESOURCE and freplace. */
+static struct xdp_program *
+other_attach(struct other *object)
+{
+    struct xdp_program *other = xdp_program__from_bpf_obj(object->obj, "xdp");
+    int status = xdp_program__attach(other, (int) if_nametoindex("up0"), XDP_MODE_NATIVE, 0);
+    if (status == 0) {
+        return other;
+    }
+    g_test_message("no other program on the link: %s", g_strerror(-status));
+    g_assert_null(getenv("UPLINK_DISPATCHER"));
+    xdp_program__close(other);
+    return NULL;
+}
+
+/* What is wanted, and what is not, one packet each. */
+static void
+judge_each(Uplink *uplink)
+{
+    g_autoptr(GError) error = NULL;
+    g_assert_true(uplink_add_end(uplink, "192.0.2.1", &error));
+    g_assert_true(uplink_want(uplink, VNI, UPLINK_ANY_PORT, true, &error));
+    g_assert_true(uplink_want(uplink, VNI, PORT, true, &error));
+    g_assert_true(uplink_switch(uplink, true, &error));
+    send_geneve(VNI, PORT);
+    g_assert_true(comes(uplink, UPLINK_WANTED, 1));
+    send_geneve(VNI, PORT + 1);
+    g_assert_true(comes(uplink, UPLINK_NO_PORT, 1));
+    send_geneve(VNI + 1, PORT);
+    g_assert_true(comes(uplink, UPLINK_NO_NETWORK, 1));
+    g_assert_true(uplink_want(uplink, VNI, PORT, false, &error));
+    send_geneve(VNI, PORT);
+    g_assert_true(comes(uplink, UPLINK_NO_PORT, 2));
+}
+
+static bool
+seen_by_other(const struct other *object, guint64 least)
+{
+    for (guint i = 0; i < 500 && *(volatile __u64 *) &object->bss->other_seen < least; i++) {
+        g_usleep(10000);
+    }
+    return *(volatile __u64 *) &object->bss->other_seen >= least;
+}
+
 static void
 it_coexists_on_a_link_and_goes_alone(void)
 {
     g_autoptr(GError) error = NULL;
-    if (system(
-            "ip link add up0 type veth peer name far0 && ip link set up0 up && ip link set far0 up "
-            "&& ip addr add 192.0.2.2/24 dev far0 && ip neigh add 192.0.2.1 lladdr "
-            "02:00:00:00:00:01 dev far0") != 0) {
+    if (!make_link()) {
         g_test_skip("no veth");
         return;
     }
@@ -248,37 +300,33 @@ it_coexists_on_a_link_and_goes_alone(void)
         return;
     }
     g_assert_no_error(error);
-    /* Another's program: what libxdp brings along for AF_XDP sockets. */
-    struct xdp_program *other = xdp_program__find_file("xsk_def_xdp_prog.o", NULL, NULL);
-    guint others = 0;
-    if (libxdp_get_error(other) == 0 &&
-        xdp_program__attach(other, (int) if_nametoindex("up0"), XDP_MODE_NATIVE, 0) == 0) {
-        others = 1;
-    }
-    /* Without the dispatcher (it needs BTF, CAP_SYS_RESOURCE and freplace) there is room for one program. */
-    g_test_message("%u other program(s) on the link", others);
+    struct other *object = other__open();
+    struct xdp_program *other = other_attach(object);
+    guint others = other != NULL;
     g_assert_cmpuint(programs_at("up0"), ==, 1 + others); /* L1 */
-    g_assert_true(uplink_add_end(first, "192.0.2.1", &error));
-    g_assert_true(uplink_want(first, VNI, UPLINK_ANY_PORT, true, &error));
-    g_assert_true(uplink_want(first, VNI, PORT, true, &error));
-    g_assert_true(uplink_switch(first, true, &error));
-    send_geneve(VNI, PORT);
-    g_assert_true(comes(first, UPLINK_WANTED, 1));
-    send_geneve(VNI, PORT + 1);
-    g_assert_true(comes(first, UPLINK_NO_PORT, 1));
-    send_geneve(VNI + 1, PORT);
-    g_assert_true(comes(first, UPLINK_NO_NETWORK, 1));
-    g_assert_true(uplink_want(first, VNI, PORT, false, &error));
-    send_geneve(VNI, PORT);
-    g_assert_true(comes(first, UPLINK_NO_PORT, 2));
-    uplink_close(g_steal_pointer(&first));
-    g_assert_cmpuint(programs_at("up0"), ==, others); /* L2 */
-    if (others) {
-        xdp_program__detach(other, (int) if_nametoindex("up0"), XDP_MODE_NATIVE, 0);
+    guint64 before = others ? object->bss->other_seen : 0;
+    judge_each(first);
+    if (others) { /* it saw the one that was wanted, of four */
+        g_assert_true(seen_by_other(object, before + 1));
     }
-    if (libxdp_get_error(other) == 0) {
+    /* A life that ends without a word leaves it attached; the next one takes its place, and no more. L2 */
+    uplink_leave(g_steal_pointer(&first));
+    g_assert_cmpuint(programs_at("up0"), ==, 1 + others);
+    g_autoptr(Uplink) second = uplink_open("up0", &error);
+    g_assert_no_error(error);
+    g_assert_cmpuint(programs_at("up0"), ==, 1 + others);
+    judge_each(second);
+    uplink_close(g_steal_pointer(&second));
+    g_assert_cmpuint(programs_at("up0"), ==, others);
+    if (others) {
+        before = object->bss->other_seen;
+        send_geneve(VNI + 1, PORT);
+        g_assert_true(seen_by_other(object, before + 1));
+        xdp_program__detach(other, (int) if_nametoindex("up0"), XDP_MODE_NATIVE, 0);
         xdp_program__close(other);
     }
+    other__destroy(object);
+    g_assert_cmpuint(programs_at("up0"), ==, 0);
     g_assert_null(uplink_open("nothing0", &error));
     g_assert_cmpint(haw_code(error), ==, HAW_NOT_FOUND);
 }

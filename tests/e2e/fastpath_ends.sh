@@ -165,7 +165,7 @@ cp "$dpd" "$E2E_DIR/bin/plain/hawser-dpd"
 printf '#!/bin/sh\nexec setpriv --bounding-set -bpf,-sys_admin,-perfmon "%s" "$@"\n' "$E2E_DIR/bin/plain/hawser-dpd" >"$E2E_DIR/bin/next"
 chmod 755 "$E2E_DIR/bin/next"
 mv "$E2E_DIR/bin/next" "$E2E_DIR/bin/hawser-dpd"
-unavailable() { plane | jq -e '.available == false and (.why | contains("does not take"))' >/dev/null; }
+unavailable() { plane | jq -e '.available == false and (.why | contains("CAP_BPF"))' >/dev/null; }
 kill -TERM "$(dpd_pid)"
 claim 'a hawser-dpd that may not load programs says so' wait_for 30 unavailable
 claim 'and echoes arrive' wait_for 60 pings -c 3 10.95.12.7
