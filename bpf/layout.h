@@ -45,8 +45,7 @@
     X(RENEWED, "renewed")            /* proven once more */                                        \
     X(UNMATCHED, "unmatched")        /* came out of the slow path, and nobody remembers it */      \
     X(AMBIGUOUS, "ambiguous")        /* two packets look alike, so it teaches nothing */           \
-    X(FULL, "full")                  /* no room for one more flow */                               \
-    X(REDIRECT, "redirect-failed")   /* the kernel would not take it */
+    X(FULL, "full")                  /* no room for one more flow */
 
 enum layout_reason {
 #define LAYOUT_ENUM(name, word) LAYOUT_##name,

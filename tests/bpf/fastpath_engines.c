@@ -61,8 +61,12 @@ each_reason_to_be_slow(void)
     g_assert_cmpint(enter(1, &a), ==, LAYOUT_SPOOF_ADDR);
     a = spec_of(6, 6, 1, 2, 50), a.src = "fd02::2";
     g_assert_cmpint(enter(1, &a), ==, LAYOUT_SPOOF_ADDR);
-    a = spec_of(4, 6, 1, 2, 50), a.fragment = 0x2000;
-    g_assert_cmpint(enter(1, &a), ==, LAYOUT_FRAGMENT);
+    /* First, middle and last ones, such as lie over the header of a first, and the reserved bit. */
+    static const guint16 fragments[] = {0x2000, 0x2001, 0x0001, 0x0002, 0x3fff, 0x1fff, 0x8000};
+    for (gsize i = 0; i < G_N_ELEMENTS(fragments); i++) {
+        a = spec_of(4, 6, 1, 2, 50), a.fragment = fragments[i];
+        g_assert_cmpint(enter(1, &a), ==, LAYOUT_FRAGMENT);
+    }
     a = spec_of(4, 6, 1, 2, 50), a.dst = "224.0.0.1";
     g_assert_cmpint(enter(1, &a), ==, LAYOUT_MULTICAST);
     a = spec_of(6, 17, 1, 2, 50), a.dst = "ff02::1";
@@ -75,10 +79,50 @@ each_reason_to_be_slow(void)
     g_assert_cmpint(enter(1, &a), ==, LAYOUT_PROTOCOL);
     a = spec_of(4, 50, 1, 2, 50);
     g_assert_cmpint(enter(1, &a), ==, LAYOUT_PROTOCOL);
+    g_autofree char *large = g_strnfill(1500, 'x');
+    a = spec_of(4, 6, 1, 2, 50), a.payload = large;
+    g_assert_cmpint(enter(1, &a), ==, LAYOUT_MTU);
+    a = spec_of(4, 6, 1, 2, 50);
+    size = frame_build(frame, &a) - 1;
+    g_assert_cmpint(enter_frame(1), ==, LAYOUT_TRUNCATED);
     a = spec_of(4, 6, 1, 2, 50), a.flags = 0x11;
     g_assert_cmpint(enter(1, &a), ==, LAYOUT_TCP_FLAGS);
     a.flags = 0;
     g_assert_cmpint(enter(1, &a), ==, LAYOUT_UNKNOWN);
+}
+
+/* Which the engine over memory does not have: interfaces, and a table that the kernel keeps. */
+static void
+strangers_and_full_tables(void)
+{
+    guint64 before[LAYOUT_REASON_COUNT];
+    guint8 out[FRAME_MAX];
+    gsize out_size;
+    forget_all();
+    FrameSpec a = spec_of(4, 6, 1, 2, 1), a2 = routed(a, 2);
+    size = frame_build(frame, &a);
+    static const char *const programs[] = {"haw_in", "haw_out"};
+    for (gsize i = 0; i < G_N_ELEMENTS(programs); i++) {
+        fastage_counters(load, before, NULL);
+        g_assert_cmpint(kernel_run(programs[i], 1, frame, out, &out_size), ==, TC_ACT_OK);
+        g_assert_cmpint(kernel_reason(before), ==, LAYOUT_FOREIGN);
+        g_assert_cmpmem(out, out_size, frame, size);
+    }
+    struct layout_key4 key = {.proto = 6};
+    struct layout_flow flow = {.generation = 1};
+    int added = 0;
+    while (bpf_map_update_elem(fastload_map(load, "haw_flow4"), &key, &flow, BPF_ANY) == 0) {
+        key.src = (guint32) ++added;
+    }
+    g_assert_cmpint(added, >=, 1024);
+    fastage_counters(load, before, NULL);
+    g_assert_cmpint(kernel_run("haw_in", host[1], frame, out, &out_size), ==, TC_ACT_REDIRECT);
+    g_assert_cmpint(kernel_reason(before), ==, LAYOUT_UNKNOWN);
+    size = frame_build(frame, &a2);
+    fastage_counters(load, before, NULL);
+    g_assert_cmpint(kernel_run("haw_out", slow[2], frame, out, &out_size), ==, TC_ACT_REDIRECT);
+    g_assert_cmpint(kernel_reason(before), ==, LAYOUT_FULL);
+    g_assert_cmpmem(out, out_size, frame, size);
 }
 
 static void
@@ -99,6 +143,14 @@ frames_that_are_no_plain_ip_are_slow(void)
         frame[14 + 6] = headers[i];
         g_assert_cmpint(enter_frame(1), ==, LAYOUT_OPTIONS);
     }
+    /* Jumbo frames of segmentation offload say that they have no size. */
+    size = frame_build(frame, &a);
+    frame_put16(frame + 14 + 4, 0);
+    g_assert_cmpint(enter_frame(1), ==, LAYOUT_TRUNCATED);
+    FrameSpec four = spec_of(4, 6, 1, 2, 1);
+    size = frame_build(frame, &four);
+    frame_put16(frame + 14 + 2, 0);
+    g_assert_cmpint(enter_frame(1), ==, LAYOUT_TRUNCATED);
     size = frame_build(frame, &a);
     frame[14 + 6] = 44;
     g_assert_cmpint(enter_frame(1), ==, LAYOUT_FRAGMENT);
@@ -118,7 +170,7 @@ time_generation_and_switches(void)
     copy_config();
     FrameSpec later = spec_of(4, 6, 1, 2, 51), later2 = routed(later, 2);
     g_assert_cmpint(enter(1, &later), ==, LAYOUT_ORDER); /* the expired one is still inside */
-    leave(2, &later2);
+    g_assert_cmpint(leave(2, &later2), ==, LAYOUT_RENEWED);
     g_assert_cmpint(enter(1, &a), ==, LAYOUT_HIT);
     config->off = 1;
     copy_config();
@@ -161,6 +213,16 @@ lookalikes_zones_and_half_flows(void)
     FrameSpec out = routed(two, 2);
     out.dst = addr4[2];
     g_assert_cmpint(leave(2, &out), ==, LAYOUT_AMBIGUOUS);
+    /* One that looks like a copy that is on its way. */
+    forget_all();
+    make_fast(4, 17);
+    fastload_config(load)->renew_ns = 0;
+    copy_config();
+    one = two = spec_of(4, 17, 1, 2, 77);
+    g_assert_cmpint(enter(1, &one), ==, LAYOUT_HIT);
+    two.sport = 4444, two.dst = "10.9.0.1";
+    g_assert_cmpint(enter(1, &two), ==, LAYOUT_BUSY);
+    forget_all();
     FrameSpec a = spec_of(4, 6, 1, 3, 9), a2 = routed(a, 3);
     enter(1, &a);
     g_assert_cmpint(leave(3, &a2), ==, LAYOUT_UNMATCHED);
@@ -224,6 +286,7 @@ main(int argc, char **argv)
     CLAIM(each_kind_becomes_fast_and_leaves_as_the_slow_path_sent_it);
     CLAIM(nat_of_each_kind_is_learned_and_done_byte_for_byte);
     CLAIM(each_reason_to_be_slow);
+    CLAIM(strangers_and_full_tables);
     CLAIM(frames_that_are_no_plain_ip_are_slow);
     CLAIM(time_generation_and_switches);
     CLAIM(copies_are_sent_recognised_and_renew);
