@@ -491,7 +491,7 @@ run_sshfs(Stream *stream, const Place *place, const char *target, GError **error
     GError *why = NULL;
     if (!g_spawn_async_with_fds(NULL, (char **) argv, NULL,
                                 G_SPAWN_SEARCH_PATH | G_SPAWN_DO_NOT_REAP_CHILD, NULL, NULL, &child,
-                                theirs, theirs, STDERR_FILENO, &why)) {
+                                theirs, theirs, -1, &why)) {
         haw_adopt(error, HAW_NOT_FOUND, why);
         return haw_push(error, "sshfs (apt-get install sshfs)");
     }

@@ -354,16 +354,22 @@ run_builder(Ctl *ctl, const char *builder, const char *release, const char *outp
     if (ctl_flag(ctl, "minimal")) {
         g_ptr_array_add(argv, (void *) "--minimal");
     }
+    if (ctl_flag(ctl, "vm")) {
+        g_ptr_array_add(argv, (void *) "--vm");
+    }
     g_ptr_array_add(argv, (void *) output);
     g_ptr_array_add(argv, NULL);
 
-    /* What the builder says is talk: its stdout goes to our stderr. */
+    /* What the builder says is talk: its stdout goes to our stderr. A copy, since GLib closes in the child
+     * what it is given. */
+    haw_autofd int talk = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
+    GSpawnFlags quiet = ctl_flag(ctl, "quiet") ? G_SPAWN_STDOUT_TO_DEV_NULL : 0;
     int status = 0;
     GError *why = NULL;
     GPid child = 0;
-    if (!g_spawn_async_with_fds(NULL, (char **) argv->pdata, NULL, G_SPAWN_DO_NOT_REAP_CHILD, NULL,
-                                NULL, &child, -1, ctl_flag(ctl, "quiet") ? -1 : STDERR_FILENO,
-                                STDERR_FILENO, &why)) {
+    if (!g_spawn_async_with_fds(NULL, (char **) argv->pdata, NULL,
+                                G_SPAWN_DO_NOT_REAP_CHILD | quiet, NULL, NULL, &child, -1,
+                                quiet ? -1 : talk, -1, &why)) {
         haw_adopt(error, HAW_FAILED, why);
         return haw_push(error, "'%s'", builder);
     }
@@ -392,7 +398,8 @@ cmd_transfer_build(Ctl *ctl, GError **error)
     g_autofree char *output = g_build_filename(folder, "image.tar.zst", NULL);
     g_autoptr(json_t) properties = json_object();
     g_autofree char *fingerprint = NULL;
-    char *const standard[] = {(char *) ctl_arg(ctl, 0), NULL};
+    g_autofree char *name = g_strconcat(ctl_arg(ctl, 0), ctl_flag(ctl, "vm") ? "-vm" : "", NULL);
+    char *const standard[] = {name, NULL};
     char *const *given = ctl_option_all(ctl, "alias");
     Import import = {.files = {output},
                      .properties = properties,

@@ -27,6 +27,7 @@ next_command(const char *message)
         {"Certificate not found", "config trust list"},
         {"Warning not found", "warning list"},
         {"No root device could be found", "init --auto' or 'hawser storage create --help"},
+        {"type \"virtual-machine\" doesn't match", "launch --vm"},
         {"Requested profile", "profile list"},
     };
     for (size_t i = 0; i < G_N_ELEMENTS(known); i++) {

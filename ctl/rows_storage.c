@@ -137,9 +137,10 @@ const Command rows_storage[] = {
      .options = OPTIONS(OPT_VM)},
     {.path = "image build", .args = "<distribution> [<remote>:]",
      .summary = "Build an image here and import it", .run = cmd_transfer_build,
-     .options = OPTIONS(OPT_ALIAS, OPT_PUBLIC, OPT_MIRROR, OPT_INCLUDE, OPT_MINIMAL),
-     .details = "The distributions are debian/11, debian/12, debian/13 (by mmdebstrap, from the mirror that apt uses) and busybox (in a second, for tests). The alias is the name of the distribution unless given; one that exists moves to the new image.",
+     .options = OPTIONS(OPT_ALIAS, OPT_PUBLIC, OPT_VM, OPT_MIRROR, OPT_INCLUDE, OPT_MINIMAL),
+     .details = "The distributions are debian/11, debian/12, debian/13 (by mmdebstrap, from the mirror that apt uses) and busybox (in a second, for tests). With --vm the image is for virtual machines: Debian's kernel, started by UEFI under secure boot, and a root that grows with its disk. The alias is the name of the distribution unless given (debian/12-vm with --vm); one that exists moves to the new image.",
      .examples = "hawser image build debian/12\n"
+     "hawser image build debian/12 --vm\n"
      "hawser image build busybox --alias tiny"},
     {.path = "image copy", .alias = "cp", .args = "[<remote>:]<image> <remote>:",
      .summary = "Copy an image to another server", .run = cmd_imagecopy_run,

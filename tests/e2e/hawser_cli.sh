@@ -28,6 +28,8 @@ same 'as text what was a number' 5 hawser profile get web user.n
 refuse 'init without anything says what it can do' '--auto, --preseed' hawser init
 
 # ---- images ----
+refuse 'what a builder says of itself is seen' 'containers only' hawser image build busybox --vm
+refuse 'a distribution that nobody builds is named' "build-image-plan9" hawser image build plan9
 if command -v busybox >/dev/null; then
     shows 'an image is built and imported' "Image 'busybox' built with fingerprint: [0-9a-f]{64}" hawser image build busybox
 else
