@@ -17,6 +17,7 @@
 #include "agent/auth/project.h"
 #include "agent/auth/trust.h"
 #include "agent/dpd/dpdclient.h"
+#include "agent/dpd/pollwish.h"
 #include "agent/net/fastzone.h"
 #include "agent/image/image.h"
 #include "agent/inst/console.h"
@@ -174,6 +175,7 @@ static bool
 start_networks(Agent *agent, GError **error)
 {
     settings_on_change(agent->settings, "network.ovn.filter", apply_filter);
+    pollwish_start(agent);
     return net_table_start(agent->networks, error);
 }
 

@@ -145,6 +145,34 @@ print_uplinks(const json_t *body)
     }
 }
 
+static void
+print_polled(const json_t *poll)
+{
+    static const char *const headers[] = {"POLLED NIC", "DRIVER", "RECEIVED",
+                                          "SENT",       "MISSED", NULL};
+    static const char *const numbers[] = {"received", "sent", "missed"};
+    g_autoptr(OutTable) table = out_table_new(headers);
+    size_t i;
+    json_t *port;
+    if (out_get(poll, "processors")[0] == '\0') {
+        return;
+    }
+    printf("Polling: processors %s, %s%s\n", out_get(poll, "processors"),
+           json_is_true(json_object_get(poll, "running")) ? "running" : "not running: ",
+           out_get(poll, "why"));
+    json_array_foreach (json_object_get(poll, "ports"), i, port) {
+        out_table_add(table, out_get(port, "nic"));
+        out_table_add(table, out_get(port, "driver"));
+        for (size_t j = 0; j < G_N_ELEMENTS(numbers); j++) {
+            out_table_addf(table, "%" JSON_INTEGER_FORMAT,
+                           json_integer_value(json_object_get(port, numbers[j])));
+        }
+    }
+    out_table_sort(table);
+    g_autofree char *text = out_table_text(table, "table");
+    fputs(text, stdout);
+}
+
 bool
 cmd_dataplane_stats(Ctl *ctl, GError **error)
 {
@@ -175,6 +203,7 @@ cmd_dataplane_stats(Ctl *ctl, GError **error)
                json_integer_value(json_object_get(body, "flows_max")));
         print_ports(body);
         print_uplinks(body);
+        print_polled(json_object_get(body, "poll"));
     }
     return out_print(table, body, format, error);
 }

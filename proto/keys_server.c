@@ -52,6 +52,28 @@ pem(const char *v, GError **error)
            haw_fail(error, HAW_INVALID, "Not in PEM format: no \"-----BEGIN\" line");
 }
 
+static bool
+poll_cores(const char *v, GError **error)
+{
+    g_auto(GStrv) list = g_strsplit(v, ",", -1);
+    bool ok = list[0] != NULL;
+    for (guint i = 0; ok && list[i] != NULL; i++) {
+        ok = g_ascii_string_to_unsigned(list[i], 10, 0, 1023, NULL, NULL);
+        for (guint j = 0; ok && j < i; j++) {
+            ok = strcmp(list[i], list[j]) != 0;
+        }
+    }
+    return ok || haw_fail(error, HAW_INVALID,
+                          "Invalid list of processors \"%s\": numbers by commas, each once", v);
+}
+
+static bool
+poll_number(const char *v, GError **error)
+{
+    return g_ascii_string_to_unsigned(v, 10, 64, 1 << 24, NULL, NULL) ||
+           haw_fail(error, HAW_INVALID, "Invalid value \"%s\": 64 to 16777216", v);
+}
+
 #define S(name, type, check, fallback, help)                                                       \
     {                                                                                              \
         name, type, check, fallback, KEY_LIVE, help                                                \
@@ -85,6 +107,13 @@ const Key keys_server[] = {
       "Whether a certificate that the authority in server.ca signed is trusted as such."),
     {"core.trust_password", "string", NULL, NULL, KEY_LIVE | KEY_HIDDEN,
      "Password with which clients may add themselves to the trust store."},
+    S("dataplane.poll.cores", "cpu list", poll_cores, NULL,
+      "Processors that poll NICs with hawser.poll=true, by commas; unset: none does."),
+    S("dataplane.poll.flows", "integer", poll_number, "65536",
+      "Connections there may be, counted in each direction."),
+    S("dataplane.poll.hugepages", "bool", grammar_bool, "false",
+      "Whether its memory is taken from hugepages."),
+    S("dataplane.poll.memory", "MiB", poll_number, "256", "Memory for packets that are polled."),
     S("images.auto_update_cached", "bool", grammar_bool, "true",
       "Whether cached images are kept up to date."),
     S("images.auto_update_interval", "int64", grammar_int64, "6",

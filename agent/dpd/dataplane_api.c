@@ -11,6 +11,7 @@
 
 #include "agent/api/server.h"
 #include "agent/dpd/dpdclient.h"
+#include "agent/dpd/pollwish.h"
 #include "agent/net/fastzone.h"
 #include "proto/dpdwire.h"
 
@@ -173,6 +174,56 @@ stats_json(const Dpd__FastStats *stats, GHashTable *names)
         uplinks_json(stats));
 }
 
+static json_t *
+polled_ports(const Dpd__PollStatus *status, GHashTable *names)
+{
+    json_t *ports = json_array();
+    for (size_t i = 0; i < status->n_ports; i++) {
+        const Dpd__PollPortState *one = status->ports[i];
+        json_array_append_new(
+            ports, json_pack("{s:s, s:s, s:s, s:I, s:I, s:I}", "nic", name_of(names, one->id), "id",
+                             one->id, "driver", one->device, "received", (json_int_t) one->received,
+                             "sent", (json_int_t) one->sent, "missed", (json_int_t) one->missed));
+    }
+    return ports;
+}
+
+static json_t *
+polling_cores(const Dpd__PollStatus *status)
+{
+    json_t *cores = json_array();
+    for (size_t i = 0; i < status->n_cores; i++) {
+        const Dpd__PollCore *one = status->cores[i];
+        json_array_append_new(cores, json_pack("{s:i, s:I, s:I, s:I, s:I, s:I}", "processor",
+                                               (int) one->cpu, "fast", (json_int_t) one->fast,
+                                               "slow", (json_int_t) one->slow, "delivered",
+                                               (json_int_t) one->delivered, "busy_ms",
+                                               (json_int_t) (one->busy_ns / 1000000), "napped_ms",
+                                               (json_int_t) (one->napped_ns / 1000000)));
+    }
+    return cores;
+}
+
+/* The poll-mode process; null of a hawser-dpd that has none. */
+static json_t *
+poll_json(Agent *agent, GHashTable *names)
+{
+    g_autoptr(DpdFrame) answer = pollwish_look(agent, 0, NULL);
+    const Dpd__FastPoll *poll = answer != NULL ? answer->fast_poll : NULL;
+    const Dpd__PollStatus *status = poll != NULL ? poll->status : NULL;
+    if (poll == NULL) {
+        return json_null();
+    }
+    return json_pack("{s:s, s:b, s:s, s:i, s:s, s:i, s:i, s:o, s:o}", "processors", poll->cores,
+                     "running", status != NULL, "why", poll->trouble, "pid",
+                     status != NULL ? (int) status->pid : 0, "compares_by",
+                     status != NULL ? status->signatures : "", "flows",
+                     status != NULL ? (int) status->flows : 0, "flows_max",
+                     status != NULL ? (int) status->flows_limit : (int) poll->flows, "ports",
+                     status != NULL ? polled_ports(status, names) : json_array(), "cores",
+                     status != NULL ? polling_cores(status) : json_array());
+}
+
 static bool
 get_stats(Request *req, GError **error)
 {
@@ -186,7 +237,9 @@ get_stats(Request *req, GError **error)
         return false;
     }
     g_autoptr(GHashTable) names = fastzone_names(agent);
-    return req_reply(req, stats_json(answer->fast_stats, names));
+    json_t *stats = stats_json(answer->fast_stats, names);
+    json_object_set_new(stats, "poll", poll_json(agent, names));
+    return req_reply(req, stats);
 }
 
 static bool

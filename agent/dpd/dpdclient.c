@@ -6,6 +6,7 @@
  * C3  A port is wanted before it is sent, and until dpd says that it is gone.
  * C4  hawser-dpd is started when something is wanted and nobody listens; it leads its own session and
  *     outlives us. An agent with no such port never starts one.
+ * C5  What the server's configuration says of polling is told at the beginning of each session, and as it changes.
  * Called by net/hostport.c and net/nic_parent.c. Not here: what becomes of frames (dpdsession.c). */
 #include "agent/dpd/dpdclient.h"
 
@@ -14,6 +15,7 @@
 #include <unistd.h>
 
 #include "agent/dpd/dpdsession.h"
+#include "agent/dpd/pollwish.h"
 #include "agent/ovn/ovn.h"
 #include "base/clock.h"
 #include "base/fiber.h"
@@ -216,6 +218,16 @@ send_whole(DpdClient *client, GError **error)
     return ok;
 }
 
+/* C5. One of an older release has no such process, and need not. */
+static void
+send_poll(DpdClient *client)
+{
+    g_autoptr(GError) why = NULL;
+    if (!pollwish_send(client->agent, client->session, &why)) {
+        haw_warn("dpd.poll", KS("why", why->message));
+    }
+}
+
 static bool
 connected(DpdClient *client, bool may_start, GError **error)
 {
@@ -235,8 +247,19 @@ connected(DpdClient *client, bool may_start, GError **error)
             return false;
         }
     }
+    send_poll(client);
     return (g_hash_table_size(client->wanted) == 0 && !client->settled) ||
            send_whole(client, error);
+}
+
+bool
+dpdclient_poll(DpdClient *client, GError **error)
+{
+    if (!dpdclient_has_ports(client) && client->session == NULL) {
+        return true; /* C5 */
+    }
+    return connected(client, dpdclient_has_ports(client), error) &&
+           pollwish_send(client->agent, client->session, error);
 }
 
 /* ---- staying connected ---- */

@@ -57,6 +57,9 @@ bool dpdclient_bump(DpdClient *client, const GArray *zones, GError **error);
 /* A request about the fast path and its answer, which the caller frees. UNAVAILABLE when hawser-dpd does
  * not run and no port needs it. Yields. */
 Dpd__Frame *dpdclient_fast(DpdClient *client, Dpd__Frame *request, gint64 wait_ms, GError **error);
+/* Tells what the server's configuration (dataplane.poll.*) says now; nobody to tell is success. BUSY while NICs are
+ * polled that would be so no more. Yields. */
+bool dpdclient_poll(DpdClient *client, GError **error);
 void dpdclient_answer_free(Dpd__Frame *answer);
 /* "PROJECT/INSTANCE/DEVICE"; caller frees. */
 char *dpdclient_id(const char *project, const char *inst, const char *device);

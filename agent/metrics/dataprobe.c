@@ -4,8 +4,10 @@
 #include "agent/metrics/dataprobe.h"
 
 #include "agent/dpd/dpdclient.h"
+#include "agent/dpd/pollwish.h"
 #include "base/fiber.h"
 #include "hw/backend.h"
+#include "proto/dpdwire.h"
 
 #include <string.h>
 
@@ -175,6 +177,40 @@ put_flows(Agent *agent, Exposition *samples)
     }
 }
 
+static void
+put_poll_counts(const Dpd__PollStatus *status, Exposition *samples)
+{
+    double fast = 0, slow = 0, delivered = 0;
+    for (size_t i = 0; i < status->n_cores; i++) {
+        const Dpd__PollCore *core = status->cores[i];
+        g_autofree char *number = g_strdup_printf("%u", core->cpu);
+        g_autofree char *label = exposition_label("processor", number);
+        exposition_add(samples, METRIC_POLL_BUSY, label, (double) core->busy_ns / 1e9);
+        fast += (double) core->fast;
+        slow += (double) core->slow;
+        delivered += (double) core->delivered;
+    }
+    exposition_add(samples, METRIC_POLL_PACKETS, "path=\"fast\"", fast);
+    exposition_add(samples, METRIC_POLL_PACKETS, "path=\"slow\"", slow);
+    exposition_add(samples, METRIC_POLL_PACKETS, "path=\"delivered\"", delivered);
+    exposition_add(samples, METRIC_POLL_PORTS, "", (double) status->n_ports);
+    exposition_add(samples, METRIC_POLL_FLOWS, "", (double) status->flows);
+}
+
+static void
+put_poll(Agent *agent, Exposition *samples)
+{
+    g_autoptr(DpdFrame) answer =
+        dpdclient_has_fast(agent->dpd) ? pollwish_look(agent, 0, NULL) : NULL;
+    const Dpd__FastPoll *poll = answer != NULL ? answer->fast_poll : NULL;
+    if (poll != NULL && poll->cores[0] != '\0') {
+        exposition_add(samples, METRIC_POLL_UP, "", poll->status != NULL);
+    }
+    if (poll != NULL && poll->status != NULL) {
+        put_poll_counts(poll->status, samples);
+    }
+}
+
 void
 dataprobe_read(Agent *agent, Exposition *samples)
 {
@@ -191,6 +227,7 @@ dataprobe_read(Agent *agent, Exposition *samples)
                        (double) json_integer_value(json_object_get(status, "busy_us")) / 1e6);
         put_ports(status, samples);
         put_flows(agent, samples);
+        put_poll(agent, samples);
     } else if (status == NULL) { /* it ought to answer, and does not */
         exposition_add(samples, METRIC_DPD_UP, "backend=\"\"", 0);
     }

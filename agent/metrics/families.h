@@ -184,6 +184,14 @@ typedef enum { METRIC_COUNTER, METRIC_GAUGE, METRIC_HISTOGRAM } MetricKind;
     X(FLOW_LEARNED, "hawser_flows_learned_total", COUNTER, "", "Connections that became fast.")    \
     X(FLOW_REASONS, "hawser_flow_reasons_total", COUNTER, "reason",                                \
       "Packets by what the fast path decided and why: hawser dataplane stats has the words.")      \
+    X(POLL_UP, "hawser_poll_up", GAUGE, "",                                                        \
+      "Whether the poll-mode process runs, where dataplane.poll.cores asks for it.")               \
+    X(POLL_PORTS, "hawser_poll_ports", GAUGE, "", "NICs that it polls.")                           \
+    X(POLL_FLOWS, "hawser_poll_flows", GAUGE, "", "Flows that it knows.")                          \
+    X(POLL_PACKETS, "hawser_poll_packets_total", COUNTER, "path",                                  \
+      "Packets of polled NICs: fast, slow (into the switch), delivered (out of it).")              \
+    X(POLL_BUSY, "hawser_poll_busy_seconds_total", COUNTER, "processor",                           \
+      "Time that processors spent on packets of polled NICs.")                                     \
     X(STREAMS, "hawser_page_streams", GAUGE, "role",                                               \
       "Virtual machines whose memory is on the move, from here (source) or to here (target).")     \
     X(STREAM_BYTES, "hawser_page_stream_bytes_total", COUNTER, "role",                             \

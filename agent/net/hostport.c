@@ -30,6 +30,7 @@ describe(Agent *agent, const HostPort *port, Dpd__Port *ret)
     ret->peer = (char *) (guintptr) (port->peer != NULL ? port->peer : "");
     ret->plain = g_strcmp0(ovn_datapath_type(agent), "netdev") == 0; /* P2 */
     ret->fast = fastzone_describe(agent, port->iface_id);
+    ret->poll = port->poll;
 }
 
 bool

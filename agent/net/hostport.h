@@ -16,6 +16,7 @@ typedef struct {
     const char *mac;      /* the instance's */
     const char *peer;     /* the instance's end of a veth while it is still here; NULL: unknown */
     guint mtu;            /* 0: as it is */
+    bool poll;            /* by processors of its own, where there are such */
 } HostPort;
 
 /* Puts 'netdev' on the integration bridge as the one interface with that iface-id (an earlier one with

@@ -128,7 +128,8 @@ make_link(NicUse *use, const OvnPort *port, char **ret_link, GError **error)
                      .netdev = spec.host,
                      .iface_id = port->lsp,
                      .mac = port->mac,
-                     .peer = spec.tap ? NULL : spec.peer};
+                     .peer = spec.tap ? NULL : spec.peer,
+                     .poll = nicuse_bool(use, "hawser.poll")};
     bool ok = hostport_bind(netobj_agent(use->table), &host, error);
     if (ok) {
         *ret_link = g_strdup(spec.peer);
@@ -314,7 +315,8 @@ ovn_adopt_nic(NicUse *use, GError **error)
         HostPort bound = {.kind = nicuse_is_vm(use) ? HOSTPORT_TAP : HOSTPORT_VETH,
                           .netdev = host,
                           .iface_id = port->lsp,
-                          .mac = port->mac};
+                          .mac = port->mac,
+                          .poll = nicuse_bool(use, "hawser.poll")};
         hostport_adopt(agent, &bound);
     }
     return true;

@@ -137,6 +137,7 @@ static const struct {
     {"acceleration", "o", acceleration},
     {"acceleration.parent", "o", any},
     {"hawser.acceleration.fallback", "o", grammar_bool},
+    {"hawser.poll", "o", grammar_bool},
     {"hawser.port_security", "o", grammar_bool},
     {"ipv4.address", "o", grammar_ipv4},
     {"ipv6.address", "o", grammar_ipv6},

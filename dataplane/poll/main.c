@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-static char *dir, *cores;
+static char *dir, *cores, *tag;
 static gboolean no_huge, no_pci, version, debug;
 static int flows, memory_mb, nap_us = 200, mbufs;
 static char **rest;
@@ -28,6 +28,7 @@ static const GOptionEntry entries[] = {
     {"nap", 0, 0, G_OPTION_ARG_INT, &nap_us,
      "Longest nap of a core without work (default 200, 0: none)", "MICROSECONDS"},
     {"memory", 'm', 0, G_OPTION_ARG_INT, &memory_mb, "Memory for DPDK", "MB"},
+    {"tag", 0, 0, G_OPTION_ARG_STRING, &tag, "What the status says of how it was started", "TEXT"},
     {"no-huge", 0, 0, G_OPTION_ARG_NONE, &no_huge, "Use ordinary pages", NULL},
     {"no-pci", 0, 0, G_OPTION_ARG_NONE, &no_pci, "Leave PCI devices alone", NULL},
     {"debug", 'd', 0, G_OPTION_ARG_NONE, &debug, "Log everything", NULL},
@@ -100,7 +101,7 @@ serve(void)
         .flows = (guint32) flows, .nap_us = (guint32) nap_us, .mbufs = (guint32) mbufs};
     g_autoptr(GMainLoop) loop = g_main_loop_new(NULL, FALSE);
     g_autoptr(Poller) poller = start_eal(&error) ? poller_new(&options, &error) : NULL;
-    g_autoptr(PollSock) sock = poller != NULL ? pollsock_new(dir, poller, &error) : NULL;
+    g_autoptr(PollSock) sock = poller != NULL ? pollsock_new(dir, tag, poller, &error) : NULL;
     if (sock == NULL) {
         haw_error("poll.failed", KS("why", error->message));
         return haw_code_exit(haw_code(error));

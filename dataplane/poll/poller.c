@@ -184,20 +184,55 @@ nic_taken(const Poller *poller, guint16 nic)
     return false;
 }
 
-static void
-fill_nic(Poller *poller, guint16 nic, const PollerPort *port)
+static guint16
+mtu_of(const PollerPort *port)
+{
+    return port->mtu != 0 ? port->mtu : 1500;
+}
+
+static struct layout_nic
+nic_of(guint16 nic, const PollerPort *port)
 {
     struct layout_nic fresh = {.ifindex = nic, .flags = LAYOUT_NIC_PAIR};
     fresh.zone = port->zone;
-    fresh.mtu = port->mtu != 0 ? port->mtu : 1500;
+    fresh.mtu = mtu_of(port);
     fresh.flags |= port->off ? 0 : LAYOUT_NIC_ON;
     memcpy(fresh.mac, port->mac, sizeof fresh.mac);
     fresh.addr4_count = port->addr4_count;
     fresh.addr6_count = port->addr6_count;
     memcpy(fresh.addr4, port->addr4, sizeof fresh.addr4);
     memcpy(fresh.addr6, port->addr6, sizeof fresh.addr6);
-    poller->engine.nics[nic] = fresh;
-    poller_bump(poller, port->zone); /* O2 */
+    return fresh;
+}
+
+/* Whether it is the same devices that are asked for; the MTU is theirs. */
+static bool
+same_devices(const Poller *poller, const PollerSeat *seat, const PollerPort *port)
+{
+    const char *slow = seat->slow != NULL ? seat->slow->args : "";
+    return strcmp(seat->dev->args, port->device) == 0 &&
+           strcmp(slow, port->slow != NULL ? port->slow : "") == 0 &&
+           poller->engine.nics[seat->nic].mtu == mtu_of(port);
+}
+
+/* What is known of a port whose devices stay: no packet of it is judged by half of it. O2 */
+static void
+revise(Poller *poller, const PollerSeat *seat, const PollerPort *port)
+{
+    struct layout_nic *nic = &poller->engine.nics[seat->nic];
+    struct layout_nic fresh = nic_of(seat->nic, port);
+    guint32 flags = fresh.flags;
+    if (memcmp(nic, &fresh, sizeof fresh) == 0) {
+        return;
+    }
+    __atomic_store_n(&nic->flags, LAYOUT_NIC_PAIR, __ATOMIC_RELEASE);
+    poller_bump(poller, nic->zone);
+    wait_quiet(poller);
+    fresh.flags = LAYOUT_NIC_PAIR;
+    *nic = fresh;
+    poller_bump(poller, port->zone);
+    __atomic_store_n(&nic->flags, flags, __ATOMIC_RELEASE);
+    haw_info("poll.revised", KS("port", seat->id));
 }
 
 bool
@@ -223,10 +258,15 @@ bool
 poller_add(Poller *poller, const PollerPort *port, GError **error)
 {
     guint index;
-    if (find(poller, port->id, &index) != NULL && !poller_remove(poller, port->id, error)) {
+    PollerSeat *seat = find(poller, port->id, &index);
+    if (seat != NULL && same_devices(poller, seat, port)) {
+        revise(poller, seat, port);
+        return true;
+    }
+    if (seat != NULL && !poller_remove(poller, port->id, error)) {
         return false;
     }
-    PollerSeat *seat = g_new0(PollerSeat, 1);
+    seat = g_new0(PollerSeat, 1);
     guint16 queues = (guint16) poller->cores_count;
     seat->id = g_strdup(port->id);
     seat->nic = 1;
@@ -242,7 +282,8 @@ poller_add(Poller *poller, const PollerPort *port, GError **error)
         seat_free(seat);
         return false;
     }
-    fill_nic(poller, seat->nic, port);
+    poller->engine.nics[seat->nic] = nic_of(seat->nic, port);
+    poller_bump(poller, port->zone); /* O2 */
     g_ptr_array_add(poller->ports, seat);
     publish(poller);
     haw_info("poll.added", KS("port", seat->id), KS("device", port->device), KU("nic", seat->nic));

@@ -29,7 +29,8 @@ typedef struct {
     guint32 addr4[LAYOUT_ADDRS];
     guint32 addr6[LAYOUT_ADDRS][4];
 } PollerPort;
-/* Replaces a port of the same id. On failure there is none of that id. Waits for the cores: some ms. */
+/* Replaces a port of the same id; one with the same devices keeps them, and its flows unless something else differs.
+ * On failure there is none of that id. Waits for the cores: some ms. */
 bool poller_add(Poller *poller, const PollerPort *port, GError **error);
 /* NOT_FOUND */
 bool poller_remove(Poller *poller, const char *id, GError **error);

@@ -30,6 +30,7 @@ enum { BACKLOG = 8, HELLO_MS = 10000 };
 
 struct PollSock {
     Poller *poller;     /* borrowed */
+    char *tag;          /* owned */
     PollKeep *keep;     /* owned */
     int lock, listener; /* owned */
     guint accepts;
@@ -118,6 +119,9 @@ change(PollSock *sock, const Dpd__PollApply *request, GError **error)
     for (size_t i = 0; i < request->n_bump; i++) {
         poller_bump(poller, (guint16) request->bump[i]);
     }
+    for (guint16 zone = 1; request->bump_all && zone < LAYOUT_ZONES; zone++) {
+        poller_bump(poller, zone);
+    }
     return true;
 }
 
@@ -173,6 +177,7 @@ answer_status(Peer *peer, guint64 id, guint flows, GError **error)
     frame.id = id;
     frame.body_case = DPD__FRAME__BODY_POLL_STATUS;
     frame.poll_status = pollstatus_message(status);
+    frame.poll_status->tag = peer->sock->tag;
     return dpdwire_send(peer->wire, &frame, -1, error);
 }
 
@@ -267,12 +272,13 @@ listen_at(PollSock *sock, const char *path, GError **error)
 }
 
 PollSock *
-pollsock_new(const char *dir, Poller *poller, GError **error)
+pollsock_new(const char *dir, const char *tag, Poller *poller, GError **error)
 {
     g_autoptr(PollSock) sock = g_new0(PollSock, 1);
     g_autofree char *lock = g_build_filename(dir, "poll.lock", NULL);
     g_autofree char *path = g_build_filename(dir, "poll.socket", NULL);
     sock->poller = poller;
+    sock->tag = g_strdup(tag != NULL ? tag : "");
     sock->listener = -1;
     sock->lock = -1;
     if (!fd_mkdir_p(dir, 0700, error)) {
@@ -308,5 +314,6 @@ pollsock_free(PollSock *sock)
     fd_close(&sock->listener);
     fd_close(&sock->lock);
     pollkeep_free(sock->keep);
+    g_free(sock->tag);
     g_free(sock);
 }

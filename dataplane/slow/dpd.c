@@ -208,6 +208,7 @@ idle_too_long(gpointer data)
     haw_info("dpd.idle", KS("dir", dpd->parts.dir));
     farlink_free(g_steal_pointer(&dpd->parts.far), true);
     fastport_free(g_steal_pointer(&dpd->parts.fast), true);
+    pollhost_free(g_steal_pointer(&dpd->parts.poll), true);
     dpd->done(dpd->data);
     return G_SOURCE_REMOVE;
 }
@@ -277,6 +278,13 @@ first_look(void *data)
     }
 }
 
+static bool
+knows_port(const char *id, void *data)
+{
+    const Dpd *dpd = data;
+    return ledger_find(dpd->parts.ledger, id) != NULL;
+}
+
 Dpd *
 dpd_new(const DpdOptions *options, DpdDone done, void *data, GError **error)
 {
@@ -305,7 +313,8 @@ dpd_new(const DpdOptions *options, DpdDone done, void *data, GError **error)
     dpd->parts.bridges = ovsport_open(remote, on_bridges, dpd);
     g_autofree char *pins = options->bpf != NULL ? g_strdup(options->bpf)
                                                  : g_build_filename(dpd->parts.dir, "bpf", NULL);
-    dpd->parts.fast = fastport_new(pins, dpd->parts.dir);
+    dpd->parts.poll = pollhost_new(dpd->parts.dir, knows_port, dpd);
+    dpd->parts.fast = fastport_new(pins, dpd->parts.dir, dpd->parts.poll);
     dpd->parts.far = farlink_new(fastport_load(dpd->parts.fast));
     struct portsteps_doors doors = {dpd->parts.fleet, dpd->parts.ledger, dpd->parts.bridges,
                                     dpd->parts.fast};
@@ -334,6 +343,7 @@ dpd_free(Dpd *dpd)
     }
     farlink_free(dpd->parts.far, false);
     fastport_free(dpd->parts.fast, false);
+    pollhost_free(dpd->parts.poll, false);
     ports_free(dpd->parts.ports);
     ovsport_close(dpd->parts.bridges);
     fleet_free(dpd->parts.fleet);

@@ -194,6 +194,9 @@ do_fast_bump(DpdPeer *peer, const Dpd__Frame *request, GError **error)
     if (load != NULL && bump->n_zones == 0) {
         fastload_bump_all(load);
     }
+    if (!pollhost_bump(peer->parts->poll, bump->zones, bump->n_zones, error)) {
+        return false;
+    }
     answer_done(peer, request->id);
     return true;
 }
@@ -267,6 +270,19 @@ do_fast_far(DpdPeer *peer, const Dpd__Frame *request, GError **error)
     return true;
 }
 
+static bool
+do_fast_poll(DpdPeer *peer, const Dpd__Frame *request, GError **error)
+{
+    const Dpd__FastPoll *wish = request->fast_poll;
+    if (!wish->ask && !pollhost_configure(peer->parts->poll, wish, error)) {
+        return false;
+    }
+    g_autoptr(DpdFrame) frame = pollhost_look(peer->parts->poll, wish->ask ? wish->flows : 0);
+    frame->id = request->id;
+    dpdask_answer(peer, frame, -1);
+    return true;
+}
+
 static const struct {
     Dpd__Frame__BodyCase body;
     bool (*run)(DpdPeer *peer, const Dpd__Frame *request, GError **error);
@@ -282,6 +298,7 @@ static const struct {
     {DPD__FRAME__BODY_FAST_STATS, do_fast_stats},
     {DPD__FRAME__BODY_FAST_TRACE, do_fast_trace},
     {DPD__FRAME__BODY_FAST_FAR, do_fast_far},
+    {DPD__FRAME__BODY_FAST_POLL, do_fast_poll},
 };
 
 struct request {

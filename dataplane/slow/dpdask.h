@@ -3,6 +3,7 @@
 #pragma once
 #include "base/fiber.h"
 #include "dataplane/slow/farlink.h"
+#include "dataplane/slow/pollhost.h"
 #include "dataplane/slow/ports.h"
 #include "proto/dpdwire.h"
 
@@ -12,6 +13,7 @@ typedef struct {
     Ledger *ledger;
     Fleet *fleet;
     OvsPorts *bridges;
+    PollHost *poll;
     FastPorts *fast;
     FarLinks *far;
     Ports *ports;

@@ -16,6 +16,8 @@
  * F5  Who switched it off finds it off after a restart of the host, when pins are gone: a file says so.
  * F6  A daemon that can't load programs, after one that could, takes away what that one attached, and its pairs:
  *     they are what would swallow packets once ports are on the bridge by themselves.
+ * F7  A port that is polled (pollhost.c) has a pair like the others, and no program: what its instance sends is
+ *     read from H's packet socket by a process with processors of its own. Never both.
  * Called by portsteps.c and dpd.c. Not here: what is shown of it (fastshow.c). */
 #include "dataplane/slow/fastport.h"
 
@@ -31,17 +33,19 @@
 #include "base/fiber.h"
 #include "base/log.h"
 #include "dataplane/slow/fastage.h"
+#include "dataplane/slow/slowpair.h"
 #include "dataplane/slow/fastattach.h"
 #include "dataplane/slow/fastpins.h"
 #include "hw/link.h"
 #include "hw/offload.h"
 #include "proto/switchd.h"
 
-enum { AGE_MS = 2000, SHOW_MS = 2000 };
+enum { AGE_MS = 2000, SHOW_MS = 2000, POLLED_MTU = 1900 };
 
 struct FastPorts {
     char *bpf_dir, *off_path;
     FastLoad *load; /* owned; NULL with a trouble */
+    PollHost *poll; /* borrowed */
     char *trouble;
     char *rundir; /* of the switch that is followed */
     bool kernel, ageing;
@@ -96,6 +100,23 @@ note_put(FastPorts *fast, const char *id, const Dpd__Port *spec, guint index, co
 
 /* ---- the switch's conntrack ---- */
 
+/* What is polled goes slow with the others. */
+static bool
+hold_polled(FastPorts *fast, GError **error)
+{
+    return pollhost_hold(fast->poll, fastload_config(fast->load)->off != 0, error);
+}
+
+static void
+hold_fiber(void *data)
+{
+    FastPorts *fast = data;
+    g_autoptr(GError) error = NULL;
+    if (!pollhost_bump(fast->poll, NULL, 0, &error) || !hold_polled(fast, &error)) {
+        haw_warn("fast.polled", KS("why", error->message));
+    }
+}
+
 /* F4 */
 static void
 on_switchd(void *data)
@@ -113,6 +134,7 @@ on_switchd(void *data)
     }
     config->switchd = now;
     fastload_hold(fast->load, FASTLOAD_OFF_STRICT, !liberal);
+    fiber_start("fast hold", hold_fiber, fast);
     haw_info(liberal ? "fast.on" : "fast.held", KS("switch", fast->rundir));
 }
 
@@ -199,14 +221,15 @@ fastport_switch(FastPorts *fast, bool on, GError **error)
     }
     fastload_hold(fast->load, FASTLOAD_OFF_ASKED, !on);
     haw_info("fast.switched", KS("to", on ? "on" : "off"));
-    return true;
+    return hold_polled(fast, error);
 }
 
 FastPorts *
-fastport_new(const char *bpf_dir, const char *state_dir)
+fastport_new(const char *bpf_dir, const char *state_dir, PollHost *poll)
 {
     FastPorts *fast = g_new0(FastPorts, 1);
     g_autoptr(GError) error = NULL;
+    fast->poll = poll;
     fast->bpf_dir = g_strdup(bpf_dir);
     fast->off_path = g_build_filename(state_dir, "fastpath-off", NULL);
     fast->ids = g_hash_table_new(g_direct_hash, g_direct_equal);
@@ -267,75 +290,6 @@ fastport_load(FastPorts *fast)
     return fast->load;
 }
 
-/* ---- pairs ---- */
-
-/* F2 */
-static void
-pair_names(const char *id, char ret_near[IFNAMSIZ], char ret_far[IFNAMSIZ])
-{
-    g_autofree char *sum = g_compute_checksum_for_string(G_CHECKSUM_SHA256, id, -1);
-    g_snprintf(ret_near, IFNAMSIZ, "hws%.10s", sum);
-    g_snprintf(ret_far, IFNAMSIZ, "hwo%.10s", sum);
-}
-
-/* One visit to the kernel, on a worker. */
-struct visit {
-    char netdev[IFNAMSIZ], near[IFNAMSIZ], far[IFNAMSIZ];
-    guint mtu;               /* asked for; 0: the interface's. Result: what it is */
-    bool make;               /* the pair, unless it is there */
-    bool clear;              /* takes it away */
-    guint index, near_index; /* results; 0: not there */
-    GError *error;
-};
-
-static bool
-pair_raise(NlSock *sock, const struct visit *visit, const char *name, GError **error)
-{
-    g_autofree char *quiet = g_strdup_printf("/proc/sys/net/ipv6/conf/%s/disable_ipv6", name);
-    fd_write_kernel(quiet, "1", NULL); /* where there is IPv6 */
-    return offload_set_checksum(name, false, error) && offload_set_merge(name, false, error) &&
-           link_set_mtu(sock, name, visit->mtu, error) && link_set_up(sock, name, true, error);
-}
-
-static bool
-pair_make(NlSock *sock, const struct visit *visit, GError **error)
-{
-    if (link_index(sock, visit->near) == 0 &&
-        !link_add_veth(sock, visit->near, visit->far, visit->mtu, 0, NULL, error)) {
-        return false;
-    }
-    return pair_raise(sock, visit, visit->far, error) &&
-           pair_raise(sock, visit, visit->near, error);
-}
-
-static void
-visit_run(void *data)
-{
-    struct visit *visit = data;
-    struct link_info info;
-    g_autoptr(NlSock) sock = nlsock_open(&visit->error);
-    if (sock == NULL || (visit->clear && !link_del(sock, visit->near, &visit->error))) {
-        return;
-    }
-    if (link_get(sock, visit->netdev, &info, NULL)) {
-        visit->index = (guint) info.index;
-        visit->mtu = visit->mtu != 0 ? visit->mtu : info.mtu;
-        if (visit->make && !pair_make(sock, visit, &visit->error)) {
-            return;
-        }
-    }
-    visit->near_index = (guint) link_index(sock, visit->near);
-}
-
-static void
-visit_make(struct visit *visit, const char *id, const Dpd__Port *spec)
-{
-    g_strlcpy(visit->netdev, spec->netdev, sizeof visit->netdev);
-    pair_names(id, visit->near, visit->far);
-    visit->mtu = spec->mtu;
-    fiber_run(visit_run, visit);
-}
-
 /* ---- binding ---- */
 
 static void
@@ -351,7 +305,7 @@ add_address(FastPort *port, const char *text)
 }
 
 static FastPort
-port_of(const Dpd__Port *spec, const struct visit *visit)
+port_of(const Dpd__Port *spec, const SlowPair *visit)
 {
     const Dpd__Fast *wish = spec->fast;
     FastPort port = {.ifindex = visit->index,
@@ -393,7 +347,7 @@ explain(const Dpd__Port *spec, const FastPort *port, struct fastport_place *ret)
 
 /* With the kernel's datapath nothing has to stay. */
 static bool
-unbind(FastPorts *fast, const struct visit *visit, GError **error)
+unbind(FastPorts *fast, const SlowPair *visit, GError **error)
 {
     struct layout_nic nic;
     guint index = visit->index;
@@ -430,7 +384,7 @@ give_up(FastPorts *fast, const char *id, const Dpd__Port *spec, const GError *wh
 
 /* A pair belongs to one interface: what came again has a new index. */
 static void
-unbind_former(FastPorts *fast, const struct visit *visit)
+unbind_former(FastPorts *fast, const SlowPair *visit)
 {
     struct layout_nic other;
     if (visit->near_index != 0 &&
@@ -443,8 +397,8 @@ unbind_former(FastPorts *fast, const struct visit *visit)
 /* Binds the port of an interface that was looked at; false when it isn't bound, with an error when it
  * ought to be. */
 static bool
-bind_port(FastPorts *fast, const Dpd__Port *spec, const struct visit *visit,
-          struct fastport_place *ret, GError **error)
+bind_port(FastPorts *fast, const Dpd__Port *spec, const SlowPair *visit, struct fastport_place *ret,
+          GError **error)
 {
     if (spec->fast != NULL && visit->index == 0) {
         return haw_fail(error, HAW_NOT_FOUND, "there is no interface \"%s\"", spec->netdev);
@@ -465,6 +419,68 @@ bind_port(FastPorts *fast, const Dpd__Port *spec, const struct visit *visit,
     return true;
 }
 
+/* ---- polled ---- */
+
+static char *
+device_of(const char *kind, const char *id, const char *netdev)
+{
+    g_autofree char *sum = g_compute_checksum_for_string(G_CHECKSUM_SHA256, id, -1);
+    return g_strdup_printf("net_af_packet_%s%.10s,iface=%s", kind, sum, netdev);
+}
+
+/* F7. Of its ends one is H, the other one S; no program of the kernel's is at them. */
+static bool
+poll_port(FastPorts *fast, const char *id, const Dpd__Port *spec, const SlowPair *visit,
+          GError **error)
+{
+    Dpd__PollPort port = DPD__POLL_PORT__INIT;
+    g_autofree char *device = device_of("h", id, visit->netdev);
+    g_autofree char *slow = device_of("s", id, visit->near);
+    if (visit->mtu > POLLED_MTU || visit->near_index == 0) {
+        return haw_fail(error, HAW_UNSUPPORTED,
+                        "its MTU is %u (above %d), or its switch is not a userspace one",
+                        visit->mtu, POLLED_MTU);
+    }
+    port.id = (char *) (guintptr) id;
+    port.device = device;
+    port.slow = slow;
+    port.mac = spec->mac;
+    port.mtu = visit->mtu;
+    port.zone = spec->fast->zone;
+    port.addresses = spec->fast->addresses;
+    port.n_addresses = MIN(spec->fast->n_addresses, LAYOUT_ADDRS);
+    port.off = spec->fast->slow[0] != '\0';
+    return unbind(fast, visit, error) && pollhost_put(fast->poll, &port, error);
+}
+
+static void
+drop_polled(FastPorts *fast, const char *id)
+{
+    g_autoptr(GError) left = NULL;
+    if (!pollhost_drop(fast->poll, id, &left)) {
+        haw_warn("fast.polled", KS("port", id), KS("why", left->message));
+    }
+}
+
+/* Whether it is polled; when it ought to be and can't, the kernel's programs do. */
+static bool
+try_poll(FastPorts *fast, const char *id, const Dpd__Port *spec, const SlowPair *visit,
+         struct fastport_place *ret)
+{
+    g_autoptr(GError) why = NULL;
+    if (spec->poll && spec->fast != NULL && spec->plain && visit->index != 0) {
+        if (poll_port(fast, id, spec, visit, &why)) {
+            FastPort port = port_of(spec, visit);
+            g_strlcpy(ret->plug, visit->far, sizeof ret->plug);
+            explain(spec, &port, ret);
+            return true;
+        }
+        haw_warn("fast.unpolled", KS("port", id), KS("why", why->message));
+    }
+    drop_polled(fast, id);
+    return false;
+}
+
 void
 fastport_make(FastPorts *fast, const char *id, const Dpd__Port *spec, struct fastport_place *ret)
 {
@@ -474,18 +490,20 @@ fastport_make(FastPorts *fast, const char *id, const Dpd__Port *spec, struct fas
     if (!is_local(spec)) {
         return;
     }
-    struct visit visit = {.make = spec->fast != NULL && spec->plain};
+    SlowPair visit = {.make = spec->fast != NULL && spec->plain};
     if (fast->load == NULL) {
-        visit = (struct visit){.clear = true}; /* F6 */
-        visit_make(&visit, id, spec);
+        drop_polled(fast, id);
+        visit = (SlowPair){.clear = true}; /* F6 */
+        slowpair_visit(&visit, id, spec);
         g_clear_error(&visit.error);
         fastattach_drop(fast->bpf_dir, visit.index, false);
         fastattach_drop(fast->bpf_dir, visit.index, true);
         say_slow(ret, spec->fast != NULL ? fast->trouble : "");
     } else {
-        visit_make(&visit, id, spec);
+        slowpair_visit(&visit, id, spec);
         why = visit.error;
-        bound = why == NULL && bind_port(fast, spec, &visit, ret, &why);
+        bool polled = why == NULL && try_poll(fast, id, spec, &visit, ret);
+        bound = why == NULL && !polled && bind_port(fast, spec, &visit, ret, &why);
     }
     if (why != NULL) {
         give_up(fast, id, spec, why, ret);
@@ -496,16 +514,19 @@ fastport_make(FastPorts *fast, const char *id, const Dpd__Port *spec, struct fas
 bool
 fastport_undo(FastPorts *fast, const char *id, const Dpd__Port *spec, GError **error)
 {
-    struct visit look = {0};
-    struct visit clear = {.clear = true};
+    SlowPair look = {0};
+    SlowPair clear = {.clear = true};
     if (!is_local(spec)) {
         return true;
     }
     note_drop(fast, id);
-    visit_make(&look, id, spec);
+    if (!pollhost_drop(fast->poll, id, error)) {
+        return false;
+    }
+    slowpair_visit(&look, id, spec);
     bool ok = look.error == NULL && (fast->load == NULL || unbind(fast, &look, &look.error));
     if (ok && look.near_index != 0) {
-        visit_make(&clear, id, spec);
+        slowpair_visit(&clear, id, spec);
         ok = clear.error == NULL;
     }
     GError *why = look.error != NULL ? look.error : clear.error;

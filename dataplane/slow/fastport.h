@@ -2,6 +2,7 @@
  * Threads: main loop, inside fibers where marked "Yields". */
 #pragma once
 #include "dataplane/slow/fastload.h"
+#include "dataplane/slow/pollhost.h"
 #include "proto/dpd.pb-c.h"
 
 #include <net/if.h>
@@ -11,9 +12,9 @@ enum { FASTPORT_FLOWS = 65536 }; /* of each family, by default */
 typedef struct FastPorts FastPorts;
 /* Loads the programs, or adopts what a former daemon left. Never fails: where the kernel can't,
  * fastport_trouble() says what is missing and every port stays on the slow path. What was switched off is off
- * again: a file in 'state_dir' says so. */
-FastPorts *fastport_new(const char *bpf_dir, const char *state_dir);
-/* For all ports, until it is asked otherwise, also after a restart of the host. */
+ * again: a file in 'state_dir' says so. 'poll' (borrowed) has the ports that are polled. */
+FastPorts *fastport_new(const char *bpf_dir, const char *state_dir, PollHost *poll);
+/* For all ports, until it is asked otherwise, also after a restart of the host. Yields. */
 bool fastport_switch(FastPorts *fast, bool on, GError **error);
 /* What is bound goes on without us. With 'end', for a daemon without ports that ends, nothing does. */
 void fastport_free(FastPorts *fast, bool end);

@@ -326,8 +326,8 @@ raise_netdev(Doors *doors, const PortWork *port, GError **error)
         return false;
     }
     guint mtu = port->spec->mtu != found.mtu ? port->spec->mtu : 0;
-    bool plain =
-        port->spec->plain && port->place.plug[0] == '\0'; /* a slow pair completes checksums */
+    /* A slow pair completes checksums, but for who reads frames before it. */
+    bool plain = port->spec->plain && (port->place.plug[0] == '\0' || port->spec->poll);
     if (plain && found.checksum == 1 &&
         !fleet_set_checksum(doors->fleet, port->spec->netdev, false, error)) {
         return false;
