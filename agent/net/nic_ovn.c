@@ -129,7 +129,7 @@ make_link(NicUse *use, const OvnPort *port, char **ret_link, GError **error)
                      .iface_id = port->lsp,
                      .mac = port->mac,
                      .peer = spec.tap ? NULL : spec.peer,
-                     .poll = nicuse_bool(use, "hawser.poll")};
+                     .poll = !spec.tap && nicuse_bool(use, "hawser.poll")};
     bool ok = hostport_bind(netobj_agent(use->table), &host, error);
     if (ok) {
         *ret_link = g_strdup(spec.peer);
@@ -316,7 +316,7 @@ ovn_adopt_nic(NicUse *use, GError **error)
                           .netdev = host,
                           .iface_id = port->lsp,
                           .mac = port->mac,
-                          .poll = nicuse_bool(use, "hawser.poll")};
+                          .poll = !nicuse_is_vm(use) && nicuse_bool(use, "hawser.poll")};
         hostport_adopt(agent, &bound);
     }
     return true;

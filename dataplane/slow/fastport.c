@@ -33,9 +33,9 @@
 #include "base/fiber.h"
 #include "base/log.h"
 #include "dataplane/slow/fastage.h"
-#include "dataplane/slow/slowpair.h"
 #include "dataplane/slow/fastattach.h"
 #include "dataplane/slow/fastpins.h"
+#include "dataplane/slow/slowpair.h"
 #include "hw/link.h"
 #include "hw/offload.h"
 #include "proto/switchd.h"
@@ -468,7 +468,8 @@ try_poll(FastPorts *fast, const char *id, const Dpd__Port *spec, const SlowPair 
          struct fastport_place *ret)
 {
     g_autoptr(GError) why = NULL;
-    if (spec->poll && spec->fast != NULL && spec->plain && visit->index != 0) {
+    if (spec->poll && spec->kind == DPD__KIND__VETH && spec->fast != NULL && spec->plain &&
+        visit->index != 0) {
         if (poll_port(fast, id, spec, visit, &why)) {
             FastPort port = port_of(spec, visit);
             g_strlcpy(ret->plug, visit->far, sizeof ret->plug);
