@@ -2,15 +2,15 @@
  * stop its threads: its check is off there, or it would turn a good exit status into a failure. */
 #include "agent/fork.h"
 
-#include "agent/api/hardware.h"
-#include "agent/image/diskimg.h"
+#include "agent/api/forkprepare.h"
+#include "agent/image/forkqimg.h"
 #include "agent/inst/instdriver.h"
 #include "agent/inst/forkfile.h"
 #include "agent/inst/forkmount.h"
 #include "agent/inst/forkproxy.h"
 #include "agent/inst/forksyscall.h"
 #include "agent/move/forkpass.h"
-#include "agent/vm/vmshare.h"
+#include "agent/vm/forkshare.h"
 
 #include <glib.h>
 #include <stdio.h>
@@ -25,11 +25,11 @@ static const struct {
     {"forkfile", forkfile_main},
     {"forkmount", forkmount_main},
     {"forkpass", forkpass_main},
-    {"forkprepare", hardware_fork_prepare},
+    {"forkprepare", forkprepare_main},
     {"forkproxy", forkproxy_main},
-    {"forkqimg", diskimg_fork},
+    {"forkqimg", forkqimg_main},
     {"forksftp", forkfile_sftp_main},
-    {"forkshare", vmshare_fork},
+    {"forkshare", forkshare_main},
     {"forkstart", forklxc_start},
     {"forksyscall", forksyscall_main},
     {NULL, NULL},

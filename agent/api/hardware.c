@@ -260,22 +260,6 @@ put_pf(Request *req, GError **error)
     return done;
 }
 
-int
-hardware_fork_prepare(int argc, char **argv)
-{
-    g_autoptr(GError) error = NULL;
-    if (argc != 2) {
-        fprintf(stderr, "usage: hawserd forkprepare FILE\n");
-        return 2;
-    }
-    g_autoptr(HwBackend) hw = hw_open(NULL, &error);
-    if (hw == NULL || !prepare_boot(hw, argv[1], &error)) {
-        fprintf(stderr, "hawserd: %s\n", error->message);
-        return haw_code_exit(haw_code(error));
-    }
-    return 0;
-}
-
 const Route hardware_routes[] = {
     {"GET", "/1.0/hawser/hw", get_all, ROUTE_ADMIN},
     {"GET", "/1.0/hawser/hw/doctor", get_doctor, ROUTE_ADMIN},

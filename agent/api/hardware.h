@@ -3,6 +3,4 @@
 #pragma once
 #include "agent/api/server.h"
 
-/* Keeps what was prepared: "<dir>/hw-prepare.json", which 'hawserd forkprepare' carries out at boot. */
-int hardware_fork_prepare(int argc, char **argv);
 extern const Route hardware_routes[];

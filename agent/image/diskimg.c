@@ -5,7 +5,7 @@
  *     is taken over can spoil the image that it came with.
  * D3  The raw file is made here, at its full size and empty: qemu-img writes only what is not zero.
  * D4  Time and memory are bounded by limits; the size of what is written by RLIMIT_FSIZE.
- * Called by image.c (unpacking) and publish.c. */
+ * D2 and D4 are forkqimg.c's, which is the child. Called by image.c (unpacking) and publish.c. */
 #include "agent/image/diskimg.h"
 
 #include "agent/image/qcow.h"
@@ -14,24 +14,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/capability.h>
-#include <linux/landlock.h>
-#include <sched.h>
-#include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-enum { FD_IN = 3, FD_OUT = 4, MEMORY_GIB = 4 };
 #define QCOW_ROOM ((gint64) 1 << 30) /* a qcow2 file's own tables */
-
-/* ---- in the agent ---- */
 
 static bool
 run(Agent *agent, const char *operation, gint64 limit, int in, int out, GCancellable *cancel,
@@ -93,119 +79,4 @@ diskimg_to_qcow(Agent *agent, int raw_fd, const char *path, bool compress, GCanc
         return haw_push(error, "Failed converting disk to qcow2 at \"%s\"", path);
     }
     return true;
-}
-
-/* ---- in the child: D2, D4 ---- */
-
-static bool
-allow(int ruleset, int fd, guint64 access)
-{
-    const struct landlock_path_beneath_attr rule = {.allowed_access = access, .parent_fd = fd};
-    return fd >= 0 &&
-           syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule, 0) == 0;
-}
-
-/* Kernels without Landlock: the rest has to do. */
-static bool
-fence(void)
-{
-    static const char *const programs[] = {"/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache"};
-    const guint64 reads = LANDLOCK_ACCESS_FS_READ_FILE,
-                  runs = reads | LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_READ_DIR,
-                  writes = reads | LANDLOCK_ACCESS_FS_WRITE_FILE;
-    const struct landlock_ruleset_attr attr = {.handled_access_fs =
-                                                   (LANDLOCK_ACCESS_FS_MAKE_SYM << 1) - 1};
-    haw_autofd int ruleset = (int) syscall(SYS_landlock_create_ruleset, &attr, sizeof attr, 0);
-    if (ruleset < 0) {
-        return errno == ENOSYS || errno == EOPNOTSUPP;
-    }
-    for (size_t i = 0; i < G_N_ELEMENTS(programs); i++) {
-        haw_autofd int fd = open(programs[i], O_PATH | O_CLOEXEC);
-        bool file = g_str_has_prefix(programs[i], "/etc/");
-        if (fd >= 0 && !allow(ruleset, fd, file ? reads : runs)) {
-            return false;
-        }
-    }
-    return allow(ruleset, FD_IN, reads) && allow(ruleset, FD_OUT, writes) &&
-           syscall(SYS_landlock_restrict_self, ruleset, 0) == 0;
-}
-
-static bool
-drop_capabilities(void)
-{
-    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
-    struct __user_cap_data_struct none[2] = {{0}, {0}};
-    for (int cap = 0; prctl(PR_CAPBSET_READ, cap) >= 0; cap++) {
-        prctl(PR_CAPBSET_DROP, cap);
-    }
-    return syscall(SYS_capset, &header, none) == 0;
-}
-
-static void
-bound(int what, rlim_t most)
-{
-    const struct rlimit limit = {.rlim_cur = most, .rlim_max = most};
-    setrlimit((__rlimit_resource_t) what, &limit);
-}
-
-static int
-convert(const char *operation, rlim_t limit)
-{
-    bool to_raw = strcmp(operation, "to-raw") == 0;
-    bool small = strcmp(operation, "to-small-qcow2") == 0;
-    const char *const env[] = {"PATH=/usr/bin:/bin", "LC_ALL=C", NULL};
-    const char *argv[16] = {"qemu-img",
-                            "convert",
-                            "-q",
-                            "-f",
-                            to_raw ? "qcow2" : "raw",
-                            "-O",
-                            to_raw ? "raw" : "qcow2"};
-    int n = 7;
-    if (to_raw) { /* D3 */
-        argv[n++] = "-n";
-        argv[n++] = "--target-is-zero";
-    }
-    if (small) {
-        argv[n++] = "-c";
-    }
-    argv[n++] = "/proc/self/fd/3";
-    argv[n++] = "/proc/self/fd/4";
-    bound(RLIMIT_AS, (rlim_t) MEMORY_GIB << 30);
-    bound(RLIMIT_FSIZE, limit);
-    bound(RLIMIT_CORE, 0);
-    if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
-        !drop_capabilities() || !fence()) {
-        fprintf(stderr, "confine qemu-img: %s\n", strerror(errno));
-        return 1;
-    }
-    execvpe("qemu-img", (char *const *) argv, (char *const *) env);
-    fprintf(stderr, "run qemu-img: %s (install qemu-utils)\n", strerror(errno));
-    return 1;
-}
-
-int
-diskimg_fork(int argc, char **argv)
-{
-    int status = 1;
-    if (argc != 3) {
-        return 2;
-    }
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (unshare(CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWPID) < 0) {
-        fprintf(stderr, "confine qemu-img: %s\n", strerror(errno));
-        return 1;
-    }
-    pid_t child = fork();
-    if (child == 0) {
-        _exit(convert(argv[1], (rlim_t) g_ascii_strtoull(argv[2], NULL, 10)));
-    }
-    if (child < 0 || waitpid(child, &status, 0) < 0) {
-        fprintf(stderr, "run qemu-img: %s\n", strerror(errno));
-        return 1;
-    }
-    if (WIFSIGNALED(status)) {
-        fprintf(stderr, "qemu-img was ended by signal %d\n", WTERMSIG(status));
-    }
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
 }

@@ -11,5 +11,3 @@ bool diskimg_to_raw(Agent *agent, int qcow_fd, const char *path, GCancellable *c
 /* The raw file becomes a qcow2 file at 'path' (not there yet). */
 bool diskimg_to_qcow(Agent *agent, int raw_fd, const char *path, bool compress,
                      GCancellable *cancel, GError **error);
-/* 'hawserd forkqimg OPERATION LIMIT': the child. Descriptors 3 and 4 are what it reads and writes. */
-int diskimg_fork(int argc, char **argv);

@@ -4,83 +4,23 @@
  *     answer is an error, not a hang.
  * K2  The child is reaped here on every way out (but for forkcall_spawn's, which goes on).
  * K3  What comes back is data: a helper inside a container's namespaces is not trusted with more
- *     than a JSON text of FORKCALL_MAX bytes and one descriptor. */
+ *     than a JSON text of FORKSERVE_MAX bytes and one descriptor.
+ * The channel's messages and the child's side are forkserve.c's. */
 #include "agent/inst/forkcall.h"
 
 #include <errno.h>
 #include <signal.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "agent/inst/forkserve.h"
 #include "base/fd.h"
 #include "base/fiber.h"
 #include "base/proc.h"
 
-#define FORKCALL_MAX (160 * 1024)
 #define FORKCALL_FDS 6
-
-static bool
-send_message(int channel, json_t *message, int fd)
-{
-    g_autofree char *text = json_dumps(message, JSON_COMPACT);
-    char control[CMSG_SPACE(sizeof(int))] = {0};
-    struct iovec iov = {.iov_base = text, .iov_len = text != NULL ? strlen(text) : 0};
-    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
-
-    if (fd >= 0) {
-        msg.msg_control = control;
-        msg.msg_controllen = sizeof(control);
-        struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg);
-        cmsg->cmsg_level = SOL_SOCKET;
-        cmsg->cmsg_type = SCM_RIGHTS;
-        cmsg->cmsg_len = CMSG_LEN(sizeof(int));
-        memcpy(CMSG_DATA(cmsg), &fd, sizeof(int));
-    }
-    ssize_t n;
-    do {
-        n = sendmsg(channel, &msg, MSG_NOSIGNAL);
-    } while (n < 0 && errno == EINTR);
-    return n == (ssize_t) iov.iov_len;
-}
-
-/* NULL at the end of the stream or when it is no JSON object. */
-static json_t *
-receive_message(int channel, int *ret_fd)
-{
-    g_autofree char *text = g_malloc(FORKCALL_MAX);
-    char control[CMSG_SPACE(sizeof(int))];
-    struct iovec iov = {.iov_base = text, .iov_len = FORKCALL_MAX};
-    struct msghdr msg = {.msg_iov = &iov,
-                         .msg_iovlen = 1,
-                         .msg_control = control,
-                         .msg_controllen = sizeof(control)};
-    ssize_t n;
-
-    *ret_fd = -1;
-    do {
-        n = recvmsg(channel, &msg, MSG_CMSG_CLOEXEC);
-    } while (n < 0 && errno == EINTR);
-    if (n <= 0) {
-        return NULL;
-    }
-    struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg);
-    if (cmsg != NULL && cmsg->cmsg_level == SOL_SOCKET && cmsg->cmsg_type == SCM_RIGHTS &&
-        cmsg->cmsg_len >= CMSG_LEN(sizeof(int))) {
-        memcpy(ret_fd, CMSG_DATA(cmsg), sizeof(int));
-    }
-    json_t *message = json_loadb(text, (size_t) n, 0, NULL);
-    if (!json_is_object(message)) {
-        json_decref(message);
-        fd_close(ret_fd);
-        return NULL;
-    }
-    return message;
-}
-
-/* ---- the agent's side ---- */
 
 typedef struct {
     pid_t pid;
@@ -109,7 +49,7 @@ call_start(Agent *agent, const char *helper, json_t *request, const int *fds, si
         return false;
     }
     *ret_call = (Call){.pid = pid, .channel = pair[0]};
-    send_message(pair[0], request, -1); /* a failure shows as the missing answer (K1) */
+    forkserve_send(pair[0], request, -1); /* a failure shows as the missing answer (K1) */
     return true;
 }
 
@@ -145,7 +85,7 @@ forkcall(Agent *agent, const char *helper, json_t *request, const int *fds, size
     }
     ok = fiber_wait_fd(call.channel, G_IO_IN, wait_ms == 0 ? -1 : wait_ms, cancel, error);
     if (ok) {
-        reply = receive_message(call.channel, &fd);
+        reply = forkserve_receive(call.channel, &fd);
         ok = call_result(helper, reply, error);
     } else {
         kill(call.pid, SIGKILL);
@@ -182,7 +122,7 @@ forkcall_spawn(Agent *agent, const char *helper, json_t *request, const int *fds
     }
     ok = fiber_wait_fd(call.channel, G_IO_IN, wait_ms, NULL, error);
     if (ok) {
-        reply = receive_message(call.channel, &fd);
+        reply = forkserve_receive(call.channel, &fd);
         ok = call_result(helper, reply, error);
         json_decref(reply);
     }
@@ -194,55 +134,4 @@ forkcall_spawn(Agent *agent, const char *helper, json_t *request, const int *fds
         return -1;
     }
     return call.pid;
-}
-
-/* ---- the child's side ---- */
-
-json_t *
-forkcall_take(GError **error)
-{
-    int fd = -1;
-    json_t *request = receive_message(FORKCALL_FD, &fd);
-
-    fd_close(&fd);
-    if (request == NULL) {
-        haw_fail(error, HAW_INVALID, "no request came: this helper is started by hawserd only");
-    }
-    return request;
-}
-
-bool
-forkcall_answer(json_t *reply, int fd, const GError *failure)
-{
-    json_t *message = reply != NULL ? reply : json_object();
-
-    if (failure != NULL) {
-        json_object_set_new(message, "code", json_integer(haw_code(failure)));
-        json_object_set_new(message, "error", json_string(failure->message));
-    }
-    bool ok = send_message(FORKCALL_FD, message, fd);
-    json_decref(message);
-    return ok;
-}
-
-int
-forkcall_serve(ForkcallFn fn)
-{
-    g_autoptr(GError) error = NULL;
-    json_t *request, *reply = NULL;
-    int fd = -1;
-
-    request = forkcall_take(&error);
-    if (request == NULL) {
-        fprintf(stderr, "%s\n", error->message);
-        return 1;
-    }
-    if (!fn(request, &reply, &fd, &error)) {
-        json_decref(reply);
-        reply = NULL;
-    }
-    bool ok = forkcall_answer(reply, fd, error);
-    fd_close(&fd);
-    json_decref(request);
-    return ok && error == NULL ? 0 : 1;
 }

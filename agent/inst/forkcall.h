@@ -1,14 +1,13 @@
 /* forkcall.h: one question to a short-lived child of our own binary (`hawserd forkfile`, …): JSON
  * and descriptors there, JSON and perhaps a descriptor back.
- * Threads: forkcall() on the main loop inside a fiber; forkcall_serve() in the child. */
+ * The child's end is forkserve.h's.
+ * Threads: main loop, inside a fiber. */
 #pragma once
 #include "agent/agent.h"
 #include <gio/gio.h>
 #include <sys/types.h>
 
-#define FORKCALL_FD 3 /* the channel, in the child; fds[i] becomes 4+i */
-
-/* 'request' is stolen. *ret_reply (may be NULL) is a new reference; *ret_fd (may be NULL) is -1
+/* 'request' is stolen; fds[i] becomes the child's descriptor 4+i. *ret_reply (may be NULL) is a new reference; *ret_fd (may be NULL) is -1
  * when the child sent none. The child is killed once wait_ms (0: for ever) is over or at the
  * cancel. Its errors come back with code and text. Yields. */
 bool forkcall(Agent *agent, const char *helper, json_t *request, const int *fds, size_t fd_count,
@@ -19,11 +18,3 @@ bool forkcall(Agent *agent, const char *helper, json_t *request, const int *fds,
  * or to leave. 'log_path' may be NULL. Yields. */
 pid_t forkcall_spawn(Agent *agent, const char *helper, json_t *request, const int *fds,
                      size_t fd_count, const char *log_path, gint64 wait_ms, GError **error);
-
-/* The child's side: answers one request by 'fn', whose *ret_reply is stolen and whose *ret_fd is
- * given. Returns the exit status. */
-typedef bool (*ForkcallFn)(json_t *request, json_t **ret_reply, int *ret_fd, GError **error);
-int forkcall_serve(ForkcallFn fn);
-/* The same in two steps, for a child that goes on. */
-json_t *forkcall_take(GError **error);
-bool forkcall_answer(json_t *reply /* stolen, may be NULL */, int fd, const GError *failure);

@@ -28,13 +28,13 @@
 
 #include "base/confine.h"
 #include "agent/inst/enter.h"
-#include "agent/inst/forkcall.h"
+#include "agent/inst/forkserve.h"
 #include "sftp/sftp.h"
 #include "agent/inst/shift.h"
 #include "base/fd.h"
 
-#define FORKFILE_PLACE   (FORKCALL_FD + 1) /* pidfd, or the root directory of a stopped instance */
-#define FORKFILE_CONTENT (FORKCALL_FD + 2) /* what to put, or the session's socket */
+#define FORKFILE_PLACE   (FORKSERVE_FD + 1) /* pidfd, or the root directory of a stopped instance */
+#define FORKFILE_CONTENT (FORKSERVE_FD + 2) /* what to put, or the session's socket */
 #define FORKFILE_MEMORY  (256 * 1024 * 1024)
 
 static const char *
@@ -398,7 +398,7 @@ forkfile_serve(json_t *request, json_t **ret_reply, int *ret_fd, GError **error)
 int
 forkfile_main(int argc, char **argv)
 {
-    return forkcall_serve(forkfile_serve);
+    return forkserve(forkfile_serve);
 }
 
 static int64_t
@@ -417,7 +417,7 @@ int
 forkfile_sftp_main(int argc, char **argv)
 {
     g_autoptr(GError) error = NULL;
-    json_t *request = forkcall_take(&error);
+    json_t *request = forkserve_take(&error);
     haw_autofd int root = -1;
 
     if (request == NULL) {
@@ -426,12 +426,12 @@ forkfile_sftp_main(int argc, char **argv)
     }
     signal(SIGPIPE, SIG_IGN);
     root = confine_self(request, &error);
-    forkcall_answer(NULL, -1, error);
+    forkserve_answer(NULL, -1, error);
     if (root < 0) {
         json_decref(request);
         return 1;
     }
-    close(FORKCALL_FD);
+    close(FORKSERVE_FD);
     bool running = number_of(request, "pid", 0) > 0;
     SftpIds ids = {
         .on_disk = id_on_disk, .of_disk = id_of_disk, .data = json_object_get(request, "idmap")};

@@ -21,11 +21,11 @@
 
 #include "base/confine.h"
 #include "agent/inst/enter.h"
-#include "agent/inst/forkcall.h"
+#include "agent/inst/forkserve.h"
 #include "agent/inst/shift.h"
 #include "base/fd.h"
 
-#define FORKMOUNT_PIDFD (FORKCALL_FD + 1)
+#define FORKMOUNT_PIDFD (FORKSERVE_FD + 1)
 
 static const char *
 text_of(json_t *request, const char *key)
@@ -220,5 +220,5 @@ forkmount_serve(json_t *request, json_t **ret_reply, int *ret_fd, GError **error
 int
 forkmount_main(int argc, char **argv)
 {
-    return forkcall_serve(forkmount_serve);
+    return forkserve(forkmount_serve);
 }

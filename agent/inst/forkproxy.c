@@ -33,12 +33,12 @@
 
 #include "base/confine.h"
 #include "agent/inst/enter.h"
-#include "agent/inst/forkcall.h"
+#include "agent/inst/forkserve.h"
 #include "agent/inst/relay.h"
 #include "agent/inst/shift.h"
 #include "base/fd.h"
 
-#define FORKPROXY_PIDFD   (FORKCALL_FD + 1)
+#define FORKPROXY_PIDFD   (FORKSERVE_FD + 1)
 #define FORKPROXY_BACKLOG 1024
 
 typedef struct {
@@ -287,7 +287,7 @@ int
 forkproxy_main(int argc, char **argv)
 {
     g_autoptr(GError) error = NULL;
-    json_t *request = forkcall_take(&error);
+    json_t *request = forkserve_take(&error);
     Setup setup = {.socket_dir = -1};
     sigset_t stop;
 
@@ -306,8 +306,8 @@ forkproxy_main(int argc, char **argv)
     g_autoptr(Relay) relay =
         ok ? relay_new(setup.listen, setup.connect, setup.proxy_protocol) : NULL;
     ok = ok && open_up(&setup, relay, &error);
-    ok = forkcall_answer(NULL, -1, error) && ok;
-    close(FORKCALL_FD);
+    ok = forkserve_answer(NULL, -1, error) && ok;
+    close(FORKSERVE_FD);
     if (ok) {
         relay_run(relay, FORKPROXY_PIDFD, stop_fd);
     }

@@ -175,5 +175,5 @@ serve(json_t *request, json_t **ret_reply, int *ret_fd, GError **error)
 int
 forksyscall_main(int argc, char **argv)
 {
-    return forkcall_serve(serve);
+    return forkserve(serve);
 }

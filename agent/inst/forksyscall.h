@@ -1,12 +1,12 @@
 /* forksyscall.h: `hawserd forksyscall`: makes one system call that a container may not make itself.
  * Threads: the helper's only one. */
 #pragma once
-#include "agent/inst/forkcall.h"
+#include "agent/inst/forkserve.h"
 #include "agent/inst/task.h"
 
 /* The helper's descriptors, as intercept.c passes them. */
 enum {
-    FORKSYSCALL_PROC = FORKCALL_FD + 1, /* those of a Task */
+    FORKSYSCALL_PROC = FORKSERVE_FD + 1, /* those of a Task */
     FORKSYSCALL_MEM,
     FORKSYSCALL_NOTIFY,
     FORKSYSCALL_USERS, /* the container's user namespace */

@@ -2,7 +2,7 @@
  * S1  PCI addresses 8.0 to 15.7 of pcie.0: function 2n is the n-th share's 9p, 2n+1 its virtiofs. A machine
  *     that takes over another's state has the same shares in the same order, so the same devices.
  * S2  What is read-only is so on the host: QEMU's readonly=on, and a read-only mount in a namespace of the
- *     daemon's own; a guest that mounts it otherwise gets EROFS.
+ *     daemon's own (forkshare.c); a guest that mounts it otherwise gets EROFS.
  * S3  A daemon serves one connection of QEMU's and ends with it; what never got one is ended by its pid
  *     file, which has the time of its start as well: a number that somebody else has now is none of ours.
  * Called by guestvm.c. Main loop. */
@@ -10,15 +10,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "agent/inst/record.h"
@@ -328,34 +325,4 @@ vmshare_known(VmSession *vm, const char *name)
 
     return vmlayout_get(vm->layout, place, "port") >= 0 ||
            json_object_get(json_object_get(vm->layout, "shares"), name) != NULL;
-}
-
-/* ---- the helper ---- */
-
-/* S2: whatever is mounted below the source, too. */
-static bool
-mount_readonly(const char *source)
-{
-    struct mount_attr attr = {.attr_set = MOUNT_ATTR_RDONLY};
-
-    return unshare(CLONE_NEWNS) == 0 && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
-           mount(source, source, NULL, MS_BIND | MS_REC, NULL) == 0 &&
-           syscall(SYS_mount_setattr, AT_FDCWD, source, AT_RECURSIVE, &attr, sizeof(attr)) == 0;
-}
-
-int
-vmshare_fork(int argc, char **argv)
-{
-    if (argc != 4) {
-        return 2;
-    }
-    if (strcmp(argv[2], "ro") == 0 && !mount_readonly(argv[1])) {
-        perror("hawserd: mount the share read-only");
-        return 1;
-    }
-    g_autofree char *source = g_strdup_printf("source=%s", argv[1]);
-    execl(argv[3], argv[3], "--fd=3", "-o", source, "-o", "cache=auto", "-o", "xattr", "-o",
-          "announce_submounts", (char *) NULL);
-    perror("hawserd: start virtiofsd");
-    return 1;
 }

@@ -26,6 +26,3 @@ char *vmshare_target(VmSession *vm, const char *name);
 bool vmshare_known(VmSession *vm, const char *name);
 /* Ends what is left of daemons, QEMU being gone. Yields. */
 void vmshare_stop_all(Inst *inst);
-
-/* `hawserd forkshare SOURCE READONLY PROGRAM`: becomes a virtiofsd that sees SOURCE alone. */
-int vmshare_fork(int argc, char **argv);
