@@ -8,6 +8,7 @@
 #include "agent/inst/forkfile.h"
 #include "agent/inst/forkmount.h"
 #include "agent/inst/forkproxy.h"
+#include "agent/inst/forkstart.h"
 #include "agent/inst/forksyscall.h"
 #include "agent/move/forkpass.h"
 #include "agent/vm/forkshare.h"
@@ -30,7 +31,7 @@ static const struct {
     {"forkqimg", forkqimg_main},
     {"forksftp", forkfile_sftp_main},
     {"forkshare", forkshare_main},
-    {"forkstart", forklxc_start},
+    {"forkstart", forkstart_main},
     {"forksyscall", forksyscall_main},
     {NULL, NULL},
 };

@@ -76,6 +76,13 @@ bool
 link_add_veth(NlSock *sock, const char *name, const char *peer, guint mtu, guint txqlen,
               const char *peer_mac, GError **error)
 {
+    return link_add_veth_in(sock, name, peer, -1, mtu, txqlen, peer_mac, error);
+}
+
+bool
+link_add_veth_in(NlSock *sock, const char *name, const char *peer, int netns_fd, guint mtu,
+                 guint txqlen, const char *peer_mac, GError **error)
+{
     struct nl_msg *msg = new_msg(name);
     if (mtu != 0) {
         nla_put_u32(msg, IFLA_MTU, mtu);
@@ -90,6 +97,9 @@ link_add_veth(NlSock *sock, const char *name, const char *peer, guint mtu, guint
     struct ifinfomsg header = {.ifi_family = AF_UNSPEC};
     nlmsg_append(msg, &header, sizeof(header), NLMSG_ALIGNTO);
     nla_put_string(msg, IFLA_IFNAME, peer);
+    if (netns_fd >= 0) {
+        nla_put_u32(msg, IFLA_NET_NS_FD, (guint32) netns_fd);
+    }
     if (mtu != 0) {
         nla_put_u32(msg, IFLA_MTU, mtu);
     }

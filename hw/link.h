@@ -31,6 +31,10 @@ struct link_info {
 bool link_add(NlSock *sock, const char *name, const char *kind, GError **error);
 bool link_add_veth(NlSock *sock, const char *name, const char *peer, guint mtu, guint txqlen,
                    const char *peer_mac, GError **error);
+/* The same with the peer in the network namespace behind the descriptor: to move it there later would
+ * cost the kernel tens of milliseconds. */
+bool link_add_veth_in(NlSock *sock, const char *name, const char *peer, int netns_fd, guint mtu,
+                      guint txqlen, const char *peer_mac, GError **error);
 bool link_add_vlan(NlSock *sock, const char *name, const char *parent, guint id, bool gvrp,
                    GError **error);
 bool link_add_macvlan(NlSock *sock, const char *name, const char *parent, guint mode,

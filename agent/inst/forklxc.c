@@ -1,4 +1,5 @@
-/* The short-lived processes in which liblxc may fork: start and attach.
+/* The short-lived processes in which liblxc may fork: attach, device rules, and what they share with the
+ * one that starts (forkstart.c).
  * K1  They run single-threaded, in a process of their own, and hold nothing of the daemon's.
  * K2  PATH has apparmor_parser, which liblxc calls, but not newuidmap, which it would: that knows
  *     /etc/subuid only, where the map that the daemon chose can be written directly by root; and it saves
@@ -7,8 +8,7 @@
  * K4  liblxc 5.0 lets the transient and the attached process write to one socket in any order where no LSM
  *     keeps them apart and system calls are intercepted: then the attaching fails, now and then, while
  *     the command goes on. So a command waits for our word, and a failed attaching is done again.
- * Called by fork.c of hawserd for 'forkstart NAME LXCPATH CONF', 'forkexec NAME LXCPATH CONF' and
- * 'forkcgroup NAME LXCPATH CONF ITEM VALUE' (device rules of cgroup v2: inject.c),
+ * Called by fork.c of hawserd for 'forkexec NAME LXCPATH CONF' and 'forkcgroup NAME LXCPATH CONF ITEM VALUE' (device rules of cgroup v2: inject.c),
  * see lxc.c for the descriptors that forkexec expects. */
 #include "agent/inst/instdriver.h"
 
@@ -31,20 +31,32 @@
 enum { ATTACH_TRIES = 10 };
 enum { EXEC_STDIN = 3, EXEC_STDOUT, EXEC_STDERR, EXEC_PID, EXEC_SPEC };
 
-static struct lxc_container *
-load(char **argv)
+struct lxc_container *
+forklxc_load(char **argv, GError **error)
 {
     setenv("PATH", "/usr/sbin:/sbin", 1); /* K2 */
     struct lxc_container *c = lxc_container_new(argv[1], argv[2]);
     if (c == NULL) {
-        fprintf(stderr, "container '%s' can't be loaded\n", argv[1]);
+        haw_fail(error, HAW_FAILED, "container '%s' can't be loaded", argv[1]);
         return NULL;
     }
     c->clear_config(c); /* K3 */
     if (!c->load_config(c, argv[3])) {
-        fprintf(stderr, "configuration '%s' is refused by liblxc\n", argv[3]);
+        haw_fail(error, HAW_FAILED, "configuration '%s' is refused by liblxc", argv[3]);
         lxc_container_put(c);
         return NULL;
+    }
+    return c;
+}
+
+/* The same for a helper whose last words are on stderr. */
+static struct lxc_container *
+load(char **argv)
+{
+    g_autoptr(GError) error = NULL;
+    struct lxc_container *c = forklxc_load(argv, &error);
+    if (c == NULL) {
+        fprintf(stderr, "%s\n", error->message);
     }
     return c;
 }
@@ -63,30 +75,6 @@ forklxc_cgroup(int argc, char **argv)
     if (c != NULL) {
         lxc_container_put(c);
     }
-    return ok ? 0 : 1;
-}
-
-int
-forklxc_start(int argc, char **argv)
-{
-    if (argc != 4) {
-        return 2;
-    }
-    umask(0022);
-    struct lxc_container *c = load(argv);
-    if (c == NULL) {
-        return 1;
-    }
-    c->want_daemonize(c, true);
-    c->want_close_all_fds(c, true);
-    bool ok = c->start(c, 0, NULL);
-    if (ok) {
-        printf("%d\n", (int) c->init_pid(c));
-        fflush(stdout);
-    } else {
-        fprintf(stderr, "liblxc: %s\n", c->error_string != NULL ? c->error_string : "start failed");
-    }
-    lxc_container_put(c);
     return ok ? 0 : 1;
 }
 

@@ -73,10 +73,9 @@ typedef struct ExecOps {
 extern const Driver driver_lxc, driver_qemu;
 /* The driver of a type; NULL for an unknown one. */
 const Driver *driver_of_type(const char *type);
-/* Runs what 'conf' (a file) describes. Returns once init runs; *ret_pid is init's. Yields. */
-bool lxc_run(Inst *inst, const char *conf, pid_t *ret_pid, GError **error);
-
-/* Helper processes: 'hawserd forkstart …', 'hawserd forkexec …'. Each returns an exit status. */
+/* Helper processes: 'hawserd forkcgroup …', 'hawserd forkexec …'. Each returns an exit status. */
 int forklxc_cgroup(int argc, char **argv);
-int forklxc_start(int argc, char **argv);
 int forklxc_exec(int argc, char **argv);
+/* argv[1] to argv[3]: name, liblxc's directory, configuration file. The caller's to put; NULL. */
+struct lxc_container;
+struct lxc_container *forklxc_load(char **argv, GError **error);

@@ -49,44 +49,6 @@ conf_path(Inst *inst)
 
 /* ---- the driver ---- */
 
-/* The last ERROR line of liblxc's log says more than "start failed". */
-static char *
-log_reason(Inst *inst)
-{
-    g_autofree char *path = agent_path(inst->agent, "logs/%s/lxc.log", inst->object);
-    g_autofree char *text = fd_read_file(path, 16 * 1024 * 1024, NULL, NULL);
-    g_auto(GStrv) lines = g_strsplit(text != NULL ? text : "", "\n", -1);
-    for (char **line = lines; *line != NULL; line++) {
-        const char *at = strstr(*line, " ERROR ");
-        const char *text_at = at != NULL ? strstr(at, " - ") : NULL;
-        const char *reason = text_at != NULL ? strstr(text_at + 3, " - ") : NULL;
-        /* Mounts that are optional fail loudly, too. */
-        if (reason != NULL && strstr(*line, "mkdir_p") == NULL &&
-            strstr(*line, "create_dir_file") == NULL) {
-            return g_strdup(reason + 3);
-        }
-    }
-    return NULL;
-}
-
-bool
-lxc_run(Inst *inst, const char *conf, pid_t *ret_pid, GError **error)
-{
-    g_autofree char *path = container_path(inst), *out = NULL;
-    g_autoptr(GError) local = NULL;
-    if (!proc_runv(&out, &local, inst->agent->exe, "forkstart", inst->object, path, conf, NULL)) {
-        g_autofree char *reason = log_reason(inst);
-        return haw_fail(error, HAW_FAILED, "Failed to run: forkstart %s: %s", inst->object,
-                        reason != NULL ? reason : local->message);
-    }
-    pid_t pid = (pid_t) g_ascii_strtoll(out, NULL, 10);
-    if (pid <= 0) {
-        return haw_fail(error, HAW_FAILED, "The container stopped right after its start");
-    }
-    *ret_pid = pid;
-    return true;
-}
-
 /* systemd blocks SIGRTMIN+3 to take it from a signalfd; others understand SIGPWR. */
 static int
 halt_signal(Inst *inst)

@@ -193,17 +193,24 @@ take_nic_items(json_t *items, json_t *block, int index)
     }
 }
 
+struct starting {
+    json_t *changes, *items;
+    int nics; /* so far */
+    int netns;
+};
+
 static bool
-start_nic(Inst *inst, const struct plugpart *entry, json_t *changes, json_t *items, int index,
-          GError **error)
+start_nic(Inst *inst, const struct plugpart *entry, struct starting *all, GError **error)
 {
+    json_t *changes = all->changes;
     json_t *volatiles = plugpart_volatiles_of(inst, changes, entry->name), *block = NULL;
     Nic nic = plugpart_nic_of(inst, entry->name, entry->config, volatiles);
+    nic.netns = all->netns;
     bool ok = nic_start(inst->agent->networks, &nic, &block, error);
     plugpart_merge_changes(changes, inst, entry->name, volatiles);
     json_decref(volatiles);
     if (ok) {
-        take_nic_items(items, block, index);
+        take_nic_items(all->items, block, all->nics++);
         json_decref(block);
     }
     return ok;
@@ -248,8 +255,7 @@ plugpart_start_vm_device(Inst *inst, const struct plugpart *entry, json_t *chang
 }
 
 static bool
-start_one(Inst *inst, const struct plugpart *entry, json_t *changes, json_t *items, int *nic_index,
-          GError **error)
+start_one(Inst *inst, const struct plugpart *entry, struct starting *all, GError **error)
 {
     bool ok;
     if (plugpart_misfit(entry, inst->type)) {
@@ -257,11 +263,11 @@ start_one(Inst *inst, const struct plugpart *entry, json_t *changes, json_t *ite
     }
     if (inst->driver->plug != NULL) {
         ok = plugpart_is_type(entry->config, "none") ||
-             plugpart_start_vm_device(inst, entry, changes, items, error);
+             plugpart_start_vm_device(inst, entry, all->changes, all->items, error);
         return ok || haw_push(error, "Failed to start device \"%s\"", entry->name);
     }
     if (plugpart_is_type(entry->config, "nic")) {
-        ok = start_nic(inst, entry, changes, items, (*nic_index)++, error);
+        ok = start_nic(inst, entry, all, error);
     } else if (plugpart_is_type(entry->config, "none")) {
         return true;
     } else { /* the root disk as well: its limits; the volume is start.c's */
@@ -269,7 +275,7 @@ start_one(Inst *inst, const struct plugpart *entry, json_t *changes, json_t *ite
         json_t *list = NULL;
         ok = device_start(inst->agent, &device, &list, error);
         if (ok) {
-            json_array_extend(items, list);
+            json_array_extend(all->items, list);
             json_decref(list);
         }
     }
@@ -379,21 +385,39 @@ plug_validate(Agent *agent, const char *project, const char *name, const char *i
 }
 
 bool
-plug_start_all(Inst *inst, json_t *changes, json_t **ret_lxc, GError **error)
+plug_nics_inside(Inst *inst)
 {
-    json_t *devices = json_incref(inst->expanded_devices), *items = json_array();
+    json_t *devices = json_incref(inst->expanded_devices);
     g_autoptr(GArray) list = plugpart_in_order(devices);
-    int nic_index = 0;
+    bool all = true;
+    for (guint i = 0; all && i < list->len; i++) {
+        const struct plugpart *entry = &g_array_index(list, struct plugpart, i);
+        if (plugpart_is_type(entry->config, "nic") && !plugpart_misfit(entry, inst->type)) {
+            json_t *volatiles = record_volatile_of(inst->config, entry->name);
+            Nic nic = plugpart_nic_of(inst, entry->name, entry->config, volatiles);
+            all = nic_can_start_inside(inst->agent->networks, &nic);
+            json_decref(volatiles);
+        }
+    }
+    json_decref(devices);
+    return all;
+}
+
+bool
+plug_start_all(Inst *inst, int netns, json_t *changes, json_t **ret_lxc, GError **error)
+{
+    json_t *devices = json_incref(inst->expanded_devices);
+    g_autoptr(GArray) list = plugpart_in_order(devices);
+    struct starting all = {.changes = changes, .items = json_array(), .netns = netns};
     bool ok = true;
     for (guint i = 0; ok && i < list->len; i++) {
-        ok = start_one(inst, &g_array_index(list, struct plugpart, i), changes, items, &nic_index,
-                       error);
+        ok = start_one(inst, &g_array_index(list, struct plugpart, i), &all, error);
     }
     if (!ok) {
-        json_decref(items);
+        json_decref(all.items);
         plug_stop_all(inst, changes);
     } else {
-        *ret_lxc = items;
+        *ret_lxc = all.items;
     }
     json_decref(devices);
     return ok;

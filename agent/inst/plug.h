@@ -8,9 +8,12 @@
  * that its type can't have are passed over, as at its start. */
 bool plug_validate(Agent *agent, const char *project, const char *name, const char *inst_type,
                    Inst *inst, json_t *config, json_t *devices, json_t *local, GError **error);
-/* Prepares every device. *ret_lxc: [[key, value], …] for the container's configuration. 'changes'
- * gains the volatile keys to store. On failure what was started is stopped again. */
-bool plug_start_all(Inst *inst, json_t *changes, json_t **ret_lxc, GError **error);
+/* Whether all NICs of a container can be made in its network namespace before liblxc is there. */
+bool plug_nics_inside(Inst *inst);
+/* Prepares every device. *ret_lxc: [[key, value], …] for the container's configuration. 'netns' is its
+ * network namespace if plug_nics_inside(), else 0. 'changes' gains the volatile keys to store. On failure
+ * what was started is stopped again. */
+bool plug_start_all(Inst *inst, int netns, json_t *changes, json_t **ret_lxc, GError **error);
 bool plug_post_start_all(Inst *inst, GError **error);
 /* After a restart of the agent: the devices of one that was found running. */
 void plug_adopt_all(Inst *inst);

@@ -13,6 +13,7 @@
 #include "agent/inst/idmap.h"
 #include "agent/inst/lifecycle.h"
 #include "agent/inst/intercept.h"
+#include "agent/inst/launch.h"
 #include "agent/inst/limits.h"
 #include "agent/inst/lxcconf.h"
 #include "agent/inst/plug.h"
@@ -27,6 +28,7 @@
 #include "proto/keys.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -38,6 +40,7 @@ struct start {
     json_t *changes; /* volatile keys to store */
     json_t *items;   /* of devices and limits */
     GArray *map;
+    Launch *launch;
     bool premapped; /* the volume shows host ids by itself */
     bool idmapped;  /* the kernel maps ids where the root gets mounted */
 };
@@ -45,6 +48,7 @@ struct start {
 static void
 start_done(struct start *s)
 {
+    launch_free(s->launch);
     g_free(s->run_dir);
     g_free(s->log_dir);
     g_free(s->mount);
@@ -297,6 +301,32 @@ add_limits(struct start *s, GError **error)
     return limits_conf_items(s->inst->expanded_config, cpus, s->items, error);
 }
 
+/* What raw.lxc says of liblxc's own network and ids holds only where liblxc makes the namespaces. */
+static bool
+is_raw_about_namespaces(Inst *inst)
+{
+    const char *raw = inst_get(inst, "raw.lxc");
+    return raw != NULL &&
+           (strcasestr(raw, "lxc.net") != NULL || strcasestr(raw, "lxc.namespace") != NULL ||
+            strcasestr(raw, "lxc.id") != NULL);
+}
+
+/* The helper that starts init begins now: it is ready by the time it is needed. */
+static bool
+summon(struct start *s, GError **error)
+{
+    bool inside = !is_raw_about_namespaces(s->inst) && plug_nics_inside(s->inst);
+    s->launch = launch_new(s->inst, s->conf_path, s->map, inside, error);
+    return s->launch != NULL;
+}
+
+static bool
+start_devices(struct start *s, GError **error)
+{
+    int netns = launch_netns(s->launch, error);
+    return netns >= 0 && plug_start_all(s->inst, netns, s->changes, &s->items, error);
+}
+
 static bool
 prepare(struct start *s, GError **error)
 {
@@ -305,7 +335,7 @@ prepare(struct start *s, GError **error)
         return false;
     }
     crash_point("start");
-    if (!choose_map(s, error) || !prepare_volume(s, error)) {
+    if (!choose_map(s, error) || !summon(s, error) || !prepare_volume(s, error)) {
         return false;
     }
     crash_point("start");
@@ -313,7 +343,7 @@ prepare(struct start *s, GError **error)
         return false;
     }
     crash_point("start");
-    if (!load_modules(inst, error) || !plug_start_all(inst, s->changes, &s->items, error)) {
+    if (!load_modules(inst, error) || !start_devices(s, error)) {
         return false;
     }
     crash_point("start");
@@ -324,13 +354,22 @@ prepare(struct start *s, GError **error)
     return record_set_used(inst, s->changes, clock_real_us(), error); /* T2 */
 }
 
+/* An init that ends at once is seen here, if not before. */
+static bool
+is_alive(Inst *inst, GError **error)
+{
+    struct pollfd ended = {.fd = inst->pidfd, .events = POLLIN};
+    return poll(&ended, 1, 0) == 0 ||
+           haw_fail(error, HAW_FAILED, "The %s stopped right after its start", inst->type);
+}
+
 static bool
 launch(struct start *s, GError **error)
 {
     Inst *inst = s->inst;
     pid_t pid = 0;
     crash_point("start");
-    if (!lxc_run(inst, s->conf_path, &pid, error)) {
+    if (!launch_go(s->launch, &pid, error)) {
         return false;
     }
     crash_point("start");
@@ -338,7 +377,7 @@ launch(struct start *s, GError **error)
         return false;
     }
     limits_post_start(inst);
-    if (!plug_post_start_all(inst, error)) {
+    if (!plug_post_start_all(inst, error) || !is_alive(inst, error)) {
         inst->driver->kill(inst, NULL);
         while (!inst->monitor_gone) {
             fiber_signal_wait(&inst->changed, 1000, NULL, NULL);

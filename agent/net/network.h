@@ -26,6 +26,7 @@ typedef struct {
     json_t *config;                      /* the expanded device */
     json_t *volatiles;                   /* volatile.<device>.* without that prefix; updated */
     gint64 inst_id;
+    int netns; /* borrowed: the instance's network namespace, where its end may be made; 0: unknown */
 } Nic;
 /* Is the device config right (keys of its nictype, network there, addresses in subnet, not taken)?
  * LXD's texts. Yields. */
@@ -35,6 +36,8 @@ bool nic_validate(NetTable *table, const Nic *nic, GError **error);
  * lxc.net.* items for it (a JSON object of key → value, with "%d" for the index: "lxc.net.%d.type"),
  * for a virtual machine what QEMU is to be given (vm/vmitem.h); a new reference. Yields. */
 bool nic_start(NetTable *table, const Nic *nic, json_t **ret_lxc, GError **error);
+/* Whether its start, told the instance's namespace, needs nothing of liblxc. Yields. */
+bool nic_can_start_inside(NetTable *table, const Nic *nic);
 /* After the stop: removes the host side, rules, lease; gives a physical device back. Repeats
  * safely. Yields. */
 bool nic_stop(NetTable *table, const Nic *nic, GError **error);

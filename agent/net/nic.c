@@ -10,6 +10,7 @@
 #include "agent/net/nic_accel.h"
 #include "agent/net/nicmove.h"
 #include "agent/net/veth.h"
+#include "base/fd.h"
 #include "proto/keys.h"
 
 /* ---- steps ---- */
@@ -48,6 +49,26 @@ vm_item(NicUse *use, const char *link)
 }
 
 bool
+nic_can_start_inside(NetTable *table, const Nic *nic)
+{
+    g_autoptr(NicUse) use = nicuse_new(table, nic, NULL);
+    return use != NULL && use->driver->inside;
+}
+
+/* I1 */
+static bool
+start_inside(NicUse *use, const char *link, GError **error)
+{
+    bool made = link == NULL && use->driver->inside;
+    if ((link == NULL && !made) || nicmove_in(use, link, use->nic->netns, error)) {
+        return true;
+    }
+    use->driver->stop(use, NULL);
+    nicuse_set_volatile(use, "host_name", NULL);
+    return false;
+}
+
+bool
 nic_start(NetTable *table, const Nic *nic, json_t **ret_lxc, GError **error)
 {
     g_autofree char *link = NULL;
@@ -58,6 +79,9 @@ nic_start(NetTable *table, const Nic *nic, json_t **ret_lxc, GError **error)
     if (nicuse_is_vm(use)) {
         *ret_lxc = vm_item(use, link);
         return true;
+    }
+    if (link == NULL && !start_inside(use, NULL, error)) {
+        return false;
     }
     *ret_lxc = link != NULL ? nicuse_lxc(use, link) : json_object();
     if (use->driver->lxc != NULL) {
@@ -101,15 +125,20 @@ bool
 nic_hotplug(NetTable *table, const Nic *nic, pid_t pid, GError **error)
 {
     g_autofree char *link = NULL;
-    g_autoptr(NicUse) use = nicuse_new(table, nic, error);
+    haw_autofd int netns = nicmove_netns(pid, error);
+    Nic inside = *nic;
+    inside.netns = netns;
+    g_autoptr(NicUse) use = netns >= 0 ? nicuse_new(table, &inside, error) : NULL;
     if (use != NULL && use->driver->cold) {
         return haw_fail(error, HAW_FAILED, "Device cannot be started when instance is running");
     }
     if (use == NULL || !network_is_up(use, error) || !use->driver->start(use, &link, error)) {
         return false;
     }
-    if ((link != NULL && !nicmove_in(use, link, pid, error)) ||
-        (use->driver->plugged != NULL && !use->driver->plugged(use, pid, error))) {
+    if (!start_inside(use, link, error)) {
+        return false;
+    }
+    if (use->driver->plugged != NULL && !use->driver->plugged(use, pid, error)) {
         use->driver->stop(use, NULL); /* I1 */
         nicuse_set_volatile(use, "host_name", NULL);
         return false;

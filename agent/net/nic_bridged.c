@@ -3,7 +3,7 @@
  * G1  A NIC on a network of ours has a file in dnsmasq.hosts from its first start until it is removed:
  *     its static addresses are reserved while it is stopped, too.
  * G2  With address filtering and no static address one is chosen once, and kept in that file.
- * G3  Filter rules are there before the instance's end of the pair is.
+ * G3  Filter rules are there before the instance's end of the pair is up.
  * Not here: the pair itself (veth.c), the rules' text (firewall.c). */
 #include <string.h>
 
@@ -240,13 +240,13 @@ bridged_start(NicUse *use, char **ret_link, GError **error)
                              .hairpin = use->net != NULL && use->net->hairpin,
                              .no_ipv6 = true};
     bool ok = veth_make(use, &spec, error);
-    if (ok && !apply(use, spec.host, error)) { /* G3: the instance gets its end after this */
+    if (ok && !apply(use, spec.host, error)) { /* G3: the instance's end comes up after this */
         veth_remove(spec.host, NULL);
         nicuse_set_volatile(use, "host_name", NULL);
         ok = false;
     }
     if (ok) {
-        *ret_link = g_strdup(spec.peer);
+        *ret_link = veth_to_move(&spec);
     }
     veth_spec_done(&spec);
     return ok;
@@ -424,6 +424,7 @@ const struct nic_driver nic_bridged = {
     .stop = bridged_stop,
     .check = bridged_check,
     .update = bridged_update,
+    .inside = true,
     .remove = bridged_remove,
 };
 
@@ -435,7 +436,7 @@ p2p_start(NicUse *use, char **ret_link, GError **error)
     struct veth_spec spec = {.routes = {nicuse_routes(use, 4), nicuse_routes(use, 6)}};
     bool ok = veth_make(use, &spec, error);
     if (ok) {
-        *ret_link = g_strdup(spec.peer);
+        *ret_link = veth_to_move(&spec);
     }
     veth_spec_done(&spec);
     return ok;
@@ -462,4 +463,5 @@ const struct nic_driver nic_p2p = {
     .start = p2p_start,
     .stop = p2p_stop,
     .update = p2p_update,
+    .inside = true,
 };

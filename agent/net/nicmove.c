@@ -21,12 +21,11 @@ nicmove_gives_back(const NicUse *use)
 
 struct move {
     const char *link, *name; /* borrowed */
-    pid_t pid;
-    int netns; /* borrowed */
+    int netns;               /* borrowed */
 };
 
-static int
-netns_of(pid_t pid, GError **error)
+int
+nicmove_netns(pid_t pid, GError **error)
 {
     g_autofree char *path = g_strdup_printf("/proc/%d/ns/net", (int) pid);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -40,11 +39,10 @@ static bool
 move_in(NlSock *sock, void *data, GError **error)
 {
     const struct move *move = data;
-    haw_autofd int netns = netns_of(move->pid, error);
-    if (netns < 0 || !link_move(sock, move->link, netns, move->name, error)) {
+    if (move->link != NULL && !link_move(sock, move->link, move->netns, move->name, error)) {
         return false;
     }
-    g_autoptr(NlSock) inside = nlsock_open_in(netns, error);
+    g_autoptr(NlSock) inside = nlsock_open_in(move->netns, error);
     return inside != NULL && link_set_up(inside, move->name, true, error);
 }
 
@@ -64,9 +62,9 @@ move_out(NlSock *sock, void *data, GError **error)
 }
 
 bool
-nicmove_in(const NicUse *use, const char *link, pid_t pid, GError **error)
+nicmove_in(const NicUse *use, const char *link, int netns, GError **error)
 {
-    struct move move = {.link = link, .name = nicuse_name(use), .pid = pid};
+    struct move move = {.link = link, .name = nicuse_name(use), .netns = netns};
     return netjob_run(move_in, &move, error);
 }
 
@@ -76,7 +74,7 @@ nicmove_back(NicUse *use, pid_t pid, GError **error)
     const char *host = nic_host_name(use->nic);
     haw_autofd int netns = netobj_take_netns(use->table, use->label);
     if (netns < 0 && pid > 0) {
-        netns = netns_of(pid, error);
+        netns = nicmove_netns(pid, error);
         if (netns < 0) {
             return false;
         }

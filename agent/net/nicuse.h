@@ -45,7 +45,7 @@ char **nicuse_routes(const NicUse *use, int family);
 struct nic_driver {
     const char *nictype;
     const char *fixed_by_network; /* keys that a network= owns, separated by blanks */
-    /* Makes the host side; *ret_link is the interface to hand in (owned by the caller). */
+    /* Makes the host side; *ret_link is the interface to hand in (owned by the caller), NULL for none. */
     bool (*start)(NicUse *use, char **ret_link, GError **error);
     /* Removes the host side; repeats safely. */
     bool (*stop)(NicUse *use, GError **error);
@@ -65,6 +65,7 @@ struct nic_driver {
     /* The agent was restarted and found the instance running: the port is to be kept. False when it
      * cannot be told which; NULL: it has none. */
     bool (*adopt)(NicUse *use, GError **error);
+    bool inside;     /* makes the instance's end in nic->netns, where that is known, and down */
     bool cold;       /* only a start can bring it, only a stop take it */
     bool gives_back; /* the interface exists without the instance and comes back at its stop */
 };

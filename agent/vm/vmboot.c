@@ -235,7 +235,7 @@ prepare(struct boot *b, GError **error)
         json_object_set_new(b->changes, "volatile.apply_template", json_null());
     }
     crash_point("vm_start");
-    if (!plug_start_all(inst, b->changes, &b->items, error)) {
+    if (!plug_start_all(inst, 0, b->changes, &b->items, error)) {
         return false;
     }
     crash_point("vm_start");

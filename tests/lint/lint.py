@@ -9,6 +9,7 @@ Each check prints one line a finding, "file:line: what", and exits 1 when there 
   scripts   shell and python files parse
   braces    every branch and loop has braces
   shape     functions of at most 60 lines; files of more than 600 are told, too
+  helpers   hawserd-fork of BUILD_DIR is linked with few libraries
 """
 import ast
 import concurrent.futures
@@ -197,6 +198,19 @@ def check_braces(_):
             if not code.endswith(("{", "\\", "}")) and not re.search(r"\} while \(.*\);?$", code):
                 yield f"{path}:{begun}: no braces"
             statement = ""
+
+
+# What the helpers of hawserd need: each further library costs every start and exec of a container.
+HELPER_LIBRARIES = re.compile(r"lib(glib-2|jansson|nl-3|lxc|seccomp|c|m|asan|ubsan|gcc_s|pthread)\.")
+
+
+def check_helpers(build):
+    run = subprocess.run(["readelf", "-d", os.path.join(build, "agent", "hawserd-fork")],
+                         capture_output=True, text=True, check=True)
+    for name in re.findall(r"\(NEEDED\).*\[(.*)\]", run.stdout):
+        if not HELPER_LIBRARIES.match(name):
+            yield (f"agent/forkmain.c: hawserd-fork is linked with {name}: a helper's file calls into the "
+                   "agent (the linker's -Map tells which)")
 
 
 def check_shape(_):
