@@ -2,9 +2,10 @@
 # crash_walk: kills the agent at numbered points of each operation that changes the world, restarts it, and checks that
 # rows, volumes, mounts, links and interfaces agree again, and that the operation then works.
 #
-# HAWSER_CRASH=AREA:N kills it at the Nth crash_point("AREA") (base/crash.h). N grows until the operation survives.
+# "AREA:N" in the file $arm kills it at the Nth crash_point("AREA") (base/crash.h). N grows until the operation survives.
 # WALK_AREAS and WALK_POOLS choose some of them; vmcreate is create for a virtual machine, and so on.
 . "$(dirname "$0")/lib.sh"
+need /usr/bin/python3
 only_hawser() { [ "$E2E_DAEMON" = hawserd ]; }
 only_hawser || e2e_skip_all 'only Hawser has crash points'
 e2e_begin
@@ -110,74 +111,35 @@ clean() {
     return 0
 }
 
-# What must agree. Prints what does not. One look at the server, one jq: it is asked some thousand times.
-seen() {
-    { api GET '/1.0/instances?recursion=2' && api GET '/1.0/storage-pools?recursion=1' && api GET '/1.0/networks?recursion=1' && api GET /1.0/images &&
-        for each in $pools; do api GET "/1.0/storage-pools/$each/volumes?recursion=1" || return 1; done; } | jq -rs '
-        (.[0].metadata[] | "\(.type) \(.name)", (select(.status == "Running") | "running \(.name)"),
-            (.name as $n | (.snapshots // [])[] | "snapshot \($n)/\(.name | sub(".*/"; ""))")),
-        (.[1].metadata[] | "pool \(.name)", (select(.driver == "btrfs") | "loop \(.name)")),
-        (.[2].metadata[] | select(.managed) | "network \(.name)"),
-        (.[3].metadata[] | "image \(sub(".*/"; ""))"),
-        (.[4:][].metadata[] | select(.name | contains("/") | not) | "volume-\(.type) \(.name)")'
-}
-world() {
-    local all rows vms running dirs each wrong=0
-    all=$(seen) || return 1
-    agree() { [ "$2" = "$3" ] || { echo "$1: '${2//$'\n'/ }' against '${3//$'\n'/ }'"; wrong=1; }; }
-    names() { ls -A "$1" 2>/dev/null | sort; }
-    those() { sed -n "s/^$1 //p" <<<"$all" | sort; }
-    rows=$(those container) vms=$(those virtual-machine) running=$(those running)
-    agree 'instances and their links' "$rows" "$(names "$LXD_DIR/containers" | grep -v '^lxc-monitord')"
-    dirs=$(for each in $pools; do names "$LXD_DIR/storage-pools/$each/containers"; done | sort)
-    agree 'instances and their volumes' "$rows" "$dirs"
-    agree 'instances and volume rows' "$rows" "$(those volume-container)"
-    agree 'virtual machines and their links' "$vms" "$(names "$LXD_DIR/virtual-machines")"
-    agree 'virtual machines and their disks' "$vms" \
-        "$(for each in $pools; do (cd "$LXD_DIR/storage-pools/$each/virtual-machines" 2>/dev/null && ls -d -- */root.img 2>/dev/null | sed 's,/.*,,'); done | sort)"
-    agree 'virtual machines and volume rows' "$vms" "$(those volume-virtual-machine)"
-    agree 'snapshots and their volumes' \
-        "$(those snapshot)" \
-        "$(for each in $pools; do for kind in containers virtual-machines; do (cd "$LXD_DIR/storage-pools/$each/$kind-snapshots" 2>/dev/null && ls -d -- */* 2>/dev/null); done; done | sort)"
-    agree 'custom volumes' "$(those volume-custom | sed 's/^/default_/')" \
-        "$(for each in $pools; do names "$LXD_DIR/storage-pools/$each/custom"; done | sort)"
-    agree 'pools and their directories' "$(those pool)" "$(names "$LXD_DIR/storage-pools")"
-    agree 'pools and their loop files' "$(those loop)" "$(names "$LXD_DIR/disks" | sed 's/\.img$//')"
-    agree 'images and their files' "$(those image)" "$(names "$LXD_DIR/images" | grep -v '\.rootfs$')"
-    agree 'veths of running containers' "$(echo "$running" | grep -c .)" "$(ls /sys/class/net | grep -c '^veth')"
-    agree 'mounts of instances that do not run' '' \
-        "$(awk '{print $5}' /proc/self/mountinfo | grep "^$LXD_DIR/" | grep -E "/containers(-snapshots)?/" | grep -vE "/containers/(default_)?(${running//$'\n'/|}|)(/|\$)" | grep -v '^$')"
-    agree 'monitors of running containers' "$(echo "$running" | grep -c .)" "$(pgrep -fc '^\[lxc monitor\]')"
-    agree 'networks and interfaces' "$(those network)" \
-        "$(ls /sys/class/net | grep '^walkbr' | sort)"
-    agree 'networks and dnsmasq' "$(those network | grep -c .)" "$(pgrep -c dnsmasq)"
-    agree 'networks in nft' '' \
-        "$(nft list ruleset | grep -o 'walkbr[0-9]' | sort -u | while read -r n; do [ -e "/sys/class/net/$n" ] || echo "$n"; done)"
-    return $wrong
-}
+# shellcheck disable=SC2086
+world() { timeout 60 /usr/bin/python3 "$E2E_LIB/crash_world.py" "$LXD_DIR" $pools; }
 
+arm=$E2E_DIR/arm
+DAEMON_ENV=HAWSER_CRASH=@$arm
+disarmed_start() {
+    rm -f "$arm"
+    daemon_start
+}
+alive() { kill -0 "${e2e_pid[main]}" 2>/dev/null && [ "$(api_code GET /1.0 2>/dev/null)" = 200 ]; }
 for area in $areas; do
     for pool in $pools; do
         case $area in
         image | network | stop | vm*) [ "$pool" = "${pools%% *}" ] || continue ;; # these do not touch the pool
         esac
-        daemon_start
+        disarmed_start
         for ((n = 1; n <= 40; n++)); do
             must before "$area"
-            daemon_kill
-            DAEMON_ENV="HAWSER_CRASH=${area#vm}:$n" DAEMON_MAY_DIE=1 daemon_start
+            echo "${area#vm}:$n" >"$arm.new" && mv "$arm.new" "$arm"
             quiet operation "$area"
-            if kill -0 "${e2e_pid[main]}" 2>/dev/null && [ "$(api_code GET /1.0 2>/dev/null)" = 200 ]; then
-                result=$e2e_status
+            result=$e2e_status
+            if alive; then
                 same "$area on $pool has $((n - 1)) crash points, and works without a crash" 0 echo "$result"
                 claim "$area on $pool: the world agrees" world
-                daemon_kill
-                daemon_start
                 must clean
                 break
             fi
             daemon_kill
-            daemon_start
+            disarmed_start
             claim "$area on $pool, killed at $n: the world agrees again" wait_for 15 world
             claim "$area on $pool, killed at $n: it works afterwards" again "$area"
             claim "$area on $pool, killed at $n: and agrees still" world
@@ -188,5 +150,5 @@ for area in $areas; do
         [ $n -gt 1 ] || skip "$area on $pool" 'it has no crash points'
     done
 done
-daemon_start
+disarmed_start
 e2e_end
