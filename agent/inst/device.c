@@ -185,7 +185,9 @@ devtype_idmap(const Device *device)
     if (inst_get_bool(device->inst, "security.privileged", false)) {
         return json_array();
     }
-    if (inst_pid(device->inst) > 0 || text == NULL) {
+    if (device->idmap != NULL) {
+        text = device->idmap;
+    } else if (inst_pid(device->inst) > 0 || text == NULL) {
         const char *current = inst_get(device->inst, "volatile.idmap.current");
         text = current != NULL ? current : text;
     }

@@ -10,6 +10,8 @@ typedef struct {
     const char
         *inst_type; /* for device_validate(): of the instance, also of one that is not there yet;
                             * NULL: a profile */
+    const char
+        *idmap; /* of the start that is under way, not stored yet; NULL: as the instance has it */
 } Device;
 
 /* Keys and values of any device type but nic (that is net/network.h). On a profile ('inst' NULL in

@@ -3,9 +3,9 @@
  *     directories): so for a start the source is bound below <dir>/devices/NAME/ first, as LXD does,
  *     and that mount goes with the stop. forkmount, on a running one, is the host's root and needs
  *     none. A block device's file system is mounted there in either case.
- * K2  A custom volume is mounted (counted) from start to stop. Ids: as they are for privileged
- *     containers and with security.unmapped; else by an id-mapped mount, which changes nothing on
- *     disk, so containers with different maps share a volume.
+ * K2  A custom volume is mounted (counted) from start to stop. Ids: as they are with security.unmapped;
+ *     on disk as the container has them without security.shifted, through a mount with an id map with
+ *     it (diskshift.c).
  * K3  Where the project names the paths that may be shared, the source is opened beneath the one that
  *     it is said to be in, links that lead out being errors, and what is mounted is what was opened:
  *     whoever swaps a directory for a link afterwards gains nothing.
@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "agent/auth/project.h"
+#include "agent/inst/diskshift.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/proc.h"
@@ -106,32 +107,31 @@ static bool
 open_custom(Agent *agent, const Device *device, Disksource *source, GError **error)
 {
     Vol vol = disksource_volume(agent, inst_project(device->inst), device);
-    json_t *config = vol_config(agent->pools, &vol, error);
-    bool unmapped, mapped = false;
+    json_auto_t *config = vol_config(agent->pools, &vol, error);
 
     if (config == NULL) {
         return haw_push(error, "Failed loading custom volume");
     }
-    unmapped = privileged(device) || keys_get_bool(config, "security.unmapped", false);
-    json_decref(config);
-    if (unmapped) {
+    bool shifted = keys_get_bool(config, "security.shifted", false) && !privileged(device);
+    if (keys_get_bool(config, "security.unmapped", false)) {
         return vol_mount(agent->pools, &vol, &source->path, error);
     }
-    if (!vol_idmap_mountable(agent->pools, &vol)) { /* K2 */
-        return haw_fail(error, HAW_UNSUPPORTED,
-                        "Volume \"%s\": the file system of pool \"%s\" can't be mounted with an "
-                        "id map on this kernel; set security.unmapped=true to attach it as it is",
-                        vol.name, vol.pool);
+    if (shifted && !vol_idmap_mountable(agent->pools, &vol)) {
+        return haw_fail(
+            error, HAW_UNSUPPORTED,
+            "Volume \"%s\": the file system of pool \"%s\" can't be mounted with an "
+            "id map on this kernel; unset security.shifted to have owners changed on disk",
+            vol.name, vol.pool);
     }
-    if (vol_maps_ids(agent->pools, &vol)) {
-        json_t *idmap = devtype_idmap(device);
-        bool ok = vol_mount_idmapped(agent->pools, &vol, idmap, &source->path, &mapped, error);
-        json_decref(idmap);
-        source->idmap = ok && !mapped;
-        return ok;
+    if (!vol_mount(agent->pools, &vol, &source->path, error)) {
+        return false;
     }
-    source->idmap = true;
-    return vol_mount(agent->pools, &vol, &source->path, error);
+    if (!diskshift(agent, device, &vol, source->path, config, shifted, error)) {
+        vol_unmount(agent->pools, &vol, NULL);
+        return false;
+    }
+    source->idmap = shifted;
+    return true;
 }
 
 static bool

@@ -271,7 +271,10 @@ start_one(Inst *inst, const struct plugpart *entry, struct starting *all, GError
     } else if (plugpart_is_type(entry->config, "none")) {
         return true;
     } else { /* the root disk as well: its limits; the volume is start.c's */
-        Device device = {inst, entry->name, entry->config};
+        Device device = {.inst = inst,
+                         .name = entry->name,
+                         .config = entry->config,
+                         .idmap = keys_get(changes, "volatile.idmap.next")};
         json_t *list = NULL;
         ok = device_start(inst->agent, &device, &list, error);
         if (ok) {

@@ -252,7 +252,8 @@ static bool
 has_same(GPtrArray *rows, const SnapRow *snap)
 {
     for (guint i = 0; i < rows->len; i++) {
-        if (offer_same_snapshot(rows->pdata[i], snap)) {
+        if (strcmp(((SnapRow *) rows->pdata[i])->name, snap->name) ==
+            0) { /* by name only, as LXD */
             return true;
         }
     }
@@ -322,6 +323,7 @@ merged_config(const Custom *job, json_t *index)
             json_object_set(config, key, value);
         }
     }
+    wire_keep_ids(config, theirs);
     return config;
 }
 
@@ -329,19 +331,12 @@ merged_config(const Custom *job, json_t *index)
 static void
 describe_snapshots(GPtrArray *snaps, json_t *index)
 {
-    size_t i;
-    json_t *theirs, *list = json_object_get(index, "volume_snapshots");
-    if (list == NULL) {
-        list = json_object_get(index, "VolumeSnapshots");
-    }
-    json_array_foreach (list, i, theirs) {
-        const char *name = keys_get(theirs, "name"), *text = keys_get(theirs, "description");
-        for (guint j = 0; j < snaps->len && name != NULL && text != NULL; j++) {
-            SnapRow *snap = snaps->pdata[j];
-            if (strcmp(snap->name, name) == 0) {
-                g_free(snap->description);
-                snap->description = g_strdup(text);
-            }
+    for (guint i = 0; i < snaps->len; i++) {
+        SnapRow *snap = snaps->pdata[i];
+        const char *text = keys_get(movevol_told_snapshot(index, snap->name), "description");
+        if (text != NULL) {
+            g_free(snap->description);
+            snap->description = g_strdup(text);
         }
     }
 }
@@ -361,6 +356,19 @@ make_new(const Custom *job, MoveVol *move, json_t *index, GError **error)
            movevol_receive(move, &vol, &make, false, error);
 }
 
+/* Of a refreshed volume: owners came as they are at the source. */
+static bool
+keep_ids(const Custom *job, const Vol *vol, json_t *index, GError **error)
+{
+    VolumeWhich which = shelf_which(vol);
+    g_autoptr(VolumeRow) row = volumes_get(job->pools->agent->db, &which, error);
+    if (row == NULL) {
+        return false;
+    }
+    wire_keep_ids(row->config, json_object_get(json_object_get(index, "volume"), "config"));
+    return volumes_store(job->pools->agent->db, row->id, row->description, row->config, error);
+}
+
 static bool
 receive_on(Operation *op, const Custom *job, MoveVol *move, bool refresh, GError **error)
 {
@@ -374,7 +382,8 @@ receive_on(Operation *op, const Custom *job, MoveVol *move, bool refresh, GError
         return false;
     }
     describe_snapshots(move->snaps, index);
-    bool ok = refresh ? movevol_refresh(move, &vol, NULL, false, error)
+    bool ok = refresh ? movevol_refresh(move, &vol, NULL, false, error) &&
+                            keep_ids(job, &vol, index, error)
                       : make_new(job, move, index, error);
     crash_point("migrate");
     return ok;

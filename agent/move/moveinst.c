@@ -354,6 +354,8 @@ take_content(Taking *take, GError **error)
         return movevol_refresh(&take->job, &take->vol, &hook, take->again, error);
     }
     json_auto_t *config = create_volume_config(inst);
+    json_auto_t *theirs = movevol_told_config(json_object_get(take->job.index, "volume"));
+    json_object_update(config, theirs);
     const VolMake make = {.config = config, .as_is = true};
     return movevol_receive(&take->job, &take->vol, &make, take->again, error) &&
            snaprow_insert_all(inst, take->job.snaps, error);
@@ -412,6 +414,7 @@ receive_on(Taking *take, GError **error)
     if (index == NULL) {
         return false;
     }
+    take->job.index = index;
     return take->in->live ? receive_live(take, error)
                           : take_content(take, error) && complete(take, error);
 }

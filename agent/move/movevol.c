@@ -145,6 +145,35 @@ movevol_receive_index(MoveVol *job, bool refresh, GError **error)
     return json_is_object(config) ? json_incref(config) : json_object();
 }
 
+json_t *
+movevol_told_snapshot(json_t *index, const char *name)
+{
+    size_t i = 0;
+    json_t *each = NULL, *list = json_object_get(index, "volume_snapshots");
+    list = list != NULL ? list : json_object_get(index, "VolumeSnapshots");
+    json_array_foreach (list, i, each) {
+        const char *theirs = keys_get(each, "name");
+        const char *slash = theirs != NULL ? strrchr(theirs, '/') : NULL;
+        if (g_strcmp0(slash != NULL ? slash + 1 : theirs, name) == 0) {
+            return each;
+        }
+    }
+    return NULL;
+}
+
+json_t *
+movevol_told_config(json_t *shown)
+{
+    const char *key = NULL;
+    json_t *config = json_object(), *value = NULL;
+    json_object_foreach (json_object_get(shown, "config"), key, value) {
+        if (json_is_string(value) && g_str_has_prefix(key, "user.")) {
+            json_object_set(config, key, value);
+        }
+    }
+    return config;
+}
+
 typedef struct {
     MoveVol *job;
     const Vol *vol;
@@ -179,13 +208,18 @@ receive_once(const Receiving *state, const char *path, bool snapshot, GError **e
            vmdir_check(path, error); /* M5 */
 }
 
-/* The volume's row of a snapshot; borrows. */
+/* The volume's row of a snapshot; borrows but for its config, a new reference. An instance's volume has a config of
+ * its own: the snapshot's is the instance's. */
 static VolumeSnapRow
-volume_row(const SnapRow *snap)
+volume_row(const Receiving *state, const SnapRow *snap)
 {
+    json_t *config =
+        state->vol->type == VOL_CUSTOM
+            ? json_incref(snap->config)
+            : movevol_told_config(movevol_told_snapshot(state->job->index, snap->name));
     return (VolumeSnapRow){.name = snap->name,
                            .description = snap->description,
-                           .config = snap->config,
+                           .config = config,
                            .created_at = snap->created_at != 0 ? snap->created_at : clock_real_us(),
                            .expires_at = snap->expires_at};
 }
@@ -194,11 +228,13 @@ static bool
 make_snapshot(const Receiving *state, const SnapRow *snap, const char *path, GError **error)
 {
     const MoveSnapHook *hook = state->hook;
-    const VolumeSnapRow row = volume_row(snap);
-    return (hook == NULL || hook->before(snap, hook->data, error)) &&
-           volume_snapshot_of(state->job->pools, state->vol, &row, path,
-                              moveconn_cancel(state->job->conn), error) &&
-           (hook == NULL || hook->after(snap, hook->data, error));
+    const VolumeSnapRow row = volume_row(state, snap);
+    bool ok = (hook == NULL || hook->before(snap, hook->data, error)) &&
+              volume_snapshot_of(state->job->pools, state->vol, &row, path,
+                                 moveconn_cancel(state->job->conn), error) &&
+              (hook == NULL || hook->after(snap, hook->data, error));
+    json_decref(row.config);
+    return ok;
 }
 
 /* A VolFill. M1 */
@@ -248,8 +284,10 @@ fill_by_streams(const char *path, void *data, GError **error)
     for (guint i = 0; i < job->snaps->len; i++) {
         const SnapRow *snap = job->snaps->pdata[i];
         Landing landing = {.state = state, .in = in, .snap = snap->name};
-        const VolumeSnapRow row = volume_row(snap);
-        if (!volume_import_snapshot(job->pools, state->vol, &row, land, &landing, error)) {
+        const VolumeSnapRow row = volume_row(state, snap);
+        bool ok = volume_import_snapshot(job->pools, state->vol, &row, land, &landing, error);
+        json_decref(row.config);
+        if (!ok) {
             return false;
         }
         crash_point("migrate");

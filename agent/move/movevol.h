@@ -10,6 +10,7 @@ typedef struct {
     PoolTable *pools;
     OfferAgreed how;
     GPtrArray *snaps;  /* SnapRow: those that travel, oldest first; may be empty */
+    json_t *index;     /* of a target: what the source describes, the caller's */
     bool live;         /* the volume's own disk travels by itself, while its virtual machine runs */
     gint64 disk_bytes; /* of a target then: how long it is */
 } MoveVol;
@@ -28,6 +29,10 @@ bool movevol_send_again(MoveVol *job, const Vol *vol, GError **error);
 /* ---- target ---- */
 /* What the source describes, a new reference; an empty object when there is no index header. */
 json_t *movevol_receive_index(MoveVol *job, bool refresh, GError **error);
+/* Of an index: the volume's snapshot of that name, borrowed; NULL when it does not say. */
+json_t *movevol_told_snapshot(json_t *index, const char *name);
+/* Of an instance's volume or snapshot as an index shows it: what users keep there ("user.*"); a new reference. */
+json_t *movevol_told_config(json_t *shown);
 /* A new volume; 'again': the source sends the main volume twice. Nothing is left after a failure. */
 bool movevol_receive(MoveVol *job, const Vol *vol, const VolMake *make, bool again, GError **error);
 /* An existing one becomes as the source's; 'make_snap' (may be NULL) makes the rows around each

@@ -89,6 +89,7 @@ bool
 voledit_update(PoolTable *table, const Vol *vol, const VolumeRow *row, const char *description,
                json_t *config, GError **error)
 {
+    wire_keep_ids(config, row->config);
     if (!may_update(table, vol, row, config, error)) {
         return false;
     }

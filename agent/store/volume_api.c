@@ -200,13 +200,19 @@ run_copy(Operation *op, void *data, GError **error)
     g_autoptr(VolumeRow) there =
         job->refresh ? volumes_get(job->table->agent->db, &which, NULL) : NULL;
     json_t *wanted = job->config != NULL ? job->config : config;
+    wire_keep_ids(wanted, config);
     if (there == NULL && !project_allow_volume(job->table->agent, to.project, wanted, error)) {
         return false;
     }
     const VolMake make = {.config = wanted, .description = job->description};
+    if (there != NULL) {
+        wire_keep_ids(there->config, config);
+    }
     bool ok =
         there != NULL
-            ? voledit_refresh(job->table, &from, &to, job->with_snapshots, op_cancel(op), error)
+            ? voledit_refresh(job->table, &from, &to, job->with_snapshots, op_cancel(op), error) &&
+                  volumes_store(job->table->agent->db, there->id, there->description, there->config,
+                                error)
             : volume_copy(job->table, &from, &to, job->with_snapshots, &make, op_cancel(op), error);
     if (ok) {
         tell(job->table->agent, op_caller(op), &to,
@@ -263,6 +269,7 @@ static bool
 create_plain(Request *req, const Vol *vol, const VolMake *make, GError **error)
 {
     g_autofree char *disk_name = shelf_disk_name(vol);
+    wire_keep_ids(make->config, NULL);
     if (!wire_check_volume_config(disk_name, make->content_type, make->config, error) ||
         !project_allow_volume(req_agent(req), vol->project, make->config, error) ||
         !volume_create(req_agent(req)->pools, vol, make, NULL, NULL, error)) {

@@ -126,6 +126,20 @@ wire_check_volume_config(const char *disk_name, const char *content_type, json_t
     return true;
 }
 
+void
+wire_keep_ids(json_t *config, json_t *content)
+{
+    static const char *const keys[] = {"volatile.idmap.last", "volatile.idmap.next"};
+    for (size_t i = 0; i < G_N_ELEMENTS(keys); i++) {
+        json_t *value = json_object_get(content, keys[i]);
+        if (value != NULL) {
+            json_object_set(config, keys[i], value);
+        } else {
+            json_object_del(config, keys[i]);
+        }
+    }
+}
+
 /* ---- JSON ---- */
 
 static char *
@@ -274,17 +288,29 @@ wire_used_by(PoolTable *table, const VolumeRow *row)
     return json_pack("[s]", url);
 }
 
-bool
-wire_runs(PoolTable *table, const Vol *vol)
+GPtrArray *
+wire_users(PoolTable *table, const Vol *vol)
 {
     struct using wanted = {
         .agent = table->agent, .pool = vol->pool, .volume = vol->name, .project = vol->project};
-    g_autoptr(GPtrArray) all = inst_list(table->agent->instances, NULL);
-    for (guint i = 0; i < all->len; i++) {
-        Inst *inst = all->pdata[i];
-        if (inst_state(inst) != INST_STOPPED && inst_state(inst) != INST_ERROR &&
-            uses(inst_project(inst), inst_expanded_config(inst), inst_expanded_devices(inst),
-                 &wanted)) {
+    GPtrArray *all = inst_list(table->agent->instances, NULL);
+    for (guint i = all->len; i > 0; i--) {
+        Inst *inst = all->pdata[i - 1];
+        if (!uses(inst_project(inst), inst_expanded_config(inst), inst_expanded_devices(inst),
+                  &wanted)) {
+            g_ptr_array_remove_index(all, i - 1);
+        }
+    }
+    return all;
+}
+
+bool
+wire_runs(PoolTable *table, const Vol *vol)
+{
+    g_autoptr(GPtrArray) users = wire_users(table, vol);
+    for (guint i = 0; i < users->len; i++) {
+        Inst *inst = users->pdata[i];
+        if (inst_state(inst) != INST_STOPPED && inst_state(inst) != INST_ERROR) {
             return true;
         }
     }

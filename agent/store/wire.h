@@ -23,8 +23,13 @@ json_t *wire_snapshot_as_volume(const VolumeRow *row, const VolumeSnapRow *snap)
 json_t *wire_snapshot(const VolumeRow *row, const VolumeSnapRow *snap, bool long_name);
 json_t *wire_snapshot_tag(const VolumeSnapRow *snap);
 
+/* The id map on disk is the content's, whatever a client says: 'config' gets that of 'content' (NULL: none). */
+void wire_keep_ids(json_t *config, json_t *content);
+
 /* URLs of instances and profiles that have the custom volume as a disk; a new array. Yields. */
 json_t *wire_used_by(PoolTable *table, const VolumeRow *row);
+/* The instances (referenced) that have it. Yields. */
+GPtrArray *wire_users(PoolTable *table, const Vol *vol);
 /* Whether an instance that has it runs. Yields. */
 bool wire_runs(PoolTable *table, const Vol *vol);
 

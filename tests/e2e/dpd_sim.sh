@@ -165,6 +165,7 @@ walk() {
     done
     echo "$((point - 1)) points, $bad wrong"
 }
+dpd_no_fast
 for area in claim plug release; do
     shows "killed at every point of '$area', nothing is left" '^[1-9][0-9]* points, 0 wrong$' \
         walk $area id=w kind=vf iface_id=lsp-w mac=00:16:3e:00:02:01 mtu=1400

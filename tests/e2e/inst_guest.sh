@@ -78,7 +78,32 @@ same 'and back after a restart' mine lxc exec c2 -- cat /mnt/vol/f
 must daemon_restart
 claim 'unplugged after a restart of the agent' lxc config device remove c1 v
 same 'gone' 1 status_of in_c1 test -e /mnt/vol/f
+on_disk() { stat -c %u "$LXD_DIR/storage-pools/default/custom/default_vol1/f"; }
+host_root() { lxc exec "$1" -- awk 'NR == 1 {print $2}' /proc/self/uid_map; }
+same 'its files are the containers on disk' "$(host_root c2)" on_disk
+must lxc config set c1 security.idmap.isolated=true
+must lxc restart -f c1
+refuse 'another map is refused while somebody has it' 'not identical' put c1 v disk pool=default source=vol1 path=/mnt/vol
 must lxc delete -f c2
+claim 'alone, any map is right' put c1 v disk pool=default source=vol1 path=/mnt/vol
+same 'the files follow it' "$(host_root c1)" on_disk
+same 'and are the root inside its own' 0 in_c1 stat -c %u /mnt/vol/f
+must lxc storage volume copy default/vol1 default/vol2
+claim 'a copy knows whose its files are' put c1 w disk pool=default source=vol2 path=/mnt/copy
+same 'and has them right' '0 mine' in_c1 sh -c 'echo $(stat -c %u /mnt/copy/f) $(cat /mnt/copy/f)'
+must lxc config device remove c1 w
+must lxc config device remove c1 v
+must lxc storage volume set default vol1 security.shifted=true
+must lxc launch busybox c2
+claim 'a volume that is shared by any map' put c1 v disk pool=default source=vol1 path=/mnt/vol
+claim 'is' put c2 v disk pool=default source=vol1 path=/mnt/vol
+same 'with plain ids on disk' 0 on_disk
+same 'which both see' '0 0' sh -c 'echo $(lxc exec c1 -- stat -c %u /mnt/vol/f) $(lxc exec c2 -- stat -c %u /mnt/vol/f)'
+must lxc delete -f c2
+must lxc config device remove c1 v
+must lxc config unset c1 security.idmap.isolated
+must lxc restart -f c1
+must lxc storage volume delete default vol2
 claim 'free again' lxc storage volume delete default vol1
 mkdir -p "$T/top/below" "$T/sh"; mount -t tmpfs none "$T/top/below"; echo deep >"$T/top/below/f"; echo own >"$T/sh/f"
 claim 'a tree with its mounts' put c1 rec disk source="$T/top" path=/mnt/rec recursive=true

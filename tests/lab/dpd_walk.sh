@@ -56,6 +56,7 @@ walk() { # AREA KEYS…
     echo "$((point - 1)) points, $bad wrong"
 }
 dpd_stop
+dpd_no_fast
 for area in claim plug release; do
     like "killed at every point of '$area', nothing is left" "[1-9]* points, 0 wrong" \
         "$(walk $area id=w kind=vf iface_id=lw mac=00:16:3e:00:02:01 mtu=1400)"
