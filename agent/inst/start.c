@@ -45,10 +45,16 @@ struct start {
     bool idmapped;  /* the kernel maps ids where the root gets mounted */
 };
 
+/* Inst → IdmapRange: what isolated ones whose start is under way have chosen, and not stored yet. */
+static GHashTable *chosen;
+
 static void
 start_done(struct start *s)
 {
     launch_free(s->launch);
+    if (chosen != NULL) {
+        g_hash_table_remove(chosen, s->inst);
+    }
     g_free(s->run_dir);
     g_free(s->log_dir);
     g_free(s->mount);
@@ -87,6 +93,12 @@ taken_ranges(Inst *inst)
     g_autoptr(GPtrArray) all = inst_list(inst->agent->instances, NULL);
     for (guint i = 0; i < all->len; i++) {
         Inst *other = all->pdata[i];
+        const IdmapRange *soon =
+            other != inst && chosen != NULL ? g_hash_table_lookup(chosen, other) : NULL;
+        if (soon != NULL) {
+            g_array_append_val(taken, *soon);
+            continue;
+        }
         const char *base = inst_get(other, "volatile.idmap.base");
         const char *size = inst_get(other, "security.idmap.size");
         if (other != inst && base != NULL && !g_str_equal(base, "0") &&
@@ -105,6 +117,24 @@ static void
 set_text(json_t *changes, const char *key, const char *value)
 {
     json_object_set_new(changes, key, json_string(value));
+}
+
+/* Of several that start at once each sees what the others took. */
+static void
+note_choice(struct start *s, gint64 first)
+{
+    gint64 end = first;
+    for (guint i = 0; i < s->map->len; i++) {
+        const IdmapEntry *entry = &g_array_index(s->map, IdmapEntry, i);
+        end =
+            entry->inside + entry->count > end - first ? first + entry->inside + entry->count : end;
+    }
+    if (chosen == NULL) {
+        chosen = g_hash_table_new_full(NULL, NULL, NULL, g_free);
+    }
+    IdmapRange *range = g_new(IdmapRange, 1);
+    *range = (IdmapRange){first, end - first};
+    g_hash_table_replace(chosen, s->inst, range);
 }
 
 static bool
@@ -143,6 +173,9 @@ choose_map(struct start *s, GError **error)
     set_text(s->changes, "volatile.idmap.current", text);
     set_text(s->changes, "volatile.idmap.next", text);
     set_text(s->changes, "volatile.idmap.base", number);
+    if (isolated && s->map->len > 0) {
+        note_choice(s, first);
+    }
     return true;
 }
 

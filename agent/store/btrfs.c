@@ -297,7 +297,9 @@ btrfs_pool_update(const DriverPool *pool, json_t *changed, GError **error)
 static bool
 btrfs_create(const DriverVol *vol, GError **error)
 {
-    return subvol_create(vol->path, error);
+    return subvol_create(vol->path, error) &&
+           (chmod(vol->path, 0711) == 0 ||
+            haw_fail_errno(error, errno, "set the mode of '%s'", vol->path));
 }
 
 static bool

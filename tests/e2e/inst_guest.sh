@@ -105,6 +105,11 @@ must lxc config unset c1 security.idmap.isolated
 must lxc restart -f c1
 must lxc storage volume delete default vol2
 claim 'free again' lxc storage volume delete default vol1
+for n in 1 2 3 4; do must lxc init busybox iso$n -c security.idmap.isolated=true; done
+must lxc start iso1 iso2 iso3 iso4
+same 'isolated ones that start at once have ids of their own' 4 sh -c \
+    'for n in 1 2 3 4; do lxc exec iso$n -- cat /proc/self/uid_map; done | awk "{print \$2}" | sort -u | wc -l'
+must lxc delete -f iso1 iso2 iso3 iso4
 mkdir -p "$T/top/below" "$T/sh"; mount -t tmpfs none "$T/top/below"; echo deep >"$T/top/below/f"; echo own >"$T/sh/f"
 claim 'a tree with its mounts' put c1 rec disk source="$T/top" path=/mnt/rec recursive=true
 same 'has them' deep in_c1 cat /mnt/rec/below/f
