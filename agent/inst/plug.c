@@ -274,7 +274,7 @@ start_one(Inst *inst, const struct plugpart *entry, struct starting *all, GError
         Device device = {.inst = inst,
                          .name = entry->name,
                          .config = entry->config,
-                         .idmap = keys_get(changes, "volatile.idmap.next")};
+                         .idmap = keys_get(all->changes, "volatile.idmap.next")};
         json_t *list = NULL;
         ok = device_start(inst->agent, &device, &list, error);
         if (ok) {
