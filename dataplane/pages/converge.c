@@ -51,6 +51,8 @@ stalled(const struct converge *state)
         return CONVERGE_THROTTLE;
     case CONVERGE_STALL_ABORT:
         return CONVERGE_ABORT;
+    case CONVERGE_STALL_POSTCOPY:
+        return CONVERGE_SWITCH_OWING;
     default:
         return CONVERGE_SWITCH_LATE;
     }

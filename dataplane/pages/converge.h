@@ -7,6 +7,7 @@ enum converge_stall {
     CONVERGE_STALL_PAUSE,    /* switch anyway, with a longer pause */
     CONVERGE_STALL_THROTTLE, /* have the guest slowed down */
     CONVERGE_STALL_ABORT,    /* give up: the guest stays where it is */
+    CONVERGE_STALL_POSTCOPY, /* switch at once: what is left follows while it runs there */
 };
 
 struct converge_policy {
@@ -26,7 +27,8 @@ struct converge_round {
 enum converge_verdict {
     CONVERGE_AGAIN,
     CONVERGE_SWITCH,
-    CONVERGE_SWITCH_LATE, /* longer than downtime_us: by CONVERGE_STALL_PAUSE */
+    CONVERGE_SWITCH_LATE,  /* longer than downtime_us: by CONVERGE_STALL_PAUSE */
+    CONVERGE_SWITCH_OWING, /* likewise, by CONVERGE_STALL_POSTCOPY */
     CONVERGE_THROTTLE,
     CONVERGE_ABORT,
 };

@@ -24,11 +24,12 @@ struct job {
     int fds[ORDERS_FDS_MAX];
     guint n_fds;
     bool punched;
-    pid_t lanes; /* carries the stream by RDMA; 0: nobody does */
+    PageGuard *guard; /* owns; of a sink whose guest may run early */
+    pid_t lanes;      /* carries the stream by RDMA; 0: nobody does */
 };
 
 static void
-report_progress(struct job *job, const struct page_progress *progress, bool done)
+report_progress(struct job *job, const struct page_progress *progress, Pages__Report__BodyCase kind)
 {
     Pages__Progress body = PAGES__PROGRESS__INIT;
     Pages__Report report = PAGES__REPORT__INIT;
@@ -45,8 +46,9 @@ report_progress(struct job *job, const struct page_progress *progress, bool done
     body.cpu_us = progress->cpu_us;
     body.route = (Pages__Route) progress->route;
     body.rdma = job->lanes > 0;
-    report.body_case = done ? PAGES__REPORT__BODY_DONE : PAGES__REPORT__BODY_PROGRESS;
-    report.progress = &body; /* a union: 'done' is the same */
+    body.owed_bytes = progress->owed_bytes;
+    report.body_case = kind;
+    report.progress = &body; /* a union: 'done' and 'paid' are the same */
     if (!orders_report(job->orders, &report, &error)) {
         haw_debug("pages.unheard", KS("error", error->message));
     }
@@ -124,13 +126,19 @@ was_punched(void *data)
 static void
 tell(const struct page_progress *progress, void *data)
 {
-    report_progress(data, progress, false);
+    report_progress(data, progress, PAGES__REPORT__BODY_PROGRESS);
 }
 
 static void
 moved(const struct page_progress *progress, void *data)
 {
-    report_progress(data, progress, true);
+    report_progress(data, progress, PAGES__REPORT__BODY_DONE);
+}
+
+static void
+paid(const struct page_progress *progress, void *data)
+{
+    report_progress(data, progress, PAGES__REPORT__BODY_PAID);
 }
 
 static bool
@@ -162,6 +170,7 @@ run_source(struct job *job, GError **error)
         .punched = was_punched,
         .progress = tell,
         .done = moved,
+        .paid = paid,
         .data = job,
     };
     memcpy(options.token, start->token.data, FRAME_TOKEN_BYTES);
@@ -176,20 +185,32 @@ received(guint64 total_bytes, void *data)
     struct job *job = data;
     struct page_progress progress = {
         .memory_bytes = job->start->memory_bytes, .sent_bytes = total_bytes, .end_us = -1};
-    report_progress(job, &progress, false);
+    report_progress(job, &progress, PAGES__REPORT__BODY_PROGRESS);
 }
 
 static void
-whole(const struct page_sink_total *total, void *data)
+report_total(struct job *job, const struct page_sink_total *total, Pages__Report__BodyCase kind)
 {
-    struct job *job = data;
     struct page_progress progress = {
         .round = total->rounds,
         .memory_bytes = job->start->memory_bytes,
         .sent_bytes = total->data_bytes,
         .punched_bytes = total->punched_bytes,
+        .owed_bytes = total->owed_bytes,
     };
-    report_progress(job, &progress, true);
+    report_progress(job, &progress, kind);
+}
+
+static void
+whole(const struct page_sink_total *total, void *data)
+{
+    report_total(data, total, PAGES__REPORT__BODY_DONE);
+}
+
+static void
+whole_at_last(const struct page_sink_total *total, void *data)
+{
+    report_total(data, total, PAGES__REPORT__BODY_PAID);
 }
 
 static bool
@@ -205,7 +226,9 @@ run_sink(struct job *job, GError **error)
         .idle_ms = start->idle_ms,
         .cancel_fd = job->orders,
         .progress = received,
+        .guard = job->guard,
         .done = whole,
+        .paid = whole_at_last,
         .data = job,
     };
     memcpy(options.token, start->token.data, FRAME_TOKEN_BYTES);
@@ -225,7 +248,7 @@ check_start(const struct job *job, GError **error)
         (start->key.len != 0 && start->key.len != PAGECRYPT_KEY_BYTES)) {
         return haw_fail(error, HAW_INVALID, "the order's token or key has a wrong size");
     }
-    if (start->route > PAGES__ROUTE__ZERO_COPY || start->stall > PAGES__STALL__ABORT) {
+    if (start->route > PAGES__ROUTE__ZERO_COPY || start->stall > PAGES__STALL__POSTCOPY) {
         return haw_fail(error, HAW_INVALID, "the order's route or policy is unknown");
     }
     return true;
@@ -255,6 +278,12 @@ run(struct job *job, GError **error)
     if (!check_start(job, error)) {
         return false;
     }
+    if (job->start->sink && job->start->guard_pid > 0) {
+        job->guard = pageguard_open(job->start->guard_pid, job->fds[0], error);
+        if (job->guard == NULL) {
+            return false;
+        }
+    }
     take_lanes(job);
     return privilege_drop(job->start->sink ? PRIVILEGE_HELD : PRIVILEGE_TRACE, error) &&
            (job->start->sink ? run_sink(job, error) : run_source(job, error));
@@ -282,6 +311,7 @@ job_run(int orders_fd)
     for (guint i = 0; i < job.n_fds; i++) {
         fd_close(&job.fds[i]);
     }
+    pageguard_close(job.guard);
     rdmaoffer_end(job.lanes);
     if (order != NULL) {
         pages__order__free_unpacked(order, NULL);

@@ -3,6 +3,8 @@
  * Q5  Scattered pages go by sendmsg from the mapping, long extents by the cheapest route measured.
  * Q6  What is sent without a copy is read by the kernel later: only pages go that way, never the table,
  *     whose buffer serves the next frame.
+ * Q7  Of what is owed, what the sink asks for goes first, with what lies behind it; frames are short then, and little is
+ *     queued in the kernel, so that an answer does not wait behind others.
  * Called by pagesource.c, and by the ring. */
 #include "dataplane/pages/pagechannel.h"
 
@@ -17,6 +19,9 @@ enum {
     SPLICE_EXTENTS_MAX = 16, /* more than that a frame and sendmsg is cheaper */
     TRIAL_BYTES = 32 << 20,  /* by each route, before one is chosen */
     PROGRESS_US = 200 * 1000,
+    OWED_PAYLOAD_MAX = 128 * 1024,
+    OWED_AHEAD = 16 * PAGE_BYTES,
+    OWED_PAUSE_US = 5000,
 };
 
 gint64
@@ -106,35 +111,65 @@ channel_add_zeros(struct channel *channel, guint64 offset, guint64 bytes)
     }
 }
 
-/* Pages of the channel's runs, until the frame is full; zero pages go to 'zeros' (Q2). */
-static void
-gather(struct channel *channel)
+/* One page more for the frame, or for 'zeros' (Q2); false: the frame is full. */
+static bool
+gather_page(struct channel *channel, guint64 offset)
 {
-    PageSource *source = channel->source;
     struct frame *frame = &channel->frame;
-    frame->n_extents = 0;
-    frame->payload_bytes = 0;
-    while (channel->run < channel->runs->len && frame->payload_bytes < FRAME_PAYLOAD_MAX &&
+    struct page_run *last = frame->n_extents > 0 ? &frame->extents[frame->n_extents - 1] : NULL;
+    if (is_zero(channel->source->map + offset)) {
+        channel_add_zeros(channel, offset, PAGE_BYTES);
+    } else if (last != NULL && last->offset + last->bytes == offset &&
+               offset % FRAME_REGION_BYTES != 0) {
+        last->bytes += PAGE_BYTES;
+        frame->payload_bytes += PAGE_BYTES;
+    } else if (frame->n_extents < FRAME_EXTENTS_MAX) {
+        frame->extents[frame->n_extents++] = (struct page_run){offset, PAGE_BYTES};
+        frame->payload_bytes += PAGE_BYTES;
+    } else {
+        return false;
+    }
+    return true;
+}
+
+/* Pages of the channel's runs, until the frame is full; in the round that pays, those still owed. */
+static void
+gather(struct channel *channel, guint32 most_bytes)
+{
+    const PageSource *source = channel->source;
+    struct frame *frame = &channel->frame;
+    while (channel->run < channel->runs->len && frame->payload_bytes < most_bytes &&
            channel->zeros->len < FRAME_EXTENTS_MAX) {
         const struct page_run *run = &g_array_index(channel->runs, struct page_run, channel->run);
         guint64 offset = run->offset + channel->run_done;
-        struct page_run *last = frame->n_extents > 0 ? &frame->extents[frame->n_extents - 1] : NULL;
-        if (is_zero(source->map + offset)) {
-            channel_add_zeros(channel, offset, PAGE_BYTES);
-        } else if (last != NULL && last->offset + last->bytes == offset &&
-                   offset % FRAME_REGION_BYTES != 0) {
-            last->bytes += PAGE_BYTES;
-            frame->payload_bytes += PAGE_BYTES;
-        } else if (frame->n_extents < FRAME_EXTENTS_MAX) {
-            frame->extents[frame->n_extents++] = (struct page_run){offset, PAGE_BYTES};
-            frame->payload_bytes += PAGE_BYTES;
-        } else {
+        bool ours = source->owed == NULL || pageowed_is(source->owed, offset);
+        if (ours && !gather_page(channel, offset)) {
             return;
+        }
+        if (ours && source->owed != NULL) {
+            pageowed_pay(source->owed, offset, PAGE_BYTES);
         }
         channel->run_done += PAGE_BYTES;
         if (channel->run_done == run->bytes) {
             channel->run++;
             channel->run_done = 0;
+        }
+    }
+}
+
+/* Q7 */
+static void
+gather_wanted(struct channel *channel)
+{
+    PageSource *source = channel->source;
+    while (channel->wants->len > 0 && channel->frame.n_extents == 0 && channel->zeros->len == 0) {
+        guint64 offset = g_array_index(channel->wants, guint64, 0);
+        guint64 rest = FRAME_REGION_BYTES - offset % FRAME_REGION_BYTES;
+        guint64 end = offset + MIN(rest, (guint64) OWED_AHEAD);
+        g_array_remove_index(channel->wants, 0);
+        for (; offset < end && pageowed_is(source->owed, offset); offset += PAGE_BYTES) {
+            gather_page(channel, offset);
+            pageowed_pay(source->owed, offset, PAGE_BYTES);
         }
     }
 }
@@ -327,7 +362,7 @@ send_zeros(struct channel *channel)
         frame->extents[frame->n_extents++] = extent;
     }
     g_array_remove_range(channel->zeros, 0, taken);
-    channel_send(channel, FRAME_PUNCH, 0, 0);
+    channel_send(channel, FRAME_PUNCH, channel->source->owing ? FRAME_FINAL | FRAME_OWED : 0, 0);
 }
 
 /* How long the bandwidth limit wants us to wait; 0: not at all. */
@@ -363,7 +398,14 @@ channel_next(struct channel *channel)
         return;
     }
     gint64 wait_us = over_limit_us(source);
-    if (wait_us > 0) {
+    channel->frame.n_extents = 0;
+    channel->frame.payload_bytes = 0;
+    if (source->owed != NULL && !source->owing) {
+        wait_us = MIN(wait_us, OWED_PAUSE_US);
+        gather_wanted(channel);
+    }
+    bool wanted = channel->frame.n_extents > 0 || channel->zeros->len > 0;
+    if (wait_us > 0 && !wanted) {
         channel->pause =
             (struct __kernel_timespec){wait_us / G_USEC_PER_SEC, wait_us % G_USEC_PER_SEC * 1000};
         channel->step = STEP_PAUSE;
@@ -371,10 +413,8 @@ channel_next(struct channel *channel)
         io_uring_prep_timeout(sqe, &channel->pause, 0, 0);
         return;
     }
-    channel->frame.n_extents = 0;
-    channel->frame.payload_bytes = 0;
-    if (channel->zeros->len < FRAME_EXTENTS_MAX) {
-        gather(channel);
+    if (!wanted) {
+        gather(channel, source->owed != NULL ? OWED_PAYLOAD_MAX : FRAME_PAYLOAD_MAX);
     }
     if (channel->frame.n_extents > 0) {
         channel_send(channel, FRAME_DATA, source->final ? FRAME_FINAL : 0,
@@ -382,9 +422,11 @@ channel_next(struct channel *channel)
     } else if (channel->zeros->len > 0) {
         send_zeros(channel);
     } else {
+        guint8 flags = source->final ? FRAME_FINAL : 0;
         channel->end_sent = true;
         frame_put_end(&channel->end, channel->small);
-        channel_send(channel, FRAME_ROUND_END, source->final ? FRAME_FINAL : 0, FRAME_END_BYTES);
+        channel_send(channel, FRAME_ROUND_END, flags | (source->owing ? FRAME_OWED : 0),
+                     FRAME_END_BYTES);
     }
 }
 

@@ -1,6 +1,7 @@
 /* pagechannel.h: the channels of a PageSource: what the sending half shares with the rounds.
  * Threads: the source's. */
 #pragma once
+#include "dataplane/pages/pageowed.h"
 #include "dataplane/pages/pagering.h"
 #include "dataplane/pages/pagesource.h"
 
@@ -23,6 +24,7 @@ struct channel {
     guint run;    /* the one being sent */
     guint64 run_done;
     GArray *zeros; /* found in this round, not announced yet */
+    GArray *wants; /* guint64: offsets that the sink asked for, of what is owed */
     bool end_sent, acked;
     struct frame_end end;
 
@@ -49,6 +51,8 @@ struct PageSource {
     struct channel *channels;
     guint32 round;
     bool final, done;
+    bool owing;      /* this round says what is owed, in place of sending it */
+    PageOwed *owed;  /* NULL: nothing; in the round that pays it, what is still to be sent */
     GError *failure; /* owned: what ends it */
     guint8 *sent;    /* a bit a page: the sink has, or had, a copy of it */
 

@@ -160,7 +160,9 @@ frame_get_header(const guint8 in[FRAME_HEADER_BYTES], struct frame *ret_frame, G
     if (kind < FRAME_HELLO || kind >= FRAME_KIND_COUNT) {
         return refuse(error, "unknown kind of frame", kind);
     }
-    if ((flags & ~(FRAME_SEALED | FRAME_FINAL)) != 0) {
+    bool owing = kind == FRAME_PUNCH || kind == FRAME_ROUND_END;
+    if ((flags & ~(FRAME_SEALED | FRAME_FINAL | FRAME_OWED)) != 0 ||
+        ((flags & FRAME_OWED) != 0 && (!owing || (flags & FRAME_FINAL) == 0))) {
         return refuse(error, "unknown flags", flags);
     }
     bool has_extents = kind == FRAME_DATA || kind == FRAME_PUNCH;
@@ -170,6 +172,8 @@ frame_get_header(const guint8 in[FRAME_HEADER_BYTES], struct frame *ret_frame, G
     if (payload_bytes > FRAME_PAYLOAD_MAX ||
         (kind == FRAME_HELLO && payload_bytes != FRAME_HELLO_BYTES) ||
         ((kind == FRAME_ROUND_END || kind == FRAME_ACK) && payload_bytes != FRAME_END_BYTES) ||
+        (kind == FRAME_WANT &&
+         (payload_bytes == 0 || payload_bytes % 8 != 0 || payload_bytes > FRAME_WANTS_MAX * 8)) ||
         (kind == FRAME_PUNCH && payload_bytes != 0)) {
         return refuse(error, "wrong size of payload", payload_bytes);
     }
@@ -230,6 +234,28 @@ frame_get_table(const guint8 *header, const guint8 *table, guint64 memory_bytes,
         return refuse(error, "extents do not add up to the payload", total);
     }
     *ret_crc = crc;
+    return true;
+}
+
+void
+frame_put_wants(const guint64 *offsets, guint n, guint8 *out)
+{
+    for (guint i = 0; i < n; i++) {
+        put64(out + (size_t) i * 8, offsets[i]);
+    }
+}
+
+bool
+frame_get_wants(const guint8 *in, const struct frame *frame, guint64 memory_bytes, guint channels,
+                guint64 ret_offsets[FRAME_WANTS_MAX], GError **error)
+{
+    for (guint i = 0; i < frame->payload_bytes / 8; i++) {
+        struct page_run page = {get64(in + (size_t) i * 8), PAGE_BYTES};
+        if (!check_extent(&page, 0, memory_bytes, channels, frame->channel, error)) {
+            return false;
+        }
+        ret_offsets[i] = page.offset;
+    }
     return true;
 }
 

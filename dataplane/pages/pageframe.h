@@ -27,9 +27,17 @@ enum frame_kind {
     FRAME_ROUND_END, /* payload: struct frame_end */
     FRAME_ACK,   /* from the sink: it has all of the round on this channel; payload: frame_end */
     FRAME_ABORT, /* payload: the reason, UTF-8 */
+    FRAME_WANT,  /* from the sink: offsets of owed pages that somebody waits for, 8 bytes each */
     FRAME_KIND_COUNT,
 };
-enum { FRAME_SEALED = 1, FRAME_FINAL = 2 /* of ROUND_END: the guest stands still */ };
+enum {
+    FRAME_SEALED = 1,
+    FRAME_FINAL = 2, /* the guest stands still */
+    FRAME_OWED =
+        4, /* with FINAL. PUNCH: what the sink has of the extents is out of date, they come in one round more;
+                        ROUND_END: that round follows */
+    FRAME_WANTS_MAX = 32,
+};
 
 struct frame {
     guint8 kind, flags;
@@ -64,6 +72,11 @@ size_t frame_table_bytes(const struct frame *frame);
  * in order, inside one region of the frame's channel, and that they add up to the payload. */
 bool frame_get_table(const guint8 *header, const guint8 *table, guint64 memory_bytes,
                      guint channels, struct frame *frame, guint32 *ret_crc, GError **error);
+
+/* The offsets of a WANT: whole pages of the memory, of that channel. */
+void frame_put_wants(const guint64 *offsets, guint n, guint8 *out);
+bool frame_get_wants(const guint8 *in, const struct frame *frame, guint64 memory_bytes,
+                     guint channels, guint64 ret_offsets[FRAME_WANTS_MAX], GError **error);
 
 void frame_put_hello(const struct frame_hello *hello, guint8 out[FRAME_HELLO_BYTES]);
 void frame_get_hello(const guint8 in[FRAME_HELLO_BYTES], struct frame_hello *ret_hello);

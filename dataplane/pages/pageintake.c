@@ -10,6 +10,8 @@
  *     contents too.
  * L5  Channels share no page: a region's pages all come on one (pageframe.c refuses others), so the map
  *     and the bits of 'populated', whole bytes a region, need no lock. What they share has the sink's.
+ * L6  What is owed comes after the final round, into the same file: a page of it is let to the guest once its frame
+ *     is whole (pageguard.h), and asked for when somebody waits for it.
  * Called by pagesink.c. */
 #include "dataplane/pages/pageintake.h"
 
@@ -23,9 +25,7 @@
 
 #include "base/log.h"
 
-enum { RING_ENTRIES = 16, IDLE_MS = 30 * 1000, PROGRESS_US = 200 * 1000, REASON_MAX = 256 };
-
-static void read_frame(struct intake *intake);
+enum { RING_ENTRIES = 16, IDLE_MS = 30 * 1000, PROGRESS_US = 200 * 1000 };
 
 void
 pageintake_fail(PageSink *sink, GError *error)
@@ -36,12 +36,13 @@ pageintake_fail(PageSink *sink, GError *error)
     } else {
         g_error_free(error);
     }
+    g_cond_broadcast(&sink->raised_or_failed);
     g_mutex_unlock(&sink->lock);
     (void) eventfd_write(sink->halt_fd, 1);
 }
 
-static void
-stop(struct intake *intake, GError *error)
+void
+pageintake_stop(struct intake *intake, GError *error)
 {
     intake->stopped = true;
     pageintake_fail(intake->sink, error);
@@ -61,97 +62,6 @@ expect(struct intake *intake, enum intake_step step, int n)
     intake->step = step;
     intake->message = (struct msghdr){.msg_iov = intake->left, .msg_iovlen = (size_t) n};
     receive(intake);
-}
-
-/* ---- answering ---- */
-
-static void
-send_reply(struct intake *intake)
-{
-    struct io_uring_sqe *sqe = pagering_take(intake->ring, &intake->reply_op);
-    io_uring_prep_send(sqe, intake->fd, intake->reply + intake->reply_done,
-                       intake->reply_bytes - intake->reply_done, MSG_NOSIGNAL);
-}
-
-/* Puts one frame without extents into 'out', sealed where the stream is: its length, 0 on failure. */
-static size_t
-pack(struct intake *intake, enum frame_kind kind, const void *payload, guint32 payload_bytes,
-     guint8 *out, GError **error)
-{
-    struct frame frame = {
-        .kind = (guint8) kind,
-        .flags = intake->out != NULL ? FRAME_SEALED : 0,
-        .channel = (guint16) intake->index,
-        .round = intake->round,
-        .payload_bytes = payload_bytes,
-        .sequence = intake->reply_sequence++,
-    };
-    guint32 crc;
-    size_t size = frame_put(&frame, out, &crc);
-    if (intake->out == NULL) {
-        memcpy(out + size, payload, payload_bytes);
-        return size + payload_bytes;
-    }
-    struct iovec part = {(void *) payload, payload_bytes};
-    return pagecrypt_seal(intake->out, frame.sequence, out, size, &part, 1, out + size, error)
-               ? size + payload_bytes + FRAME_TAG_BYTES
-               : 0;
-}
-
-static bool
-acknowledge(struct intake *intake, GError **error)
-{
-    guint8 payload[FRAME_END_BYTES];
-    frame_put_end(&intake->end, payload);
-    intake->reply_bytes = pack(intake, FRAME_ACK, payload, sizeof(payload), intake->reply, error);
-    intake->reply_done = 0;
-    if (intake->reply_bytes == 0) {
-        return false;
-    }
-    send_reply(intake);
-    return true;
-}
-
-static void
-on_replied(struct page_op *op, int result)
-{
-    struct intake *intake =
-        (struct intake *) ((char *) op - G_STRUCT_OFFSET(struct intake, reply_op));
-    GError *error = NULL;
-    if (result < 0 && result != -EAGAIN && result != -EINTR) {
-        haw_fail_errno(&error, -result, "page stream: answering the source");
-        stop(intake, error);
-        return;
-    }
-    intake->reply_done += (size_t) MAX(result, 0);
-    if (intake->reply_done < intake->reply_bytes) {
-        send_reply(intake);
-    } else if (intake->finished) {
-        intake->acknowledged = true;
-    } else {
-        read_frame(intake);
-    }
-}
-
-/* The socket takes it at once or not at all. Our direction is closed then, so that the source need not
- * wait for its deadline where the reason can't be told. */
-void
-pageintake_tell_failure(PageSink *sink)
-{
-    const char *reason = sink->failure->message;
-    guint8 out[FRAME_HEADER_BYTES + REASON_MAX + FRAME_TAG_BYTES];
-    for (guint i = 0; i < sink->options->channels; i++) {
-        struct intake *intake = &sink->intakes[i];
-        bool can = sink->options->key == NULL || intake->out != NULL;
-        size_t size = can && !intake->reply_op.busy
-                          ? pack(intake, FRAME_ABORT, reason,
-                                 (guint32) MIN(strlen(reason), REASON_MAX), out, NULL)
-                          : 0;
-        if (size == 0 || send(intake->fd, out, size, MSG_DONTWAIT | MSG_NOSIGNAL) < 0) {
-            haw_debug("pages.reason-untold", KU("channel", intake->index));
-        }
-        shutdown(intake->fd, SHUT_WR);
-    }
 }
 
 /* ---- what a frame does ---- */
@@ -194,6 +104,7 @@ take_end(struct intake *intake, GError **error)
 {
     struct frame_end theirs;
     bool final = (intake->frame.flags & FRAME_FINAL) != 0;
+    bool owing = (intake->frame.flags & FRAME_OWED) != 0;
     frame_get_end(intake->small, &theirs);
     if (theirs.data_bytes != intake->end.data_bytes ||
         theirs.punched_bytes != intake->end.punched_bytes ||
@@ -203,15 +114,16 @@ take_end(struct intake *intake, GError **error)
                         "page stream: round %u of channel %u is not what was sent", intake->round,
                         intake->index);
     }
-    intake->finished = final;
+    if (owing && (intake->owing || intake->sink->owed == NULL)) {
+        return haw_fail(error, HAW_INVALID, "page stream: the source may not owe pages");
+    }
+    intake->owing = owing;
+    intake->finished = final && !owing;
     g_mutex_lock(&intake->sink->lock);
     intake->sink->total.rounds = MAX(intake->sink->total.rounds, intake->round + 1);
     g_mutex_unlock(&intake->sink->lock);
-    if (!acknowledge(intake, error)) {
-        return false;
-    }
-    intake->end = (struct frame_end){0};
-    return true;
+    intake->ack_due = true;
+    return pagereply_speak(intake, error);
 }
 
 /* Adds to the total, and tells of it some times a second. */
@@ -227,6 +139,52 @@ count(PageSink *sink, guint64 data_bytes, guint64 punched_bytes)
         sink->options->progress(sink->total.data_bytes, sink->options->data);
     }
     g_mutex_unlock(&sink->lock);
+}
+
+/* L6 */
+static bool
+note_owed(struct intake *intake, GError **error)
+{
+    PageSink *sink = intake->sink;
+    for (guint i = 0; sink->owed != NULL && i < intake->frame.n_extents; i++) {
+        const struct page_run *extent = &intake->frame.extents[i];
+        pageowed_add(sink->owed, extent->offset, extent->bytes);
+        intake->end.punched_bytes += extent->bytes;
+    }
+    return sink->owed != NULL ||
+           haw_fail(error, HAW_INVALID, "page stream: the source may not owe pages");
+}
+
+/* L6: of a guest that runs, nothing else is touched. */
+static bool
+check_owed(const struct intake *intake, GError **error)
+{
+    const PageOwed *owed = intake->sink->owed;
+    for (guint i = 0; intake->owing && i < intake->frame.n_extents; i++) {
+        const struct page_run *extent = &intake->frame.extents[i];
+        if (!pageowed_is(owed, extent->offset) ||
+            pageowed_alike(owed, extent->offset, extent->bytes) != extent->bytes) {
+            return haw_fail(error, HAW_INVALID, "page stream: pages come that are not owed");
+        }
+    }
+    return true;
+}
+
+/* L6: the frame's pages are as they have to be. */
+static bool
+let_guest(struct intake *intake, GError **error)
+{
+    PageSink *sink = intake->sink;
+    bool holes = intake->frame.kind == FRAME_PUNCH;
+    for (guint i = 0; intake->owing && i < intake->frame.n_extents; i++) {
+        const struct page_run *extent = &intake->frame.extents[i];
+        pageowed_pay(sink->owed, extent->offset, extent->bytes);
+        if (!(holes ? pageguard_wake : pageguard_let)(sink->options->guard, extent->offset,
+                                                      extent->bytes, error)) {
+            return false;
+        }
+    }
+    return true;
 }
 
 static bool
@@ -282,9 +240,13 @@ take_frame(struct intake *intake, GError **error)
         }
         intake->end.data_bytes += frame->payload_bytes;
         count(intake->sink, frame->payload_bytes, 0);
+        if (!let_guest(intake, error)) {
+            return false;
+        }
         break;
     case FRAME_PUNCH:
-        if (!punch(intake, error)) {
+        if ((frame->flags & FRAME_OWED) != 0 ? !note_owed(intake, error)
+                                             : !punch(intake, error) || !let_guest(intake, error)) {
             return false;
         }
         break;
@@ -295,7 +257,7 @@ take_frame(struct intake *intake, GError **error)
         return haw_fail(error, HAW_CANCELLED, "the other side gave up: %s", reason);
     }
     }
-    read_frame(intake);
+    pageintake_next(intake);
     return true;
 }
 
@@ -342,6 +304,7 @@ check_order(struct intake *intake, GError **error)
     }
     if (frame->channel >= options->channels || frame->sequence != intake->sequence ||
         (frame->kind == FRAME_HELLO) == intake->hello || frame->kind == FRAME_ACK ||
+        frame->kind == FRAME_WANT || (intake->owing && (frame->flags & FRAME_OWED) != 0) ||
         (frame->kind != FRAME_DATA && frame->payload_bytes > sizeof(intake->small))) {
         return haw_fail(error, HAW_INVALID, "page stream: a frame of kind %u is out of order",
                         frame->kind);
@@ -369,7 +332,7 @@ expect_payload(struct intake *intake, GError **error)
     if (!frame_get_table(intake->table, intake->table + FRAME_HEADER_BYTES,
                          intake->sink->options->memory_bytes, intake->sink->options->channels,
                          &intake->frame, &intake->crc, error) ||
-        !place_payload(intake, error)) {
+        !check_owed(intake, error) || !place_payload(intake, error)) {
         return false;
     }
     int n = intake->n_parts;
@@ -407,8 +370,8 @@ next_step(struct intake *intake, GError **error)
     }
 }
 
-static void
-read_frame(struct intake *intake)
+void
+pageintake_next(struct intake *intake)
 {
     intake->left[0] = (struct iovec){intake->table, FRAME_HEADER_BYTES};
     expect(intake, INTAKE_HEADER, 1);
@@ -424,14 +387,14 @@ on_received(struct page_op *op, int result)
     }
     if (result == 0) {
         haw_fail(&error, HAW_IO, "page stream: the source went away");
-        stop(intake, error);
+        pageintake_stop(intake, error);
     } else if (result < 0 && result != -EAGAIN && result != -EINTR) {
         haw_fail_errno(&error, -result, "page stream: receiving");
-        stop(intake, error);
+        pageintake_stop(intake, error);
     } else if (pagering_advance(&intake->message, (size_t) MAX(result, 0))) {
         receive(intake);
     } else if (!next_step(intake, &error)) {
-        stop(intake, error);
+        pageintake_stop(intake, error);
     }
 }
 
@@ -451,20 +414,20 @@ pageintake_run(struct intake *intake)
     GError *error = NULL;
     intake->ring = pagering_new(RING_ENTRIES, &error);
     if (intake->ring == NULL) {
-        stop(intake, error);
+        pageintake_stop(intake, error);
         return;
     }
     intake->op.done = on_received;
-    intake->reply_op.done = on_replied;
+    pagereply_begin(intake);
     pagering_leash(intake->ring, sink->halt_fd);
-    read_frame(intake);
+    pageintake_next(intake);
     while (!intake->stopped && !intake->acknowledged) {
         if (pagering_turn(intake->ring, idle_ms, &error)) {
             __atomic_store_n(&sink->moved_us, g_get_monotonic_time(), __ATOMIC_RELAXED);
         } else if (haw_code(error) == HAW_TIMEOUT && !is_idle(sink, idle_ms)) {
             g_clear_error(&error);
         } else {
-            stop(intake, g_steal_pointer(&error));
+            pageintake_stop(intake, g_steal_pointer(&error));
         }
     }
 }

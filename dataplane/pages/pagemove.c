@@ -2,7 +2,8 @@
  * M1  Write protection is armed, and armed again, only while the guest stands still with its I/O drained:
  *     a direct read that is in flight then lands by DMA without a fault, and its page would be lost.
  * M2  The guest is resumed after every failure that it was stopped for, the last one included.
- * M3  The last scan and the last round see a guest that stands still: what they send is final. */
+ * M3  The last scan and the last round see a guest that stands still: what they send is final. * M4  With CONVERGE_STALL_POSTCOPY the last scan is not sent: the sink learns which pages it is owed, and gets them
+ *     while the guest runs there already. Once the owner has heard of that the guest is its to decide about. */
 #include "dataplane/pages/pagemove.h"
 
 #include "dataplane/pages/tracker.h"
@@ -14,6 +15,7 @@ struct move {
     struct converge converge;
     struct page_progress progress;
     guint64 before_bytes; /* sent by the rounds before */
+    bool owing;           /* M4 */
 };
 
 static void
@@ -68,10 +70,15 @@ finish(struct move *move, GError **error)
     bool punched = move->guest->punched != NULL && move->guest->punched(move->guest->data);
     if (!tracker_scan(move->tracker, false, runs, error) ||
         (punched && !pagesource_punched(move->source, holes, error)) ||
-        !pagesource_round(move->source, runs, holes, true, &round, error)) {
+        !(move->owing ? pagesource_owe(move->source, runs, holes, &round, error)
+                      : pagesource_round(move->source, runs, holes, true, &round, error))) {
         return false;
     }
     move->progress.dirty_bytes = 0;
+    if (move->owing) {
+        move->progress.owed_bytes = pagesource_owed(move->source);
+        round.punched_bytes = 0; /* they are not zero */
+    }
     tell_round(move, &round);
     move->progress.pause_us = g_get_monotonic_time() - from_us;
     move->progress.end_us = 0;
@@ -96,6 +103,9 @@ precopy(struct move *move, GArray *runs, GError **error)
                                                                     move->progress.dirty_bytes});
         tell_round(move, &round);
         switch (verdict) {
+        case CONVERGE_SWITCH_OWING:
+            move->owing = true;
+            return true;
         case CONVERGE_SWITCH:
         case CONVERGE_SWITCH_LATE:
             return true;
@@ -137,6 +147,22 @@ switch_over(struct move *move, GArray *runs, GError **error)
     return false;
 }
 
+/* M4 */
+static bool
+pay(struct move *move, GError **error)
+{
+    struct page_round round;
+    GError *why = NULL;
+    if (!pagesource_pay(move->source, &round, &why)) {
+        pagesource_abort(move->source, why->message);
+        g_propagate_error(error, why);
+        return false;
+    }
+    tell_round(move, &round);
+    move->guest->paid(&move->progress, move->guest->data);
+    return true;
+}
+
 bool
 pagemove_run(pid_t pid, const struct page_source_options *options,
              const struct converge_policy *policy, const struct page_guest *guest, GError **error)
@@ -166,5 +192,5 @@ pagemove_run(pid_t pid, const struct page_source_options *options,
         return false;
     }
     guest->done(&move.progress, guest->data);
-    return true;
+    return !move.owing || pay(&move, error);
 }

@@ -13,6 +13,7 @@ struct page_progress {
     gint64 pause_us;         /* predicted; at the end, what the memory's part of it took */
     gint64 end_us;           /* predicted, from now; -1: unknown */
     gint64 cpu_us;           /* of this process */
+    guint64 owed_bytes;      /* at 'done': what follows while the guest runs there */
     enum page_route route;
 };
 
@@ -30,12 +31,14 @@ struct page_guest {
     /* The sink has all of it. Told before what was set up is taken down: that takes some 50 ms a GiB, and
      * the guest stands still. */
     void (*done)(const struct page_progress *progress, void *data);
+    /* After 'done' with something owed: that is there, too. */
+    void (*paid)(const struct page_progress *progress, void *data);
     void *data;
 };
 
 /* Moves the memory that process 'pid' has mapped from options->memory_fd. On success the guest stands
  * still and the sink has all of it. On failure the guest is where it was before: running, unless the
- * owner refused. options->progress and data are not used. */
+ * owner refused; after 'done' it is not resumed. options->progress and data are not used. */
 bool pagemove_run(pid_t pid, const struct page_source_options *options,
                   const struct converge_policy *policy, const struct page_guest *guest,
                   GError **error);

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/socket.h>
 
 struct PageRing {
     struct io_uring uring;
@@ -14,7 +15,7 @@ struct PageRing {
     guint notices; /* zero-copy sends whose buffer the kernel still holds */
     struct page_op leash;
     int leash_fd;
-    bool pulled;
+    bool pulled, loose;
 };
 
 PageRing *
@@ -104,8 +105,11 @@ on_leash(struct page_op *op, int result)
 {
     PageRing *ring = (PageRing *) ((char *) op - G_STRUCT_OFFSET(PageRing, leash));
     struct pollfd look = {.fd = ring->leash_fd, .events = POLLIN};
+    char byte;
     ring->pulled = poll(&look, 1, 0) == 1;
-    if (!ring->pulled) { /* what came was read by somebody else */
+    if (ring->loose && recv(ring->leash_fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0) {
+        ring->pulled = false;   /* there is nobody who could still pull */
+    } else if (!ring->pulled) { /* what came was read by somebody else */
         watch_leash(ring);
     }
 }
@@ -116,6 +120,12 @@ pagering_leash(PageRing *ring, int fd)
     ring->leash.done = on_leash;
     ring->leash_fd = fd;
     watch_leash(ring);
+}
+
+void
+pagering_loosen(PageRing *ring)
+{
+    ring->loose = true;
 }
 
 bool

@@ -24,5 +24,7 @@ bool pagering_turn(PageRing *ring, gint64 wait_ms, GError **error);
 void pagering_drain(PageRing *ring);
 /* From now on a turn fails with CANCELLED once 'fd' (borrowed) is readable. */
 void pagering_leash(PageRing *ring, int fd);
+/* From now on only bytes to be read there do so, not its other end's going. */
+void pagering_loosen(PageRing *ring);
 /* Takes 'bytes' off the front of the message's parts: whether some are left. */
 bool pagering_advance(struct msghdr *message, size_t bytes);

@@ -26,7 +26,12 @@ struct pm_scan {
     guint64 category_inverted, category_mask, category_anyof_mask, return_mask;
 };
 #define PM_SCAN_IOCTL _IOWR('f', 16, struct pm_scan)
-enum { PM_WRITTEN = 1 << 1, PM_WP_MATCHING = 1 << 0, PM_CHECK_WPASYNC = 1 << 1 };
+enum {
+    PM_WRITTEN = 1 << 1,
+    PM_PRESENT = 1 << 3,
+    PM_WP_MATCHING = 1 << 0,
+    PM_CHECK_WPASYNC = 1 << 1
+};
 
 enum { REGIONS = 512, MERGE_BYTES = 8 * PAGE_BYTES };
 
@@ -137,8 +142,8 @@ pagescan_mappings(pid_t pid, int memory_fd, GError **error)
 
 /* Calls the ioctl over [start, end) until all of it was walked. */
 static bool
-walk(int pagemap_fd, const struct page_mapping *mapping, guint64 start, guint64 end, guint64 flags,
-     GArray *runs, GError **error)
+walk(int pagemap_fd, const struct page_mapping *mapping, guint64 start, guint64 end,
+     guint64 category, guint64 flags, GArray *runs, GError **error)
 {
     struct pm_region regions[REGIONS];
     while (start < end) {
@@ -149,8 +154,8 @@ walk(int pagemap_fd, const struct page_mapping *mapping, guint64 start, guint64 
             .end = end,
             .vec = (guint64) (uintptr_t) regions,
             .vec_len = REGIONS,
-            .category_mask = PM_WRITTEN,
-            .return_mask = PM_WRITTEN,
+            .category_mask = category,
+            .return_mask = category,
         };
         int count = ioctl(pagemap_fd, PM_SCAN_IOCTL, &scan);
         if (count < 0 && errno == EINTR) {
@@ -158,7 +163,7 @@ walk(int pagemap_fd, const struct page_mapping *mapping, guint64 start, guint64 
         }
         if (count < 0) {
             bool missing = errno == ENOTTY;
-            haw_fail_errno(error, errno, "scanning for written pages");
+            haw_fail_errno(error, errno, "scanning a process's pages");
             return missing ? haw_recode(error, HAW_UNSUPPORTED) : false;
         }
         guint64 next = scan.walk_end;
@@ -168,7 +173,7 @@ walk(int pagemap_fd, const struct page_mapping *mapping, guint64 start, guint64 
             next = MAX(next, regions[i].end); /* S3 */
         }
         if (next <= start) {
-            return haw_fail(error, HAW_BUG, "the scan for written pages does not advance");
+            return haw_fail(error, HAW_BUG, "the scan of a process's pages does not advance");
         }
         start = next;
     }
@@ -181,10 +186,12 @@ pagescan_written(int pagemap_fd, const struct page_mapping *mapping, bool rearm,
 {
     guint64 end = mapping->start + mapping->bytes;
     if (!rearm) {
-        return walk(pagemap_fd, mapping, mapping->start, end, PM_CHECK_WPASYNC, runs, error);
+        return walk(pagemap_fd, mapping, mapping->start, end, PM_WRITTEN, PM_CHECK_WPASYNC, runs,
+                    error);
     }
     g_autoptr(GArray) seen = pagescan_runs();
-    if (!walk(pagemap_fd, mapping, mapping->start, end, PM_CHECK_WPASYNC, seen, error)) {
+    if (!walk(pagemap_fd, mapping, mapping->start, end, PM_WRITTEN, PM_CHECK_WPASYNC, seen,
+              error)) {
         return false;
     }
     for (guint i = 0; i < seen->len;) { /* S1 */
@@ -198,10 +205,17 @@ pagescan_written(int pagemap_fd, const struct page_mapping *mapping, bool rearm,
             to = next->offset + next->bytes;
         }
         guint64 shift = mapping->start - mapping->offset;
-        if (!walk(pagemap_fd, mapping, from + shift, to + shift, PM_WP_MATCHING | PM_CHECK_WPASYNC,
-                  runs, error)) { /* S2 */
+        if (!walk(pagemap_fd, mapping, from + shift, to + shift, PM_WRITTEN,
+                  PM_WP_MATCHING | PM_CHECK_WPASYNC, runs, error)) { /* S2 */
             return false;
         }
     }
     return true;
+}
+
+bool
+pagescan_present(int pagemap_fd, const struct page_mapping *mapping, GArray *runs, GError **error)
+{
+    return walk(pagemap_fd, mapping, mapping->start, mapping->start + mapping->bytes, PM_PRESENT, 0,
+                runs, error);
 }

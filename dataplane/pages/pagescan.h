@@ -30,6 +30,10 @@ struct page_mapping {
 /* The shared mappings of the file that process 'pid' has; NOT_FOUND when there is none. */
 GArray *pagescan_mappings(pid_t pid, int memory_fd, GError **error);
 
+/* Appends the pages that the mapping's process has in its page tables. */
+bool pagescan_present(int pagemap_fd, const struct page_mapping *mapping, GArray *runs,
+                      GError **error);
+
 /* Appends the pages written through the mapping since they were last armed. With 'rearm' what is
  * reported is write-protected again in the same step; the writer's I/O must be drained then: a
  * transfer in flight lands on a pinned page without a fault. UNSUPPORTED before Linux 6.7. */

@@ -10,6 +10,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -18,7 +20,7 @@
 #include "base/fd.h"
 #include "dataplane/pages/pagechannel.h"
 
-enum { RING_ENTRIES = 256, IDLE_MS = 30 * 1000 };
+enum { RING_ENTRIES = 256, IDLE_MS = 30 * 1000, NOTSENT_BYTES = 128 * 1024 };
 
 /* ---- what the sink says ---- */
 
@@ -28,6 +30,23 @@ read_reply(struct channel *channel)
     struct io_uring_sqe *sqe = pagering_take(channel->source->ring, &channel->reply_op);
     io_uring_prep_recv(sqe, channel->fd, channel->reply + channel->reply_have,
                        channel->reply_want - channel->reply_have, 0);
+}
+
+static bool
+take_wants(struct channel *channel, const guint8 *payload, const struct frame *frame,
+           GError **error)
+{
+    const PageSource *source = channel->source;
+    guint64 offsets[FRAME_WANTS_MAX];
+    if (source->owed == NULL || channel->wants->len > source->options.memory_bytes / PAGE_BYTES) {
+        return haw_fail(error, HAW_INVALID, "page stream: the sink asks for what is not owed");
+    }
+    if (!frame_get_wants(payload, frame, source->options.memory_bytes, source->options.channels,
+                         offsets, error)) {
+        return false;
+    }
+    g_array_append_vals(channel->wants, offsets, frame->payload_bytes / 8);
+    return true;
 }
 
 /* A whole reply: opens it, and takes it. */
@@ -55,6 +74,9 @@ take_reply(struct channel *channel, const struct frame *frame, GError **error)
     if (frame->kind == FRAME_ABORT) {
         g_autofree char *reason = g_utf8_make_valid((char *) payload, frame->payload_bytes);
         return haw_fail(error, HAW_CANCELLED, "the other side gave up: %s", reason);
+    }
+    if (frame->kind == FRAME_WANT) {
+        return take_wants(channel, payload, frame, error);
     }
     frame_get_end(payload, &end);
     if (frame->kind != FRAME_ACK || frame->round != source->round || !channel->end_sent ||
@@ -86,7 +108,7 @@ on_reply(struct page_op *op, int result)
             channel_fail(source, error);
             return;
         }
-        if ((frame.kind != FRAME_ACK && frame.kind != FRAME_ABORT) ||
+        if ((frame.kind != FRAME_ACK && frame.kind != FRAME_ABORT && frame.kind != FRAME_WANT) ||
             frame.payload_bytes > CHANNEL_REPLY_MAX ||
             ((frame.flags & FRAME_SEALED) != 0) != sealed) {
             haw_fail(&error, HAW_INVALID, "page stream: the sink speaks out of turn");
@@ -158,9 +180,9 @@ run_until(PageSource *source, bool (*finished)(const PageSource *), GError **err
     return true;
 }
 
-bool
-pagesource_round(PageSource *source, const GArray *runs, const GArray *holes, bool final,
-                 struct page_round *ret_round, GError **error)
+static bool
+run_round(PageSource *source, const GArray *runs, const GArray *holes, bool final,
+          struct page_round *ret_round, GError **error)
 {
     source->final = final;
     source->round_bytes = 0;
@@ -196,8 +218,59 @@ pagesource_round(PageSource *source, const GArray *runs, const GArray *holes, bo
         source->route =
             PAGE_ROUTE_SPLICE; /* too little was sent to tell: what is cheapest mostly */
     }
-    source->done = final;
     return true;
+}
+
+bool
+pagesource_round(PageSource *source, const GArray *runs, const GArray *holes, bool final,
+                 struct page_round *ret_round, GError **error)
+{
+    bool ok = run_round(source, runs, holes, final, ret_round, error);
+    source->done = ok && final;
+    return ok;
+}
+
+/* ---- what is owed ---- */
+
+guint64
+pagesource_owed(const PageSource *source)
+{
+    g_autoptr(GArray) runs = pageowed_runs(source->owed);
+    return pagescan_total(runs);
+}
+
+bool
+pagesource_owe(PageSource *source, const GArray *runs, const GArray *holes,
+               struct page_round *ret_round, GError **error)
+{
+    const GArray *lists[] = {runs, holes};
+    g_autoptr(GArray) none = pagescan_runs();
+    source->owed = pageowed_new(source->options.memory_bytes);
+    for (guint k = 0; k < G_N_ELEMENTS(lists); k++) {
+        for (guint i = 0; lists[k] != NULL && i < lists[k]->len; i++) {
+            const struct page_run *run = &g_array_index(lists[k], struct page_run, i);
+            pageowed_add(source->owed, run->offset, run->bytes);
+        }
+    }
+    g_autoptr(GArray) all = pageowed_runs(source->owed);
+    source->owing = true;
+    bool ok = run_round(source, none, all, true, ret_round, error);
+    source->owing = false;
+    return ok;
+}
+
+bool
+pagesource_pay(PageSource *source, struct page_round *ret_round, GError **error)
+{
+    int lowat = NOTSENT_BYTES;
+    g_autoptr(GArray) all = pageowed_runs(source->owed);
+    for (guint i = 0; i < source->options.channels; i++) { /* a lane of RDMA has no such queue */
+        (void) setsockopt(source->options.sockets[i], IPPROTO_TCP, TCP_NOTSENT_LOWAT, &lowat,
+                          sizeof lowat);
+    }
+    pagering_loosen(source->ring);
+    source->done = run_round(source, all, NULL, true, ret_round, error);
+    return source->done;
 }
 
 bool
@@ -254,6 +327,7 @@ open_channel(PageSource *source, guint index, GError **error)
     channel->reply_want = FRAME_HEADER_BYTES;
     channel->runs = pagescan_runs();
     channel->zeros = pagescan_runs();
+    channel->wants = g_array_new(FALSE, FALSE, sizeof(guint64));
     if (options->key != NULL) {
         channel->sealed = g_malloc(FRAME_PAYLOAD_MAX + FRAME_TAG_BYTES);
         channel->out = pagecrypt_new(options->key, index, PAGECRYPT_TO_SINK, error);
@@ -368,6 +442,7 @@ pagesource_free(PageSource *source)
         struct channel *channel = &source->channels[i];
         g_clear_pointer(&channel->runs, g_array_unref);
         g_clear_pointer(&channel->zeros, g_array_unref);
+        g_clear_pointer(&channel->wants, g_array_unref);
         pagecrypt_free(channel->out);
         pagecrypt_free(channel->in);
         g_free(channel->sealed);
@@ -379,6 +454,7 @@ pagesource_free(PageSource *source)
     }
     g_clear_error(&source->failure);
     g_free(source->sent);
+    pageowed_free(source->owed);
     g_free(source->channels);
     g_free(source);
 }

@@ -44,6 +44,15 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(PageSource, pagesource_free)
  * numbered from 0 by the source. After an error only abort and free may follow. */
 bool pagesource_round(PageSource *source, const GArray *runs, const GArray *holes, bool final,
                       struct page_round *ret_round, GError **error);
+/* In place of a final round: says that the runs, and 'holes' (may be NULL), are owed: what the sink has of them is out
+ * of date. pagesource_pay() has to follow. */
+bool pagesource_owe(PageSource *source, const GArray *runs, const GArray *holes,
+                    struct page_round *ret_round, GError **error);
+/* What pagesource_owe() has named. */
+guint64 pagesource_owed(const PageSource *source);
+/* Sends what is owed, what the sink asks for first. From here on cancel_fd ends it by bytes only, not when its other
+ * end goes. */
+bool pagesource_pay(PageSource *source, struct page_round *ret_round, GError **error);
 /* Appends what was sent once and is a hole by now: a balloon may have punched it since, which no scan
  * reports. They are the holes of the final round. */
 bool pagesource_punched(PageSource *source, GArray *holes, GError **error);

@@ -93,7 +93,7 @@ open_with(int uffd, pid_t pid, int memory_fd, GError **error)
 Tracker *
 tracker_open(pid_t pid, int memory_fd, GError **error)
 {
-    int uffd = trackfd_open(pid, error);
+    int uffd = trackfd_open(pid, TRACKFD_OURS, error);
     return uffd < 0 ? NULL : open_with(uffd, pid, memory_fd, error);
 }
 

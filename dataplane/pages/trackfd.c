@@ -121,11 +121,11 @@ remote_call(struct tracee *tracee, long number, unsigned long argument, long *re
 }
 
 static bool
-take(struct tracee *tracee, int *ret_fd, GError **error)
+take(struct tracee *tracee, enum trackfd kind, int *ret_fd, GError **error)
 {
     long remote, closed;
-    if (!remote_call(tracee, __NR_userfaultfd, O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY,
-                     &remote, error)) {
+    unsigned long mode = kind == TRACKFD_KEPT ? 0 : UFFD_USER_MODE_ONLY;
+    if (!remote_call(tracee, __NR_userfaultfd, O_CLOEXEC | O_NONBLOCK | mode, &remote, error)) {
         return false;
     }
     if (remote < 0) {
@@ -134,7 +134,8 @@ take(struct tracee *tracee, int *ret_fd, GError **error)
     haw_autofd int pidfd = (int) syscall(__NR_pidfd_open, tracee->pid, 0);
     int fd = pidfd < 0 ? -1 : (int) syscall(__NR_pidfd_getfd, pidfd, (int) remote, 0);
     int reason = errno;
-    if (!remote_call(tracee, __NR_close, (unsigned long) remote, &closed, error)) {
+    if ((kind == TRACKFD_OURS || fd < 0) &&
+        !remote_call(tracee, __NR_close, (unsigned long) remote, &closed, error)) {
         fd_close(&fd);
         return false;
     }
@@ -147,7 +148,7 @@ take(struct tracee *tracee, int *ret_fd, GError **error)
 }
 
 int
-trackfd_open(pid_t pid, GError **error)
+trackfd_open(pid_t pid, enum trackfd kind, GError **error)
 {
     struct tracee tracee = {.pid = pid};
     int fd = -1, first = 0;
@@ -163,7 +164,7 @@ trackfd_open(pid_t pid, GError **error)
         if (first != SIGTRAP) {
             tracee.kept[tracee.n_kept++] = first;
         }
-        ok = take(&tracee, &fd, error);
+        ok = take(&tracee, kind, &fd, error);
         ptrace(PTRACE_SETREGS, pid, NULL, &tracee.saved); /* T2 */
     } else if (ok) {
         haw_fail_errno(error, errno, "reading registers of process %d", (int) pid);
@@ -178,7 +179,7 @@ trackfd_open(pid_t pid, GError **error)
 #else
 
 int
-trackfd_open(pid_t pid, GError **error)
+trackfd_open(pid_t pid, enum trackfd kind, GError **error)
 {
     haw_fail(error, HAW_UNSUPPORTED,
              "tracking the memory of a running process is written for x86-64 only");

@@ -5,7 +5,13 @@
 #include "base/error.h"
 #include <sys/types.h>
 
-/* Stops the process's main thread for some tens of microseconds, has it open a userfaultfd (user mode
- * only, close on exec), takes that and has it close its own. The caller owns the descriptor. DENIED
- * when the process may not be traced, UNSUPPORTED on a machine other than x86-64. */
-int trackfd_open(pid_t pid, GError **error);
+enum trackfd {
+    TRACKFD_OURS, /* of faults in user mode only; the process closes its own: it ends with us */
+    TRACKFD_KEPT, /* of the kernel's faults, too; stays open in the process: what it holds back stays held
+                     back when we die */
+};
+
+/* Stops the process's main thread for some tens of microseconds, has it open a userfaultfd (close on
+ * exec), and takes that. The caller owns the descriptor. DENIED when the process may not be traced,
+ * UNSUPPORTED on a machine other than x86-64. */
+int trackfd_open(pid_t pid, enum trackfd kind, GError **error);
