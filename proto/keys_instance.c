@@ -8,10 +8,10 @@
 static bool
 stall_kind(const char *v, GError **error)
 {
-    static const char *const known[] = {"pause", "throttle", "abort", NULL};
+    static const char *const known[] = {"pause", "throttle", "abort", "postcopy", NULL};
     return g_strv_contains(known, v) ||
-           haw_fail(error, HAW_INVALID, "Invalid value \"%s\" (not one of [pause throttle abort])",
-                    v);
+           haw_fail(error, HAW_INVALID,
+                    "Invalid value \"%s\" (not one of [pause throttle abort postcopy])", v);
 }
 
 static bool
@@ -265,9 +265,9 @@ const Key keys_instance[] = {
     V("migration.stateful", "bool", grammar_bool, "false", 0, "Stateful stop and live migration."),
     V("migration.vm.downtime", "milliseconds", grammar_uint32, "50", KEY_LIVE,
       "The pause that a live move may cost the guest."),
-    V("migration.vm.stall", "pause|throttle|abort", stall_kind, "pause", KEY_LIVE,
+    V("migration.vm.stall", "pause|throttle|abort|postcopy", stall_kind, "pause", KEY_LIVE,
       "What a live move does when the guest writes faster than its pages can be sent: pauses it "
-      "for longer, slows it down, or gives up."),
+      "for longer, slows it down, gives up, or lets it run there before all is sent."),
     V("raw.qemu", "blob", NULL, NULL, 0, "Further arguments for QEMU."),
     V("raw.qemu.conf", "blob", NULL, NULL, 0, "Changes to QEMU's configuration."),
     V("security.agent.metrics", "bool", grammar_bool, "true", KEY_LIVE,

@@ -221,7 +221,11 @@ migration_op(Operation *op, void *data, GError **error)
     in.refresh = false;
     g_autoptr(Inst) inst = new_record(op, post, error);
     in.inst = inst;
-    return inst != NULL && done(op, post, inst, moveinst_receive(op, &in, error), error);
+    bool ok = inst != NULL && moveinst_receive(op, &in, error);
+    if (inst != NULL && !ok && !inst->unfinished) {
+        return false; /* a live move that broke after its guest had run here: there is no other any more */
+    }
+    return inst != NULL && done(op, post, inst, ok, error);
 }
 
 /* ---- the request ---- */

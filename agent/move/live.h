@@ -23,7 +23,10 @@ typedef struct LiveIn LiveIn;
 LiveIn *livein_greet(Inst *inst, MoveConn *conn, Ws **state, GError **error);
 /* The size of the root disk. */
 gint64 livein_disk_bytes(LiveIn *live);
-/* With the volume there and the disk all holes. On failure nothing of QEMU is left. */
+/* With the volume there and the disk all holes. True: the guest runs here. On failure nothing of QEMU is left. */
 bool livein_move(LiveIn *live, GError **error);
+/* Afterwards, with the instance complete: until all of its memory is there, and both sides know. On failure it was
+ * ended, and the instance is to stay. */
+bool livein_settle(LiveIn *live, GError **error);
 void livein_free(LiveIn *live);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(LiveIn, livein_free)

@@ -6,11 +6,15 @@
  * H3  Devices' state is kept back until the memory is whole: loading a device reads its rings.
  * H4  A QEMU of ours that ends while it waits ends the move at once, whatever is being waited for.
  * H5  Where this kernel can't do what hawser-pages needs, QEMU's own migration is asked for (livenative.h).
+ * H6  A guest that runs before all of its memory is there (post-copy) is held back from what is missing by hawser-pages.
+ *     What ends that before all has come ends the guest, as a power cut would: it is never let go on with old pages.
  * Called by moveinst.c. */
 #include "agent/move/live.h"
 
 #include "agent/api/listen.h"
+#include "agent/inst/lifecycle.h"
 #include "agent/move/lanes.h"
+#include "agent/move/livecheck.h"
 #include "agent/move/livedecide.h"
 #include "agent/move/livefresh.h"
 #include "agent/move/livehello.h"
@@ -19,7 +23,6 @@
 #include "agent/move/liveswap.h"
 #include "agent/move/streamer.h"
 #include "agent/net/ovn_handover.h"
-#include "agent/vm/vmhost.h"
 #include "base/clock.h"
 #include "base/crash.h"
 #include "base/fd.h"
@@ -55,6 +58,8 @@ struct LiveIn {
     int state_from, state_to;
     GByteArray *held;
     LiveNative *native; /* owns; memory comes by QEMU's own migration */
+    bool owing;         /* pages may be owed to us */
+    Streamer *debt;     /* owns; receives them */
     bool released, carrying, watching;
     FiberSignal happened;
     GCancellable *ended;
@@ -97,44 +102,6 @@ pass_cancel(GCancellable *theirs, GCancellable *ours)
 }
 
 /* ---- preflight ---- */
-
-static gint64
-available_bytes(void)
-{
-    g_autofree char *text = fd_read_file("/proc/meminfo", 65536, NULL, NULL);
-    const char *at = text != NULL ? strstr(text, "MemAvailable:") : NULL;
-    return at != NULL ? g_ascii_strtoll(at + 13, NULL, 10) * 1024 : G_MAXINT64;
-}
-
-static json_t *
-find_blockers(LiveIn *live)
-{
-    json_t *blockers = json_array();
-    g_autoptr(GError) error = NULL;
-    g_autofree char *why = NULL;
-    const char *accel = vmhost_accel(NULL, &why, &error);
-    const char *theirs = text_of(live->hello.layout, "accel");
-    gint64 available = available_bytes();
-    if (vmhost_qemu(live->inst->architecture, &error) == NULL) {
-        livehello_block(blockers, "at the target: %s", error->message);
-        g_clear_error(&error);
-    }
-    if (accel != NULL && strcmp(theirs, accel) != 0 && strcmp(theirs, "kvm") == 0) {
-        livehello_block(blockers, "the target has no KVM (%s)", why != NULL ? why : accel);
-    }
-    g_autofree char *ours = vmhost_cpu_features(NULL);
-    g_autofree char *lacks = vmhost_cpu_lacks(live->hello.cpu, ours);
-    if (lacks != NULL) {
-        livehello_block(blockers, "the target's CPU lacks what the guest has found: %s", lacks);
-    }
-    if (live->hello.memory > available) {
-        livehello_block(blockers,
-                        "the target has %" G_GINT64_FORMAT
-                        " MiB of memory left, and %" G_GINT64_FORMAT " MiB are needed",
-                        available >> 20, live->hello.memory >> 20);
-    }
-    return blockers;
-}
 
 static bool
 is_same(LiveIn *live)
@@ -181,13 +148,14 @@ livein_greet(Inst *inst, MoveConn *conn, Ws **state, GError **error)
         return NULL;
     }
     live->same = is_same(live);
-    json_t *blockers = find_blockers(live);
+    json_t *blockers = livecheck_here(live->inst, &live->hello);
     bool good = livehello_check(live->hello.blockers, blockers, error);
     if (!streamer_works(live->inst->agent, &pageless)) { /* H5 */
         live->hello.native = true;
     }
-    json_t *preflight = json_pack("{s:{s:o,s:b,s:s}}", "preflight", "blockers", blockers, "same",
-                                  live->same, "native", pageless != NULL ? pageless->message : "");
+    json_t *preflight =
+        json_pack("{s:{s:o,s:b,s:b,s:s}}", "preflight", "blockers", blockers, "same", live->same,
+                  "owing", 1, "native", pageless != NULL ? pageless->message : "");
     if (!movemux_send(live->mux, preflight, good ? error : NULL) || !good) {
         return NULL;
     }
@@ -210,6 +178,7 @@ livein_free(LiveIn *live)
     while (live->carrying || live->watching) {
         fiber_signal_wait(&live->happened, -1, NULL, NULL);
     }
+    streamer_free(live->debt);
     livenative_free(live->native);
     movemux_free(live->mux);
     fd_close(&live->listener);
@@ -394,6 +363,7 @@ open_lanes(LiveIn *live, int *fds, GError **error)
     if (said == NULL) {
         return false;
     }
+    live->owing = json_is_true(json_object_get(said, "owing"));
     if (json_is_true(json_object_get(said, "direct"))) {
         return lanes_accept(live->listener, live->hello.token, live->hello.channels, LANES_MS, fds,
                             cancel_of(live), error);
@@ -436,8 +406,11 @@ receive_memory(LiveIn *live, GError **error)
     bool ok = open_lanes(live, fds + 1, error);
     fd_close(&live->listener);
     crash_point("live_target");
+    if (live->owing && vm_session(live->inst) != NULL) {
+        start.guard_pid = vm_pid(vm_session(live->inst));
+    }
     ok = ok && streamer_run(live->inst->agent, &start, fds, 1 + live->hello.channels, &hooks,
-                            cancel_of(live), NULL, error);
+                            cancel_of(live), NULL, &live->debt, error);
     for (size_t i = 0; i < G_N_ELEMENTS(fds); i++) {
         fd_close(&fds[i]);
     }
@@ -519,6 +492,28 @@ settle(LiveIn *live)
     }
 }
 
+/* H6 */
+static bool
+await_rest(LiveIn *live, GError **error)
+{
+    GError *why = NULL;
+    if (live->debt == NULL) {
+        return true;
+    }
+    crash_point("live_owed");
+    bool ok = streamer_pay(live->debt, live->stop, &why);
+    if (!ok) {
+        lifecycle_kill(live->inst, NULL);
+        haw_fail(error, HAW_FAILED,
+                 "The virtual machine was ended, as by a power cut: it ran here, and the rest of "
+                 "its memory did not come (%s). Start it again",
+                 why->message);
+        g_error_free(why);
+    }
+    g_clear_pointer(&live->debt, streamer_free);
+    return ok;
+}
+
 static bool
 refuse(LiveIn *live, GError *why, GError **error)
 {
@@ -531,6 +526,17 @@ refuse(LiveIn *live, GError *why, GError **error)
     }
     g_propagate_error(error, why);
     return false;
+}
+
+bool
+livein_settle(LiveIn *live, GError **error)
+{
+    bool ok = await_rest(live, error);
+    settle(live);
+    if (ok && !live->same) {
+        livefresh_start(live->inst);
+    }
+    return ok;
 }
 
 bool
@@ -561,9 +567,8 @@ livein_move(LiveIn *live, GError **error)
     movemux_send(live->mux, json_pack("{s:s}", "outcome", "running"), NULL);
     bool ok = vm_incoming_finish(live->inst, error);
     crash_point("live_target");
-    settle(live);
-    if (!live->same) {
-        livefresh_start(live->inst);
+    if (!ok) {
+        settle(live);
     }
     return ok;
 }

@@ -3,6 +3,8 @@
  *     armed only while it stands still.
  * M2  Pages go by connections of their own, sealed unless the operator trusts the network, or through the
  *     move's socket where the hosts can't reach each other.
+ * M3  With migration.vm.stall=postcopy, and not for a copy, whose source goes on writing: what the guest wrote last
+ *     follows while it runs at the target.
  * Called by liveout.c. */
 #include "agent/move/livememory.h"
 
@@ -21,6 +23,7 @@ enum {
     FIXED_US = 15000, /* of the pause: devices' state, the decision */
     IDLE_MS = 30000,
     LANES_MS = 3000,
+    PAGE = 4096,
 };
 
 /* The guest stands still: devices' state may go, up to the door. */
@@ -119,7 +122,8 @@ open_lanes(LiveOut *live, int *fds, GError **error)
     g_ptr_array_add(hosts, NULL);
     bool direct = lanes_connect((const char *const *) hosts->pdata, port, live->hello.token,
                                 LIVEOUT_CHANNELS, LANES_MS, fds, liveout_cancel(live), &why);
-    if (!movemux_send(live->mux, json_pack("{s:b}", "direct", direct), error)) {
+    if (!movemux_send(live->mux, json_pack("{s:b,s:b}", "direct", direct, "owing", live->may_owe),
+                      error)) {
         return false;
     }
     json_object_set_new(live->figures, "route", json_string(direct ? "direct" : "relayed"));
@@ -130,6 +134,16 @@ open_lanes(LiveOut *live, int *fds, GError **error)
         }
     }
     return true;
+}
+
+/* M3 */
+static bool
+may_owe(LiveOut *live)
+{
+    json_auto_t *layout = vm_layout(vm_session(live->inst));
+    return live->may_owe && !live->copy &&
+           g_strcmp0(inst_get(live->inst, "migration.vm.stall"), "postcopy") == 0 &&
+           json_integer_value(json_object_get(layout, "page_bytes")) <= PAGE;
 }
 
 static void
@@ -150,6 +164,7 @@ fill_start(LiveOut *live, Pages__Start *start)
     start->rdma = settings_bool(live->inst->agent->settings, "migration.rdma");
     start->stall = g_strcmp0(stall, "abort") == 0      ? PAGES__STALL__ABORT
                    : g_strcmp0(stall, "throttle") == 0 ? PAGES__STALL__THROTTLE
+                   : live->may_owe                     ? PAGES__STALL__POSTCOPY
                                                        : PAGES__STALL__PAUSE;
 }
 
@@ -169,13 +184,14 @@ livememory_send(LiveOut *live, GError **error)
     }
     live->ballooned = false;
     live->ballooned = on_punched(live);
+    live->may_owe = may_owe(live);
     fds[0] = open(vm_memory_path(vm_session(live->inst)), O_RDWR | O_CLOEXEC);
     bool ok = fds[0] >= 0 || haw_fail(error, HAW_IO, "The guest's memory can't be opened");
     ok = ok && open_lanes(live, fds + 1, error);
     fill_start(live, &start);
     live->brake = livebrake_new(liveout_qmp(live));
     ok = ok && streamer_run(live->inst->agent, &start, fds, 1 + LIVEOUT_CHANNELS, &hooks,
-                            liveout_cancel(live), NULL, error);
+                            liveout_cancel(live), NULL, &live->owing, error);
     livebrake_free(g_steal_pointer(&live->brake));
     for (size_t i = 0; i < G_N_ELEMENTS(fds); i++) {
         fd_close(&fds[i]);

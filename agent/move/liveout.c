@@ -7,6 +7,8 @@
  * G3  Memory goes by hawser-pages (livememory.h); a kernel that can't track, at either end, leaves it to QEMU's own
  *     migration (livenative.h), and it is said.
  * G4  Cancelling undoes the move, up to the decision; from there on the operation can't be cancelled.
+ * G5  Where pages are owed (post-copy), the guest runs at the target when they begin to follow: the move goes on until
+ *     they have, and what breaks it then costs the guest, which the target ends.
  * Called by moveinst.c. */
 #include "agent/move/live.h"
 
@@ -224,6 +226,7 @@ liveout_greet(Inst *inst, MoveConn *conn, Ws **state, GError **error)
         return NULL;
     }
     live->copy = !json_is_true(json_object_get(preflight, "same"));
+    live->may_owe = json_is_true(json_object_get(preflight, "owing"));
     agree_on_stream(live, preflight);
     if (!begin(live, error)) {
         return NULL;
@@ -253,6 +256,8 @@ undo(LiveOut *live)
 {
     live->begun = false;
     g_autoptr(GError) error = NULL;
+    g_clear_pointer(&live->owing,
+                    streamer_free); /* nothing reads the memory when the guest goes on */
     if (vm_session(live->inst) != NULL && qmp_alive(liveout_qmp(live)) &&
         !still_guest(live, &error)) {
         haw_error("live.undo", KS("inst", live->inst->name), KS("why", error->message));
@@ -268,6 +273,7 @@ liveout_free(LiveOut *live)
         if (live->begun) {
             undo(live);
         }
+        streamer_free(live->owing);
         fd_close(&live->devices);
         g_free(live->native_why);
         movemux_free(live->mux);
@@ -371,6 +377,24 @@ finish(LiveOut *live, GError **error)
     return ok;
 }
 
+/* G5 */
+static bool
+pay(LiveOut *live, GError **error)
+{
+    json_object_set_new(live->figures, "downtime_us", json_integer(live->pause_us));
+    if (live->owing == NULL) {
+        return true;
+    }
+    gint64 from_us = clock_mono_us();
+    json_object_set_new(live->figures, "postcopy", json_true());
+    liveout_show(live, "it runs at the target; the rest of its memory follows");
+    crash_point("live_owing");
+    bool ok = streamer_pay(live->owing, NULL, error);
+    json_object_set_new(live->figures, "postcopy_us", json_integer(clock_mono_us() - from_us));
+    g_clear_pointer(&live->owing, streamer_free);
+    return ok;
+}
+
 /* After the decision: what the target says is what is. */
 static bool
 conclude(LiveOut *live, GError **error)
@@ -382,6 +406,7 @@ conclude(LiveOut *live, GError **error)
         owned = strcmp(text_of(outcome, "outcome"), "running") == 0;
     } else if (!livedecide_await(live->inst, live->hello.uuid, HEAR_MS, &owned, error)) {
         live->begun = false;
+        streamer_leave(g_steal_pointer(&live->owing));
         livedecide_settle(live->inst, live->hello.uuid);
         return false;
     }
@@ -392,11 +417,17 @@ conclude(LiveOut *live, GError **error)
                         outcome != NULL ? text_of(outcome, "why") : "it said no");
     }
     live->pause_us = clock_mono_us() - live->stopped_us;
+    bool paid = pay(live, &why);
     g_autofree char *text =
         g_strdup_printf("moved; the guest stood still for %.1f ms", (double) live->pause_us / 1e3);
-    json_object_set_new(live->figures, "downtime_us", json_integer(live->pause_us));
     liveout_show(live, text);
-    return finish(live, error);
+    if (!finish(live, error)) {
+        return false;
+    }
+    return paid || haw_fail(error, HAW_FAILED,
+                            "The virtual machine ran at the target before all of its memory was "
+                            "there, and the rest could not follow: %s",
+                            why->message);
 }
 
 /* G4. Nothing may yield between here and the decision's row. */

@@ -4,6 +4,7 @@
 #include "agent/move/live.h"
 #include "agent/move/livebrake.h"
 #include "agent/move/livehello.h"
+#include "agent/move/streamer.h"
 #include "agent/vm/vm.h"
 
 enum { LIVEOUT_CHANNELS = 2, LIVEOUT_ROUNDS_MAX = 30, LIVEOUT_SWITCH_MS = 60000 };
@@ -19,6 +20,8 @@ struct LiveOut {
     bool begun;        /* and neither undone nor finished */
     bool copy;         /* the guest stays here, too */
     bool ballooned;    /* when it began */
+    bool may_owe;      /* the target can run it before all of its memory is there */
+    Streamer *owing;   /* owns; sends what follows */
     LiveBrake *brake;  /* owns; while memory goes */
     int devices;       /* the socket for devices' state */
     gint64 stopped_us; /* when the guest stopped for good */

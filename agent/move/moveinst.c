@@ -391,8 +391,11 @@ receive_live(Taking *take, GError **error)
     }
     take->job.live = true;
     take->job.disk_bytes = livein_disk_bytes(live);
-    return take_content(take, error) && livein_move(live, error) && complete(take, error) &&
-           inst_set_config(inst, json_pack("{s:n}", "volatile.apply_template"), error);
+    if (!take_content(take, error) || !livein_move(live, error) || !complete(take, error) ||
+        !inst_set_config(inst, json_pack("{s:n}", "volatile.apply_template"), error)) {
+        return false;
+    }
+    return livein_settle(live, error);
 }
 
 static bool

@@ -2,7 +2,8 @@
  * S1  Its socket is its leash: closed, it ends. One that failed is awaited before we return, and killed when it
  *     lingers. One that succeeded takes itself down behind us, for a guest stands still: the next one waits.
  * S2  It gets the descriptors it works on and no others; keys go by its socket.
- * Called by liveout.c and livein.c. */
+ * S3  One that is owed pages, or owes them, is the guest's life: it goes on when we die, or leave it.
+ * Called by liveout.c, livememory.c and livein.c. */
 #include "agent/move/streamer.h"
 
 #include "base/fd.h"
@@ -150,6 +151,7 @@ converse(int fd, const StreamerHooks *hooks, GCancellable *cancel, Pages__Progre
             }
             break;
         case PAGES__REPORT__BODY_DONE:
+        case PAGES__REPORT__BODY_PAID:
             over = ok = true;
             if (ret_done != NULL) {
                 *ret_done = *report->done; /* holds no pointers */
@@ -191,9 +193,59 @@ await_end_behind(void *data)
     fiber_signal_all(&ended);
 }
 
+/* ---- what is owed: S3 ---- */
+
+struct Streamer {
+    int fd;
+    pid_t pid;
+    int role; /* of its bytes, in 'counts' */
+    guint64 bytes;
+};
+
+bool
+streamer_pay(Streamer *owing, GCancellable *cancel, GError **error)
+{
+    const StreamerHooks none = {0};
+    Pages__Progress done = PAGES__PROGRESS__INIT;
+    bool ok = converse(owing->fd, &none, cancel, &done, error);
+    counts.bytes[owing->role] += MAX(done.sent_bytes, owing->bytes) - owing->bytes;
+    return ok;
+}
+
+void
+streamer_free(Streamer *owing)
+{
+    if (owing != NULL) {
+        Pages__Order order = PAGES__ORDER__INIT;
+        order.body_case = PAGES__ORDER__BODY_CANCEL;
+        order.cancel = true;
+        (void) give_order(owing->fd, &order, NULL, 0, NULL); /* it may have ended */
+        fd_close(&owing->fd);
+        await_end(owing->pid);
+        g_free(owing);
+    }
+}
+
+static void
+await_end_for_ever(void *data)
+{
+    int status;
+    fiber_wait_pid((pid_t) GPOINTER_TO_INT(data), -1, NULL, &status, NULL);
+}
+
+void
+streamer_leave(Streamer *owing)
+{
+    if (owing != NULL) {
+        fd_close(&owing->fd);
+        fiber_start("pages-left", await_end_for_ever, GINT_TO_POINTER(owing->pid));
+        g_free(owing);
+    }
+}
+
 static bool
 run(Agent *agent, Pages__Start *start, const int *fds, guint n_fds, const StreamerHooks *hooks,
-    GCancellable *cancel, Pages__Progress *ret_done, GError **error)
+    GCancellable *cancel, Pages__Progress *ret_done, Streamer **ret_owing, GError **error)
 {
     g_autofree char *program = find_program(), *log = agent_path(agent, "logs/hawser-pages.log");
     const char *const argv[] = {program, "3", NULL};
@@ -216,6 +268,11 @@ run(Agent *agent, Pages__Start *start, const int *fds, guint n_fds, const Stream
     order.start = start;
     bool ok = give_order(ours, &order, fds, n_fds, error) &&
               converse(ours, hooks, cancel, ret_done, error);
+    if (ok && ret_owing != NULL && ret_done->owed_bytes > 0) {
+        *ret_owing = g_new0(Streamer, 1);
+        **ret_owing = (Streamer){fd_steal(&ours), pid, start->sink ? 1 : 0, ret_done->sent_bytes};
+        return true;
+    }
     fd_close(&ours);
     if (ok) {
         ending++;
@@ -266,7 +323,7 @@ tally_progress(const Pages__Progress *progress, void *data)
 bool
 streamer_run(Agent *agent, Pages__Start *start, const int *fds, guint n_fds,
              const StreamerHooks *hooks, GCancellable *cancel, Pages__Progress *ret_done,
-             GError **error)
+             Streamer **ret_owing, GError **error)
 {
     int role = start->sink ? 1 : 0;
     Pages__Progress done = PAGES__PROGRESS__INIT;
@@ -277,7 +334,7 @@ streamer_run(Agent *agent, Pages__Start *start, const int *fds, guint n_fds,
                                 .progress = tally_progress,
                                 .data = &tally};
     counts.running[role]++;
-    bool ok = run(agent, start, fds, n_fds, &over, cancel, &done, error);
+    bool ok = run(agent, start, fds, n_fds, &over, cancel, &done, ret_owing, error);
     counts.running[role]--;
     counts.bytes[role] += MAX(done.sent_bytes, tally.bytes);
     if (ret_done != NULL) {

@@ -26,8 +26,19 @@ void streamer_counts(struct streamer_counts *ret);
 
 /* Whether this host can track and take a guest's memory; UNSUPPORTED with the reason. Yields. */
 bool streamer_works(Agent *agent, GError **error);
+/* One that goes on after its work's main part: pages are owed, and follow while the guest runs at the target. */
+typedef struct Streamer Streamer;
+
 /* Runs one with its order and descriptors (borrowed: the memory file, then the channels) until it has done
- * its work or, failed, has ended. *ret_done (may be NULL) is what it reported last. Yields. */
+ * its work or, failed, has ended. *ret_done (may be NULL) is what it reported last. Where pages are owed
+ * *ret_owing (NULL: none may be) is the one that has still to send or receive them. Yields. */
 bool streamer_run(Agent *agent, Pages__Start *start, const int *fds, guint n_fds,
                   const StreamerHooks *hooks, GCancellable *cancel, Pages__Progress *ret_done,
-                  GError **error);
+                  Streamer **ret_owing, GError **error);
+/* Until all is there. Yields. */
+bool streamer_pay(Streamer *owing, GCancellable *cancel, GError **error);
+/* Ends it, paid or not. Yields. */
+void streamer_free(Streamer *owing);
+/* Lets it go on by itself, for it is not ours to end any more: another process of the agent's may hear what came
+ * of it. */
+void streamer_leave(Streamer *owing);

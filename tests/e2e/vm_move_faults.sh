@@ -105,6 +105,50 @@ claim 'with room, its disk moves' lxc move vm second:vm
 same 'its disk is what it was' "$sum" disk_sum
 must lxc delete -f second:vm
 
+# ---- what follows ----
+# The guest writes 20 MB/s, 8 can be sent: it runs there before the last of its pages come.
+must lxc config set migration.bandwidth 8MB
+vm_make 20
+must lxc config set vm migration.vm.stall postcopy
+vm_ready
+follows='lxc query "local:/1.0/operations?recursion=1" | grep -q "memory follows"'
+later "$follows" true
+claim 'a guest that writes too fast runs there, and the rest of its memory follows' lxc move vm second:vm
+claim 'which the operation says' wait $later_pid
+same 'what follows: every page is right' bad=0 pages_right
+claim 'what follows: nothing is left here' settled
+home
+orphaned() { # agent area: its death in the middle of it
+    agent_with "$1" "HAWSER_CRASH=$2:1"
+    try_move
+    daemon_wait_end "$1" 10
+    case $1 in
+    main) agent_here ;;
+    second) agent_there; daemon_use main ;;
+    esac
+    claim "$1 killed while the rest follows: one side has it" wait_for 60 settled
+    claim "$1 killed while the rest follows: it lives" wait_for 30 hears
+    claim "$1 killed while the rest follows: it is there" runs_at second:vm
+    same "$1 killed while the rest follows: every page is right" bad=0 pages_right
+}
+orphaned main live_owing
+home
+later "$follows" sh -c 'kill -KILL $(pgrep -f "[h]awser-pages 3" | head -n 1)'
+refuse 'a hawser-pages killed while the rest follows: it is said' 'rest' lxc move vm second:vm
+wait $later_pid
+ended() { [ "$(state_of vm)/$(state_of second:vm)/$(one_qemu)" = vm,STOPPED/vm,STOPPED/0 ]; }
+claim 'a hawser-pages killed while the rest follows: it has ended, and is there' wait_for 60 ended
+claim 'a hawser-pages killed while the rest follows: it starts there again' lxc start second:vm
+claim 'a hawser-pages killed while the rest follows: and lives' wait_for 90 hears
+must lxc delete -f second:vm
+must lxc delete -f vm
+vm_make 20
+must lxc config set vm migration.vm.stall postcopy
+vm_ready
+orphaned second live_owed
+must lxc delete -f second:vm
+must lxc config unset migration.bandwidth
+
 # ---- a kernel that can't track ----
 # QEMU's own migration loses pages under TCG: its guest may be reset, and the agent starts it again.
 cat >"$T/oldkernel" <<'END'
