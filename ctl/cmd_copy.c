@@ -364,11 +364,15 @@ copy_within(Ctl *ctl, const Ends *ends, json_t *body, GError **error)
     return end != NULL;
 }
 
-/* A virtual machine that runs moves without stopping; a container can't. */
+/* A virtual machine that runs moves without stopping; a container can't. A copy of one that is made for that
+ * goes on from the same state. */
 static bool
 goes_live(Ctl *ctl, const Ends *ends, const json_t *instance)
 {
-    return ends->move && !ctl_flag(ctl, "stateless") &&
+    const char *stateful =
+        out_get(json_object_get(instance, "expanded_config"), "migration.stateful");
+    bool asked = ends->move || (ends->from != ends->into && strcmp(stateful, "true") == 0);
+    return asked && !ctl_flag(ctl, "stateless") && !ctl_flag(ctl, "refresh") &&
            strcmp(out_get(instance, "type"), "virtual-machine") == 0 &&
            strcmp(out_get(instance, "status"), "Stopped") != 0;
 }

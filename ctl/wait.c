@@ -47,6 +47,10 @@ wait_progress_text(const json_t *operation)
     const char *key;
     json_t *value;
     json_t *metadata = json_object_get(operation, "metadata");
+    const char *live = json_string_value(json_object_get(metadata, "live_progress"));
+    if (live != NULL) { /* a guest that moves while it runs: worth more than how its volume did */
+        return g_strdup(live);
+    }
     json_object_foreach (metadata, key, value) {
         if (g_str_has_suffix(key, "_progress") && json_is_string(value)) {
             return g_strdup(json_string_value(value));

@@ -107,7 +107,7 @@ on_leash(struct page_op *op, int result)
     struct pollfd look = {.fd = ring->leash_fd, .events = POLLIN};
     char byte;
     ring->pulled = poll(&look, 1, 0) == 1;
-    if (ring->loose && recv(ring->leash_fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0) {
+    if (ring->loose && recv(ring->leash_fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) <= 0) {
         ring->pulled = false;   /* there is nobody who could still pull */
     } else if (!ring->pulled) { /* what came was read by somebody else */
         watch_leash(ring);

@@ -41,6 +41,17 @@ same 'every page is right, in the clear' bad=0 pages_right
 moved 'and back' second:vm vm
 must lxc config unset migration.stream
 
+# ---- by our own client ----
+export HAWSER_CONF=$T/client
+daemon_use second
+token=$(lxc config trust add --name client -q 2>/dev/null | tail -n 1)
+daemon_use main
+claim "our own client knows the other server" hawser remote add second "$token" --accept-certificate
+claim 'it moves by our own client' hawser move vm second:vm
+same 'and runs there' 'vm,RUNNING' state_of second:vm
+claim 'and back, pushed' hawser move second:vm vm --mode push
+same 'every page is right, by our own client' bad=0 pages_right
+
 # ---- a copy of what runs ----
 claim 'a copy of it runs there from the same state' lxc copy vm second:twin
 same 'the copy runs' 'twin,RUNNING' state_of second:twin

@@ -33,5 +33,12 @@ LLVMFuzzerTestOneInput(const guint8 *bytes, size_t size)
     }
     size_t length = frame_put(&frame, packed, &crc); /* what was taken is what is put */
     g_assert_cmpmem(packed, length, fixed, FRAME_HEADER_BYTES + table);
+    guint64 wants[FRAME_WANTS_MAX];
+    if (frame.kind == FRAME_WANT && size - length >= frame.payload_bytes &&
+        frame_get_wants(bytes + length, &frame, MEMORY, CHANNELS, wants, NULL)) {
+        for (guint i = 0; i < frame.payload_bytes / 8; i++) {
+            g_assert_true(wants[i] < MEMORY && wants[i] % PAGE_BYTES == 0);
+        }
+    }
     return 0;
 }

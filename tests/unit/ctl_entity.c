@@ -104,6 +104,10 @@ operations_tell_resource_and_progress(void)
     g_assert_cmpstr(text, ==, "rootfs: 5% (1MB/s)");
     g_assert_cmpstr(path, ==, "/1.0/operations/i-d");
     g_assert_null(wait_resource(operation, "images"));
+    json_object_set_new(json_object_get(operation, "metadata"), "live_progress",
+                        json_string("memory: round 2"));
+    g_autofree char *live = wait_progress_text(operation);
+    g_assert_cmpstr(live, ==, "memory: round 2");
 }
 
 int

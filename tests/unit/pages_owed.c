@@ -338,6 +338,7 @@ an_owner_that_goes_ends_nothing(void)
     rig->source.cancel_fd = cancel[0];
     PageSource *source = send_old(rig);
     owe(rig, source);
+    g_assert_cmpint(write(cancel[0], "x", 1), ==, 1); /* it has not read all that was told */
     close(cancel[1]);
     pagesource_pay(source, &round, &error);
     g_assert_no_error(error);
