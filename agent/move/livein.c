@@ -501,7 +501,7 @@ await_rest(LiveIn *live, GError **error)
         return true;
     }
     crash_point("live_owed");
-    bool ok = streamer_pay(live->debt, live->stop, &why);
+    bool ok = streamer_pay(live->debt, NULL, &why); /* whether the source's agent lives or not */
     if (!ok) {
         lifecycle_kill(live->inst, NULL);
         haw_fail(error, HAW_FAILED,

@@ -9,7 +9,7 @@
 #     home              back to "main", whoever has it
 . "$(dirname "$0")/lib.sh"
 e2e_begin
-need python3 qemu-system-x86_64 rsync ping
+need python3 qemu-system-x86_64 rsync ping nsenter
 guest=$HAWSER_BUILD/guest
 "$E2E_LIB/../guest/build" "$guest" >>"$E2E_DIR/log" 2>&1 || e2e_skip_all "no kernel for a test guest"
 T=$E2E_DIR
@@ -32,12 +32,15 @@ must far ip addr add $B/24 dev vmbr
 far ip link set wire up; far ip link set vmbr up; far ip link set lo up
 
 # ---- two agents ----
+# A guest's memory is a mount: an agent that is started again there has to see those of the one before it.
+ip netns exec there sleep infinity &
+there_pid=$!
 agent_there() { # starts the second one in its namespace
     # shellcheck disable=SC2086
     daemon_use second
     mkdir -p "$LXD_DIR"; chmod 711 "$LXD_DIR"
     cd "$T/at-second" || exit 1
-    ip netns exec there env ASAN_OPTIONS="detect_leaks=0:abort_on_error=1:disable_coredump=1" ${DAEMON_ENV:-} \
+    nsenter -t $there_pid -m -n env ASAN_OPTIONS="detect_leaks=0:abort_on_error=1:disable_coredump=1" ${DAEMON_ENV:-} \
         "$(hawserd_path)" --dir "$LXD_DIR" --group root >>"$T/second.log" 2>&1 </dev/null &
     e2e_pid[second]=$!
     cd "$T" || exit 1
