@@ -39,8 +39,7 @@ agent_there() { # starts the second one in its namespace
     # shellcheck disable=SC2086
     daemon_use second
     mkdir -p "$LXD_DIR"; chmod 711 "$LXD_DIR"
-    cd "$T/at-second" || exit 1
-    nsenter -t $there_pid -m -n env ASAN_OPTIONS="detect_leaks=0:abort_on_error=1:disable_coredump=1" ${DAEMON_ENV:-} \
+    nsenter -t $there_pid -m -n sh -c 'cd "$1" && shift && exec "$@"' sh "$T/at-second" env ASAN_OPTIONS="detect_leaks=0:abort_on_error=1:disable_coredump=1" ${DAEMON_ENV:-} \
         "$(hawserd_path)" --dir "$LXD_DIR" --group root >>"$T/second.log" 2>&1 </dev/null &
     e2e_pid[second]=$!
     cd "$T" || exit 1
