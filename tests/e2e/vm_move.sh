@@ -43,6 +43,7 @@ must lxc config unset migration.stream
 
 # ---- by our own client ----
 export HAWSER_CONF=$T/client
+hawser() { "$(hawser_path)" "$@"; }
 daemon_use second
 token=$(lxc config trust add --name client -q 2>/dev/null | tail -n 1)
 daemon_use main
@@ -51,6 +52,9 @@ claim 'it moves by our own client' hawser move vm second:vm
 same 'and runs there' 'vm,RUNNING' state_of second:vm
 claim 'and back, pushed' hawser move second:vm vm --mode push
 same 'every page is right, by our own client' bad=0 pages_right
+claim 'a copy by our own client' hawser copy vm second:double
+same 'goes on from the same state' 'double,RUNNING' state_of second:double
+must lxc delete -f second:double
 
 # ---- a copy of what runs ----
 claim 'a copy of it runs there from the same state' lxc copy vm second:twin
