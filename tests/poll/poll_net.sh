@@ -37,11 +37,13 @@ claim 'proven again by copies, which are swallowed' grew field swallowed "$copie
 in_ns b timeout 60 python3 "$HERE/../bpf/numbered.py" receive 9000 >"$LAB_DIR/numbers" 2>&1 &
 receiver=$!
 wait_for 20 listens b udp 9000
-in_ns a python3 "$HERE/../bpf/numbered.py" send 10.2.0.2 9000 4
+# Three hundred under way at most, and five seconds of patience: rings have room for what waits while a busy host gives the
+# engine no processor.
+in_ns a python3 "$HERE/../bpf/numbered.py" send 10.2.0.2 9000 4 300 5
 wait $receiver
 sed 's/^/# /' "$LAB_DIR/numbers"
 claim 'numbered datagrams arrive once' grep -q 'lost [0-9]* twice 0' "$LAB_DIR/numbers"
-claim 'nearly all of them: what is lost is what a device had no room for' \
+claim 'and nearly all of them' \
     awk '{ exit !($4 <= $2 / 50) }' "$LAB_DIR/numbers"
 
 # ---- what the slow path forbids ----

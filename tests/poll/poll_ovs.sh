@@ -23,8 +23,8 @@ switch_run() {
     $OVS "unix:$LAB_DIR/db.sock" "--unixctl=$LAB_DIR/ctl" -vconsole:err >>"$LAB_DIR/switch.log" 2>&1 &
     switch=$!
     wait_for 60 vsctl --timeout=5 --may-exist add-br br0 -- set bridge br0 datapath_type=netdev fail_mode=secure || return 1
-    # A fast flow's bytes are not seen by it.
-    timeout 30 ovs-appctl -t "$LAB_DIR/ctl" dpctl/ct-disable-tcp-seq-chk
+    # A fast flow's bytes are not seen by it. Of a bridge that the database already had nobody waits to be told.
+    wait_for 60 timeout 30 ovs-appctl -t "$LAB_DIR/ctl" dpctl/ct-disable-tcp-seq-chk
 }
 vhost() { # NAME NUMBER
     vsctl add-port br0 "v$1" -- set interface "v$1" type=dpdkvhostuserclient "ofport_request=$2" "options:vhost-server-path=$LAB_DIR/$1.sock"
@@ -99,7 +99,7 @@ claim 'and comes again at the same socket' eval 'add b 2 && wait_for 60 ping_a -
 claim 'fast' fast_again
 kill -9 $switch
 wait $switch 2>/dev/null
-claim 'OVS is killed: its ports stay, and it is started again' eval 'switch_run && ofctl replace-flows "$LAB_DIR/flows"'
+claim 'OVS is killed: its ports stay, and it is started again' eval 'switch_run && wait_for 30 ofctl replace-flows "$LAB_DIR/flows"'
 claim 'which finds the sockets again' wait_for 60 ping_a -c 1 10.2.0.2
 claim 'fast' fast_again
 poll_end
