@@ -95,8 +95,7 @@ disk_moves='lxc query "local:/1.0/operations?recursion=1" | grep -q "\"disk: "'
 killed 'cancelled while its disk moves' "$disk_moves" cancel_here
 must lxc config unset migration.bandwidth
 mkdir "$T/little"
-must mount -t tmpfs -o size=24m none "$T/little"
-agent_with second # it sees mounts of before its start
+must nsenter -t $there_pid -m mount -t tmpfs -o size=24m none "$T/little" # where that agent sees it
 must lxc storage create second:little dir source="$T/little"
 refuse 'no room for its disk: the move fails, and says so' 'space at the target' lxc move vm second:vm -s little
 claim 'no room for its disk: it runs on here, and nothing is there' wait_for 60 settled
@@ -118,21 +117,6 @@ claim 'which the operation says' wait $later_pid
 same 'what follows: every page is right' bad=0 pages_right
 claim 'what follows: nothing is left here' settled
 home
-orphaned() { # agent area: its death in the middle of it
-    agent_with "$1" "HAWSER_CRASH=$2:1"
-    try_move
-    daemon_wait_end "$1" 10
-    case $1 in
-    main) agent_here ;;
-    second) agent_there; daemon_use main ;;
-    esac
-    claim "$1 killed while the rest follows: one side has it" wait_for 60 settled
-    claim "$1 killed while the rest follows: it lives" wait_for 30 hears
-    claim "$1 killed while the rest follows: it is there" runs_at second:vm
-    same "$1 killed while the rest follows: every page is right" bad=0 pages_right
-}
-orphaned main live_owing
-home
 later "$follows" sh -c 'kill -KILL $(pgrep -f "[h]awser-pages 3" | head -n 1)'
 refuse 'a hawser-pages killed while the rest follows: it is said' 'rest' lxc move vm second:vm
 wait $later_pid
@@ -142,11 +126,6 @@ claim 'a hawser-pages killed while the rest follows: it starts there again' lxc 
 claim 'a hawser-pages killed while the rest follows: and lives' wait_for 90 hears
 must lxc delete -f second:vm
 must lxc delete -f vm
-vm_make 20
-must lxc config set vm migration.vm.stall postcopy
-vm_ready
-orphaned second live_owed
-must lxc delete -f second:vm
 must lxc config unset migration.bandwidth
 
 # ---- a kernel that can't track ----
@@ -202,6 +181,19 @@ walk() { # agent points
     done
     agent_with "$1"
 }
+orphaned() { # agent area: its death in the middle of it
+    agent_with "$1" "HAWSER_CRASH=$2:1"
+    try_move
+    daemon_wait_end "$1" 10
+    case $1 in
+    main) agent_here ;;
+    second) agent_there; daemon_use main ;;
+    esac
+    claim "$1 killed while the rest follows: one side has it" wait_for 60 settled
+    claim "$1 killed while the rest follows: it lives" wait_for 30 hears
+    claim "$1 killed while the rest follows: it is there" runs_at second:vm
+    same "$1 killed while the rest follows: every page is right" bad=0 pages_right
+}
 if [ -n "${VM_MOVE_LONG:-}" ]; then
     vm_make 20
     vm_ready
@@ -224,9 +216,15 @@ if [ -n "${VM_MOVE_LONG:-}" ]; then
     must lxc config set vm migration.vm.stall throttle
     claim 'it moves when it may be slowed down' lxc move vm second:vm
     same 'with every page, slowed down' bad=0 pages_right
+    must lxc config set vm migration.vm.stall postcopy
+    home
+    orphaned main live_owing
+    home
+    orphaned second live_owed
+    home
     must lxc config unset migration.bandwidth
-    claim 'and is as fast as before' lxc move second:vm vm
-    must lxc delete -f vm
+    claim 'and is as fast as before' lxc move vm second:vm
+    must lxc delete -f second:vm
 fi
 same 'no row of a move is left' '' sh -c "cd $T && for a in main second; do sqlite3 \$a/database/*.db 'SELECT * FROM live_moves' 2>/dev/null; done"
 must ip netns del there
