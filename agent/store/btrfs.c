@@ -315,6 +315,13 @@ btrfs_seal(const DriverVol *vol, bool on, GError **error)
 }
 
 static bool
+btrfs_inner(const DriverVol *from, const DriverVol *to, bool filled, GError **error)
+{
+    return filled ? subvol_seal_below(from->path, to->path, error)
+                  : subvol_shape(from->path, to->path, error);
+}
+
+static bool
 btrfs_remove(const DriverVol *vol, GError **error)
 {
     return subvol_remove(vol->path, error);
@@ -364,4 +371,5 @@ const Driver btrfs_driver = {
     .remove = btrfs_remove,
     .set_quota = btrfs_set_quota,
     .usage = btrfs_usage,
+    .inner = btrfs_inner,
 };

@@ -281,7 +281,7 @@ copy_entry(Copy *copy, const char *dir, int from_dir, int to_dir, const char *na
         return errno == ENOENT || haw_fail_errno(error, errno, "look at '%s'", name);
     }
     if (S_ISDIR(st.st_mode)) {
-        if (mkdirat(to_dir, name, 0700) < 0) {
+        if (mkdirat(to_dir, name, 0700) < 0 && errno != EEXIST) {
             return haw_fail_errno(error, errno, "make the directory '%s'", name);
         }
         push(copy, copy->todo, dir, name);

@@ -4,8 +4,8 @@
 #include "base/error.h"
 #include <gio/gio.h>
 
-/* Copies what is in 'from' into 'to' (which must exist and be empty, and gets from's own owner, mode,
- * times, xattrs too): ownership, modes, nanosecond times, xattrs with ACLs and capabilities, hard
+/* Copies what is in 'from' into 'to' (which must exist, have nothing but directories, and gets from's own
+ * owner, mode, times, xattrs too): ownership, modes, nanosecond times, xattrs with ACLs and capabilities, hard
  * links, holes, symlinks, devices, fifos. File contents are shared (reflinked) where the filesystem
  * can. What vanishes meanwhile is left out. Symlinks are never followed, mounts never entered.
  * LIMIT when the disk is full, CANCELLED. */

@@ -63,6 +63,9 @@ typedef struct Driver {
     /* A read-only look at the whole content under 'target' (a new empty directory), also while the
      * volume is mounted elsewhere. NULL: vol->path will do. Undone by unmounting and removing. */
     bool (*view)(const DriverVol *vol, const char *target, GError **error);
+    /* Volumes that a container made inside 'from' (subvolumes), for a copy to another pool of this driver: places
+     * for them in the empty 'to'; once 'to' is filled, what 'from' says of them. NULL: there are none. */
+    bool (*inner)(const DriverVol *from, const DriverVol *to, bool filled, GError **error);
     /* What the volume cannot live without: name of the image below it; caller frees. NULL: none. */
     char *(*image_below)(const DriverVol *vol);
 } Driver;

@@ -88,6 +88,13 @@ destroy_at(int parent, const char *name)
 }
 
 static bool
+is_readonly_fd(int fd)
+{
+    guint64 flags = 0;
+    return ioctl(fd, BTRFS_IOC_SUBVOL_GETFLAGS, &flags) == 0 && (flags & BTRFS_SUBVOL_RDONLY) != 0;
+}
+
+static bool
 set_readonly_fd(int fd, bool on)
 {
     guint64 flags = 0;
@@ -215,11 +222,14 @@ snapshot_child(int dir, int twin, const char *name, GError **error)
     if (!snapshot_at(from, twin, name)) {
         return haw_fail_errno(error, errno, "snapshot the inner subvolume '%s'", name);
     }
-    if (!has_children(from)) {
+    bool sealed = is_readonly_fd(from);
+    if (!sealed && !has_children(from)) {
         return true;
     }
     haw_autofd int to = open_dir(twin, name);
-    return to < 0 || each_child(from, to, snapshot_child, error);
+    return to < 0 || (each_child(from, to, snapshot_child, error) &&
+                      (!sealed || set_readonly_fd(to, true) ||
+                       haw_fail_errno(error, errno, "make '%s' read-only", name)));
 }
 
 bool
@@ -246,6 +256,34 @@ subvol_snapshot(const char *from, const char *to, GError **error)
         return false;
     }
     return true;
+}
+
+bool
+subvol_shape(const char *from, const char *to, GError **error)
+{
+    g_autoptr(GPtrArray) inner = subvol_list_below(from, error);
+    for (guint i = 0; inner != NULL && i < inner->len; i++) {
+        g_autofree char *place = g_build_filename(to, inner->pdata[i], NULL);
+        g_autofree char *parent = g_path_get_dirname(place);
+        if (!fd_mkdir_p(parent, 0700, error) || !subvol_create(place, error)) {
+            return false;
+        }
+    }
+    return inner != NULL;
+}
+
+bool
+subvol_seal_below(const char *from, const char *to, GError **error)
+{
+    g_autoptr(GPtrArray) inner = subvol_list_below(to, error);
+    for (guint i = 0; inner != NULL && i < inner->len; i++) {
+        g_autofree char *original = g_build_filename(from, inner->pdata[i], NULL);
+        g_autofree char *place = g_build_filename(to, inner->pdata[i], NULL);
+        if (subvol_is_readonly(original) && !subvol_set_readonly(place, true, error)) {
+            return false;
+        }
+    }
+    return inner != NULL;
 }
 
 static bool
@@ -304,10 +342,8 @@ subvol_set_readonly(const char *path, bool on, GError **error)
 bool
 subvol_is_readonly(const char *path)
 {
-    guint64 flags = 0;
     haw_autofd int fd = open_dir(AT_FDCWD, path);
-    return fd >= 0 && ioctl(fd, BTRFS_IOC_SUBVOL_GETFLAGS, &flags) == 0 &&
-           (flags & BTRFS_SUBVOL_RDONLY);
+    return fd >= 0 && is_readonly_fd(fd);
 }
 
 /* ---- quotas: U3 ---- */

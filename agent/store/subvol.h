@@ -7,8 +7,12 @@
 /* Whether 'path' is the root of a subvolume. */
 bool subvol_is(const char *path);
 bool subvol_create(const char *path, GError **error);
-/* A writable snapshot of 'from' at 'to', with the subvolumes below it. */
+/* A writable snapshot of 'from' at 'to', with the subvolumes below it: those are read-only where they were. */
 bool subvol_snapshot(const char *from, const char *to, GError **error);
+/* Where 'from' has subvolumes below it, 'to' gets empty ones, and the directories between. */
+bool subvol_shape(const char *from, const char *to, GError **error);
+/* Of the subvolumes below 'to' those become read-only that are so below 'from'. */
+bool subvol_seal_below(const char *from, const char *to, GError **error);
 /* Removes the subvolume, or a plain directory with subvolumes somewhere below. Not there is success. */
 bool subvol_remove(const char *path, GError **error);
 /* Paths ("a/b") of the subvolumes below the subvolume 'path', parents first; caller unrefs. */

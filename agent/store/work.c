@@ -130,10 +130,13 @@ run_carry(void *data)
     /* A copy does not enter mounts: what a view mounts at rootfs goes over by itself. */
     g_autofree char *root = g_build_filename(from, "rootfs", NULL);
     g_autofree char *to_root = g_build_filename(work->to->path, "rootfs", NULL);
+    bool inner = work->to_driver == work->driver && work->driver->inner != NULL;
     work->ok = work->to_driver->create(work->to, &work->error);
-    if (work->ok && (!disktree_copy(from, work->to->path, work->cancel, &work->error) ||
+    if (work->ok && ((inner && !work->driver->inner(work->vol, work->to, false, &work->error)) ||
+                     !disktree_copy(from, work->to->path, work->cancel, &work->error) ||
                      (viewed && mnt_is_mounted(root) &&
-                      !disktree_copy(root, to_root, work->cancel, &work->error)))) {
+                      !disktree_copy(root, to_root, work->cancel, &work->error)) ||
+                     (inner && !work->driver->inner(work->vol, work->to, true, &work->error)))) {
         work->to_driver->remove(work->to, NULL);
         work->ok = false;
     }

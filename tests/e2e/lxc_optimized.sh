@@ -47,7 +47,29 @@ must lxc stop -f c2
 claim 'a snapshot of it is restored' lxc restore c2 s1
 must lxc start c2
 same 'and is what it was' one lxc exec c2 -- cat /root/f
-must lxc delete -f c2 c1
+must lxc delete -f c2
+
+# Subvolumes stay subvolumes, and read-only ones read-only, wherever btrfs goes to btrfs.
+must lxc storage create near btrfs size=512MiB
+must btrfs property set "$root/srv-a" ro true
+must lxc snapshot c1 s3
+kept() { # CONTAINER POOL
+    local at=$LXD_DIR/storage-pools/$2/containers/$1/rootfs
+    btrfs property get "$at/srv-a" ro && btrfs property get "$at/srv-a/sub" ro && cat "$at/srv-a/sub/f"
+}
+for pool in fast near; do
+    claim "a copy to the pool '$pool'" lxc copy c1 "c-$pool" -s $pool
+    same 'keeps subvolumes as they were' 'ro=true ro=false deep ' sh -c "$(declare -f kept); LXD_DIR=$LXD_DIR; kept c-$pool $pool | tr '\n' ' '"
+    must lxc restore "c-$pool" s3
+    same 'in snapshots as well' 'ro=true ro=false deep ' sh -c "$(declare -f kept); LXD_DIR=$LXD_DIR; kept c-$pool $pool | tr '\n' ' '"
+    must lxc start "c-$pool"
+    refuse 'which holds inside' 'ead-only' lxc exec "c-$pool" -- touch /srv-a/w
+    claim 'for that one alone' lxc exec "c-$pool" -- touch /srv-a/sub/w
+    must lxc delete -f "c-$pool"
+done
+must btrfs property set "$root/srv-a" ro false
+must lxc storage delete near
+must lxc delete -f c1
 claim 'under its own name' lxc import "$T/only.tar.gz"
 same 'alone' 0 sh -c 'lxc query /1.0/instances/c1/snapshots | jq length'
 must lxc delete c1
