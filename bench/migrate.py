@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import statistics
 import sys
 import tempfile
@@ -113,6 +114,7 @@ def main():
     parser.add_argument("--way", action="append", choices=WAYS)
     parser.add_argument("--json")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # takes its guests along
     rounds = options.rounds or (1 if options.quick else 5)
     mebibytes = 512 if options.quick else 2048
     ways, results = options.way or list(WAYS), []

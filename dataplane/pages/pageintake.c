@@ -5,7 +5,8 @@
  * L2  A hole stays a hole: only extents of DATA frames are populated, just before their bytes come, as
  *     page faults one by one are the dearest part of receiving. Zeros punch.
  * L3  Frames of a channel count upwards from 0 without a gap; the first is HELLO, its token is the
- *     migration's; rounds only rise. A replay of an old frame, or of another migration's, is refused.
+ *     migration's; rounds only rise, each ends once, and in each a page comes once. A replay of an old frame or round,
+ *     or of another migration's, is refused.
  * L4  A round's end names what was sent; what was received must be that, and in a final round the
  *     contents too.
  * L5  Channels share no page: a region's pages all come on one (pageframe.c refuses others), so the map
@@ -117,6 +118,7 @@ take_end(struct intake *intake, GError **error)
     if (owing && (intake->owing || intake->sink->owed == NULL)) {
         return haw_fail(error, HAW_INVALID, "page stream: the source may not owe pages");
     }
+    intake->ended = true;
     intake->owing = owing;
     intake->finished = final && !owing;
     g_mutex_lock(&intake->sink->lock);
@@ -153,6 +155,25 @@ note_owed(struct intake *intake, GError **error)
     }
     return sink->owed != NULL ||
            haw_fail(error, HAW_INVALID, "page stream: the source may not owe pages");
+}
+
+/* L3: a round's data comes in the memory's order; what is owed, as it is waited for. */
+static bool
+check_once(struct intake *intake, GError **error)
+{
+    const struct frame *frame = &intake->frame;
+    if (frame->kind != FRAME_DATA || intake->owing) {
+        return true;
+    }
+    const struct page_run *last = &frame->extents[frame->n_extents - 1];
+    if (frame->extents[0].offset < intake->data_until) {
+        return haw_fail(error, HAW_INVALID,
+                        "page stream: the page at %" G_GUINT64_FORMAT
+                        " came already in round %u, or is out of order",
+                        frame->extents[0].offset, frame->round);
+    }
+    intake->data_until = last->offset + last->bytes;
+    return true;
 }
 
 /* L6: of a guest that runs, nothing else is touched. */
@@ -309,10 +330,15 @@ check_order(struct intake *intake, GError **error)
         return haw_fail(error, HAW_INVALID, "page stream: a frame of kind %u is out of order",
                         frame->kind);
     }
-    if (intake->hello && (frame->channel != intake->index || frame->round < intake->round)) {
+    if (intake->hello && (frame->channel != intake->index || frame->round < intake->round ||
+                          (intake->ended && frame->round == intake->round))) {
         return haw_fail(error, HAW_INVALID, "page stream: a frame of round %u, channel %u strays",
                         frame->round, frame->channel);
     }
+    if (frame->round != intake->round) {
+        intake->data_until = 0;
+    }
+    intake->ended = false;
     intake->index = frame->channel;
     intake->round = frame->round;
     intake->sequence++;
@@ -332,7 +358,7 @@ expect_payload(struct intake *intake, GError **error)
     if (!frame_get_table(intake->table, intake->table + FRAME_HEADER_BYTES,
                          intake->sink->options->memory_bytes, intake->sink->options->channels,
                          &intake->frame, &intake->crc, error) ||
-        !check_owed(intake, error) || !place_payload(intake, error)) {
+        !check_once(intake, error) || !check_owed(intake, error) || !place_payload(intake, error)) {
         return false;
     }
     int n = intake->n_parts;

@@ -25,6 +25,8 @@ struct intake {
     PageCrypt *in, *out;
     guint64 sequence, reply_sequence;
     guint32 round;
+    bool ended;         /* the round: what comes next is of a later one */
+    guint64 data_until; /* where the round's data goes on */
     enum intake_step step;
     struct frame frame;
     guint32 crc;

@@ -2,7 +2,8 @@
  * M1  Write protection is armed, and armed again, only while the guest stands still with its I/O drained:
  *     a direct read that is in flight then lands by DMA without a fault, and its page would be lost.
  * M2  The guest is resumed after every failure that it was stopped for, the last one included.
- * M3  The last scan and the last round see a guest that stands still: what they send is final. * M4  With CONVERGE_STALL_POSTCOPY the last scan is not sent: the sink learns which pages it is owed, and gets them
+ * M3  The last scan and the last round see a guest that stands still: what they send is final.
+ * M4  With CONVERGE_STALL_POSTCOPY the last scan is not sent: the sink learns which pages it is owed, and gets them
  *     while the guest runs there already. Once the owner has heard of that the guest is its to decide about. */
 #include "dataplane/pages/pagemove.h"
 

@@ -299,7 +299,9 @@ def move_by_pages(binary, work, source, target, sealed, rounds=0, still=True):
             source.qmp.forget()
             source.qmp.ask("migrate", uri=f"unix:{work}/outgoing")
             source.qmp.wait("MIGRATION", status="pre-switchover")
+            stream.yes()  # first, as the agent does: the last pages go beside the devices' state
             source.qmp.ask("migrate-continue", state="pre-switchover")
+            continue
         stream.yes()
     kind, value = sink.report()
     if kind != "done":
