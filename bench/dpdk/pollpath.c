@@ -251,10 +251,9 @@ round_hash(void)
             struct flowtable_permit *permit = found[i];
             guint8 *at = rte_pktmbuf_mtod(packets[i], guint8 *);
             if ((hits >> i & 1) && permit->generation == 7 && (gint32) (permit->until - now) > 0 &&
-                packet_mac_same(at, permit->gate_mac) && at[22] > permit->ttl_delta) {
-                rewrite(at, permit->dst_mac, permit->ttl_delta);
-                permit->packets++;
-                permit->bytes += packets[i]->data_len;
+                packet_mac_same(at, permit->gate_mac) && at[22] >= permit->least_ttl) {
+                rewrite(at, permit->dst_mac, (guint8) (permit->least_ttl - 1));
+                permit->carried += FLOWTABLE_PACKET + packets[i]->data_len;
             }
         }
         transmit(!port, packets, count);

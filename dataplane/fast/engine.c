@@ -182,10 +182,9 @@ static void
 fold_permit(struct flowtable *table, __u32 slot, struct layout_flow *flow)
 {
     struct flowtable_permit *permit = &table->permits[slot];
-    flow->packets += permit->packets;
-    flow->bytes += permit->bytes;
-    permit->packets = 0;
-    permit->bytes = 0;
+    flow->packets += FLOWTABLE_PACKETS(permit->carried);
+    flow->bytes += FLOWTABLE_BYTES(permit->carried);
+    permit->carried = 0;
 }
 
 /* E3: a permit says no more than machine_judge() would, and ends before it would say otherwise. */
@@ -197,11 +196,12 @@ make_permit(const struct machine *m, const struct packet *p, __u32 slot,
     struct flowtable_permit *permit = &walk->engine->table.permits[slot];
     __u64 ends = flow->proven_ns + m->config->expire_ns,
           due = flow->proven_ns + m->config->renew_ns;
+    int tcp = p->tuple.proto == PACKET_TCP;
     if (due < flow->probe_ns + m->config->retry_ns) {
         due = flow->probe_ns + m->config->retry_ns;
     }
     if (p->tuple.family != 4 || (flow->flags & LAYOUT_FLOW_NAT) ||
-        (p->tuple.proto != PACKET_TCP && p->tuple.proto != PACKET_UDP)) {
+        (p->tuple.proto != PACKET_TCP && p->tuple.proto != PACKET_UDP) || flow->ttl_delta == 0xff) {
         return;
     }
     permit->own = p->tuple.nic;
@@ -213,9 +213,13 @@ make_permit(const struct machine *m, const struct packet *p, __u32 slot,
     packet_mac_copy(permit->gate_mac, flow->gate_mac);
     packet_mac_copy(permit->dst_mac, flow->dst_mac);
     packet_mac_copy(permit->src_mac, flow->src_mac);
-    permit->nic = flow->out.nic;
+    permit->verdict = ENGINE_FAST | LAYOUT_HIT << 8 | (__u32) flow->out.nic << 16;
     permit->mtu = walk->engine->nics[flow->out.nic].mtu;
-    permit->ttl_delta = flow->ttl_delta;
+    permit->least_ttl = (__u8) (flow->ttl_delta + 1);
+    permit->header = tcp ? 0x3c : 0;
+    permit->least = tcp ? 20 : 20 + (__u8) sizeof(struct packet_udp);
+    permit->least_offset = tcp ? 0x50 : 0;
+    permit->flags = tcp ? PACKET_FIN | PACKET_SYN | PACKET_RST | PACKET_URG : 0;
     permit->until = FLOWTABLE_TICK(due < ends ? due : ends);
     permit->generation = flow->generation;
 }

@@ -56,10 +56,12 @@ struct engine_verdict engine_enter(struct engine *engine, __u64 now_ns, __u16 ni
 struct engine_verdict engine_enter_one(struct engine *engine, struct engine_seat *seat,
                                        __u64 now_ns, __u16 nic, const struct engine_frame *frame,
                                        __u32 index);
-/* The same for up to ENGINE_BURST frames, in their order: equal verdicts and bytes, sooner. */
-void engine_enter_burst(struct engine *engine, struct engine_seat *seat, __u64 now_ns, __u16 nic,
-                        const struct engine_frame *frames, __u32 count,
-                        struct engine_verdict *ret_verdicts);
+/* The same for up to ENGINE_BURST frames, in their order: equal verdicts and bytes, sooner. The port that all
+ * of them leave by, when all are fast; else ENGINE_MIXED. */
+#define ENGINE_MIXED 0xffffffffu
+__u32 engine_enter_burst(struct engine *engine, struct engine_seat *seat, __u64 now_ns, __u16 nic,
+                         const struct engine_frame *frames, __u32 count,
+                         struct engine_verdict *ret_verdicts);
 /* A frame of the slow path's towards the instance at port 'nic'; never changed. 'seat' may be NULL. */
 struct engine_verdict engine_leave(struct engine *engine, struct engine_seat *seat, __u64 now_ns,
                                    __u16 nic, const void *frame, __u32 size);

@@ -61,7 +61,8 @@ hash_of(const struct flowtable *table, const struct layout_tuple *key)
     _Static_assert(sizeof words == sizeof *key, "whole words");
     memcpy(words, key, sizeof words);
     if (key->family == 4) {
-        return flowtable_hash4(seed, key->src[0] | (__u64) key->dst[0] << 32, words[4]);
+        return flowtable_hash4(seed, FLOWTABLE_KIND(key->proto, key->nic), key->src[0], key->dst[0],
+                               key->sport | (__u32) key->dport << 16);
     }
     __u64 hash = flowtable_fold(words[0] ^ seed[0], words[1] ^ seed[1]);
     hash ^= flowtable_fold(words[2] ^ seed[2], words[3] ^ seed[3]);
@@ -86,9 +87,9 @@ flowtable_find(const struct flowtable *table, const struct layout_tuple *key)
 {
     __u64 hash = hash_of(table, key);
     __u32 slot = find_in(table, flowtable_bucket(table, hash), flowtable_sign(hash), key);
-    return slot != FLOWTABLE_NONE
-               ? slot
-               : find_in(table, flowtable_second(table, hash), flowtable_sign(hash), key); /* T1 */
+    return slot != FLOWTABLE_NONE ? slot
+                                  : find_in(table, flowtable_second(table, flowtable_sign(hash)),
+                                            flowtable_sign(hash), key); /* T1 */
 }
 
 /* Slots of 'bucket' that may be used, and the first of them. */
@@ -114,7 +115,8 @@ choose(const struct flowtable *table, __u64 hash)
     if (room > FLOWTABLE_WAYS / 8) {
         return slot;
     }
-    return room_in(table, flowtable_second(table, hash), &other) > room ? other : slot;
+    return room_in(table, flowtable_second(table, flowtable_sign(hash)), &other) > room ? other
+                                                                                        : slot;
 }
 
 __u32

@@ -17,27 +17,34 @@
 
 /* What carries a plain IPv4 packet of TCP or UDP: taken from the flow and good until then, so that nothing
  * else need be looked at. Laid out as the packet itself: what must be equal lies where the packet has it,
- * and the rest where it has what may differ. All zero: none. */
+ * least values lie there, too, and the rest where it has what may differ. All zero: none. */
 struct flowtable_permit {
-    __u8 gate_mac[6];    /*  0  as it must come */
-    __u64 bytes;         /*  6  (source MAC, type) sent by this permit, not yet added to the flow */
-    __u8 zero[2];        /* 14  (version, tos) */
-    __u16 mtu;           /* 16  (size) the largest IP packet */
-    __u16 nic;           /* 18  (identification) where it leaves */
-    __u16 fragment;      /* 20  0 */
-    __u8 ttl_delta;      /* 22  (TTL) */
-    __u8 proto;          /* 23 */
-    __u16 own;           /* 24  (checksum) the port that it enters by */
-    __be32 src, dst;     /* 26 */
+    __u8 gate_mac[6]; /*  0  as it must come */
+    __u64 carried;    /*  6  (source MAC, type) by this permit, not yet added to the flow */
+    __u16 mtu;        /* 14  (version, tos) the largest IP packet */
+    __u32 verdict;    /* 16  (size, identification) the first half of a struct engine_verdict */
+    __u8 header;      /* 20  (fragment) bits of the offset, in bytes, that count: none of UDP's */
+    __u8 least;       /* 21  bytes of an IP packet, besides */
+    __u8 least_ttl;   /* 22  (TTL) one more than it sinks by */
+    __u8 proto;       /* 23 */
+    __u16 own;        /* 24  (checksum) the port that it enters by */
+    __be32 src, dst;  /* 26 */
     __be16 sport, dport; /* 34 */
-    __u32 until;         /* 38  in FLOWTABLE_TICKs: the proof ends, or a probe is due */
-    __u32 generation;    /* 42  in which it holds; 0: never */
-    __u8 offset, flags;  /* 46  (TCP's) 0 */
+    __u8 zero[2];        /* 38 */
+    __u32 until;         /* 40  in FLOWTABLE_TICKs: the proof ends, or a probe is due */
+    __u8 nought[2];      /* 44 */
+    __u8 least_offset;   /* 46  (TCP's offset) */
+    __u8 flags;          /* 47  (TCP's flags) none of these */
     __u8 dst_mac[6];     /* 48  as it leaves */
     __u8 src_mac[6];
-    __u32 packets; /* 60  as 'bytes' */
+    __u32 generation; /* 60  in which it holds; 0: never */
 } __attribute__((packed, aligned(64)));
 _Static_assert(sizeof(struct flowtable_permit) == FLOWTABLE_LINE, "one cache line");
+
+/* Bytes and packets in one word: a permit lives for a second, and no core carries 64 GiB in that. */
+#define FLOWTABLE_PACKET     (1ull << 36)
+#define FLOWTABLE_BYTES(n)   ((n) & (FLOWTABLE_PACKET - 1))
+#define FLOWTABLE_PACKETS(n) ((n) >> 36)
 
 #define FLOWTABLE_TICK(ns)                                                                         \
     ((__u32) ((ns) >> 22)) /* four milliseconds; they wrap, so compare differences */
@@ -84,30 +91,39 @@ flowtable_fold(__u64 a, __u64 b)
     return (__u64) product ^ (__u64) (product >> 64);
 }
 
-/* Of an IPv4 tuple: its addresses and its tail. */
+#define FLOWTABLE_MIX1 0x9e3779b97f4a7c15ULL
+#define FLOWTABLE_MIX2 0xd6e8feb86659fd93ULL
+
+/* The word of an IPv4 tuple that is not on the wire in one piece. */
+#define FLOWTABLE_KIND(proto, nic) ((__u32) (proto) << 8 | (__u32) (nic) << 16 | 4)
+
+/* Of an IPv4 tuple: four words, as a vector multiplies them (NH: two collide for one seed of 2^32), then
+ * mixed, since neighbouring ports must not share buckets. */
 FAST_FN __u64
-flowtable_hash4(const __u64 *seed, __u64 addresses, __u64 tail)
+flowtable_hash4(const __u64 *seed, __u32 kind, __u32 src, __u32 dst, __u32 ports)
 {
-    /* Twice: neighbouring ports of one address would share buckets when the seed is unlucky. */
-    return flowtable_fold(flowtable_fold(addresses ^ seed[0], tail ^ seed[1]) ^ seed[2], seed[3]);
-}
-
-FAST_FN __u32
-flowtable_bucket(const struct flowtable *table, __u64 hash)
-{
-    return (__u32) ((__u64) (__u32) hash * table->buckets >> 32);
-}
-
-FAST_FN __u32
-flowtable_second(const struct flowtable *table, __u64 hash)
-{
-    return (__u32) ((__u64) (__u32) (hash * 0x9e3779b97f4a7c15ULL >> 32) * table->buckets >> 32);
+    __u64 hash = (__u64) (kind + (__u32) seed[0]) * (src + (__u32) seed[1]) +
+                 (__u64) (dst + (__u32) seed[2]) * (ports + (__u32) seed[3]);
+    hash = (hash ^ hash >> 32) * FLOWTABLE_MIX1;
+    return (hash ^ hash >> 32) * FLOWTABLE_MIX2;
 }
 
 FAST_FN __u32
 flowtable_sign(__u64 hash)
 {
-    return (__u32) (hash >> 32) | 1;
+    return (__u32) hash | 1;
+}
+
+FAST_FN __u32
+flowtable_bucket(const struct flowtable *table, __u64 hash)
+{
+    return (__u32) ((hash >> 32) * table->buckets >> 32);
+}
+
+FAST_FN __u32
+flowtable_second(const struct flowtable *table, __u32 sign)
+{
+    return (__u32) ((__u64) (sign * 0x9e3779b1u) * table->buckets >> 32);
 }
 
 /* A bit for each way of a bucket whose signature is 'sign'. */

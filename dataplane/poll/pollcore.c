@@ -137,19 +137,29 @@ push_all(struct pollcore *core, const struct pollcore_plan *plan, uint16_t port,
     transmit(core, &plan->outs[port], port, packets, count);
 }
 
-/* What the engine reads of a burst. C5 */
+/* C5 */
+static __rte_noinline void
+read_parts(struct rte_mbuf *packet, struct engine_frame *ret_frame)
+{
+    bool whole = rte_pktmbuf_linearize(packet) == 0;
+    ret_frame->data = rte_pktmbuf_mtod(packet, void *);
+    ret_frame->size = whole ? packet->data_len : 0;
+}
+
+/* What the engine reads of a burst. */
 static inline void
 read_frames(struct rte_mbuf **packets, uint32_t count, struct engine_frame *ret_frames)
 {
+#pragma GCC unroll 4
     for (uint32_t i = 0; i < count; i++) {
-        rte_prefetch0(rte_pktmbuf_mtod(packets[i], void *));
-    }
-    for (uint32_t i = 0; i < count; i++) {
-        if (unlikely(packets[i]->nb_segs > 1)) {
-            rte_pktmbuf_linearize(packets[i]);
+        struct rte_mbuf *packet = packets[i];
+        void *data = rte_pktmbuf_mtod(packet, void *);
+        rte_prefetch0(data);
+        ret_frames[i].data = data;
+        ret_frames[i].size = packet->data_len;
+        if (unlikely(packet->nb_segs != 1)) {
+            read_parts(packet, &ret_frames[i]);
         }
-        ret_frames[i].data = rte_pktmbuf_mtod(packets[i], void *);
-        ret_frames[i].size = packets[i]->nb_segs > 1 ? 0 : packets[i]->data_len;
     }
 }
 
@@ -159,27 +169,21 @@ from_nic(struct pollcore *core, const struct pollcore_plan *plan, const struct p
 {
     struct engine_frame frames[POLLCORE_BURST];
     struct engine_verdict verdicts[POLLCORE_BURST] __rte_aligned(8);
-    uint32_t fast = 0;
     read_frames(packets, count, frames);
-    engine_enter_burst(core->engine, &core->seat, now_ns, side->nic, frames, count, verdicts);
+    uint32_t to =
+        engine_enter_burst(core->engine, &core->seat, now_ns, side->nic, frames, count, verdicts);
     if (unlikely(core->copies_count > 0)) {
         push_copies(core, plan, side->other);
     }
-    const uint64_t *ways = (const uint64_t *) verdicts;
-    uint64_t differs = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        differs |= ways[i] ^ ways[0];
-        fast += verdicts[i].way == ENGINE_FAST;
-    }
-    core->stats.fast += fast;
-    core->stats.slow += count - fast;
-    if (differs == 0) {
-        push_all(core, plan, fast > 0 ? plan->out_of[verdicts[0].nic] : side->other, packets,
-                 count);
+    if (likely(to != ENGINE_MIXED)) {
+        core->stats.fast += count;
+        push_all(core, plan, plan->out_of[to], packets, count);
         return;
     }
     for (uint32_t i = 0; i < count; i++) {
         bool quick = verdicts[i].way == ENGINE_FAST;
+        core->stats.fast += quick;
+        core->stats.slow += !quick;
         push(core, plan, quick ? plan->out_of[verdicts[i].nic] : side->other, packets[i]);
     }
 }

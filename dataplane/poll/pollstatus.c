@@ -187,8 +187,8 @@ add_flows(PollStatus *status, Poller *poller, guint limit)
         flow->from = id_of(poller, entry->key.nic);
         flow->to = id_of(poller, entry->flow.out.nic);
         flow->state = (char *) (guintptr) flow_state(poller, entry, now_ns);
-        flow->packets = entry->flow.packets + permit->packets;
-        flow->bytes = entry->flow.bytes + permit->bytes;
+        flow->packets = entry->flow.packets + FLOWTABLE_PACKETS(permit->carried);
+        flow->bytes = entry->flow.bytes + FLOWTABLE_BYTES(permit->carried);
         message->listed[message->n_listed++] = flow;
     }
 }

@@ -198,6 +198,39 @@ bursts_give_what_single_frames_give_by_avx512(void)
     bursts_with(ENGINE_ISA_AVX512);
 }
 
+/* Also where sums are of all ones, four at a time where that is done. */
+static void
+each_checksum_is_what_a_single_frame_gets(void)
+{
+    for (guint isa = ENGINE_ISA_SSE2; isa <= ENGINE_ISA_AVX512; isa++) {
+        g_autoptr(Side) one = side_new(2 * CONNS);
+        g_autoptr(Side) many = side_new(2 * CONNS);
+        guint64 now = 1000 * SEC;
+        engine_isa_set(isa);
+        learn_all(one, many, now, 1);
+        for (guint round = 0; round < 65536 / 4 + 1; round++) {
+            guint8 singly[4][FRAME_MAX], together[4][FRAME_MAX];
+            struct engine_frame frames[4];
+            struct engine_verdict verdicts[4], want;
+            for (guint i = 0; i < 4; i++) {
+                guint16 check = (guint16) (round > 0 ? (round - 1) * 4 + i : 0);
+                gsize size = conn_frame(singly[i], i, 1, 2, false, 0x10);
+                memcpy(singly[i] + 24, &check, sizeof check);
+                memcpy(together[i], singly[i], size);
+                frames[i] = (struct engine_frame){together[i], (guint32) size};
+            }
+            engine_enter_burst(&many->engine, &many->seat, now, 1, frames, 4, verdicts);
+            for (guint i = 0; i < 4; i++) {
+                struct engine_frame in = {singly[i], frames[i].size};
+                want = engine_enter_one(&one->engine, &one->seat, now, 1, &in, i);
+                g_assert_cmpmem(&verdicts[i], sizeof want, &want, sizeof want);
+                g_assert_cmpmem(together[i], frames[i].size, singly[i], frames[i].size);
+            }
+        }
+        g_assert_cmpuint(many->seat.counters[LAYOUT_HIT], >=, 60000);
+    }
+}
+
 /* ---- the table ---- */
 
 static struct layout_tuple
@@ -364,6 +397,7 @@ main(int argc, char **argv)
     CLAIM(bursts_give_what_single_frames_give_by_sse2);
     CLAIM(bursts_give_what_single_frames_give_by_avx2);
     CLAIM(bursts_give_what_single_frames_give_by_avx512);
+    CLAIM(each_checksum_is_what_a_single_frame_gets);
     CLAIM(what_is_put_is_found_until_it_is_dropped);
     CLAIM(a_slot_rests_until_its_readers_are_gone);
     CLAIM(two_threads_learn_end_and_forward_at_once);
