@@ -380,3 +380,16 @@ engine_age(struct engine *engine, __u64 now_ns, __u64 idle_ns, __u64 half_ns)
     }
     return removed;
 }
+
+int
+engine_look(struct engine *engine, __u32 slot, struct engine_slot *ret_slot)
+{
+    const struct flowtable *table = &engine->table;
+    lock_table(engine);
+    int there = table->signs[slot] != 0;
+    if (there) {
+        *ret_slot = (struct engine_slot){table->entries[slot].key, table->entries[slot].flow};
+    }
+    unlock_table(engine);
+    return there;
+}

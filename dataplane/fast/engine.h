@@ -69,6 +69,12 @@ struct engine_verdict engine_leave(struct engine *engine, struct engine_seat *se
 __u32 engine_age(struct engine *engine, __u64 now_ns, __u64 idle_ns, __u64 half_ns);
 /* NULL when there is none; valid until the next call. */
 struct layout_flow *engine_find(struct engine *engine, const struct layout_tuple *key);
+/* What a slot of the table holds, as it was at one moment; 0: nothing. */
+struct engine_slot {
+    struct layout_tuple key;
+    struct layout_flow flow;
+};
+int engine_look(struct engine *engine, __u32 slot, struct engine_slot *ret_slot);
 /* From now on by several threads; 'locks' is 2 * LAYOUT_PENDING zeroed bytes. */
 void engine_share(struct engine *engine, __u8 *locks);
 

@@ -11,12 +11,28 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 static char *dir, *cores, *tag;
 static gboolean no_huge, no_pci, version, debug;
-static int flows, memory_mb, nap_us = 200, mbufs;
+static int flows, memory_mb, nap_us = 200, mbufs, offload_packets;
+static enum pollflows offload = POLLFLOWS_NONE;
 static char **rest;
+
+static gboolean
+on_offload(const char *option, const char *value, gpointer data, GError **error)
+{
+    for (enum pollflows least = POLLFLOWS_NONE; least <= POLLFLOWS_FORWARD; least++) {
+        if (strcmp(value, pollflows_word(least)) == 0) {
+            offload = least;
+            return TRUE;
+        }
+    }
+    g_set_error(error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE,
+                "%s is none, match or forward, not '%s'", option, value);
+    return FALSE;
+}
 
 static const GOptionEntry entries[] = {
     {"dir", 0, 0, G_OPTION_ARG_FILENAME, &dir,
@@ -27,6 +43,13 @@ static const GOptionEntry entries[] = {
     {"packets", 0, 0, G_OPTION_ARG_INT, &mbufs, "Packets there may be (default 16384)", "COUNT"},
     {"nap", 0, 0, G_OPTION_ARG_INT, &nap_us,
      "Longest nap of a core without work (default 200, 0: none)", "MICROSECONDS"},
+    {"offload", 0, 0, G_OPTION_ARG_CALLBACK, (void *) on_offload,
+     "Rules for flows that carry much, in devices that \"forward\" them, or (to no gain) do no "
+     "more than "
+     "\"match\" (default none)",
+     "WHAT"},
+    {"offload-packets", 0, 0, G_OPTION_ARG_INT, &offload_packets,
+     "Packets since its last proof that make a flow one of them (default 512)", "COUNT"},
     {"memory", 'm', 0, G_OPTION_ARG_INT, &memory_mb, "Memory for DPDK", "MB"},
     {"tag", 0, 0, G_OPTION_ARG_STRING, &tag, "What the status says of how it was started", "TEXT"},
     {"no-huge", 0, 0, G_OPTION_ARG_NONE, &no_huge, "Use ordinary pages", NULL},
@@ -97,8 +120,11 @@ static int
 serve(void)
 {
     g_autoptr(GError) error = NULL;
-    const PollerOptions options = {
-        .flows = (guint32) flows, .nap_us = (guint32) nap_us, .mbufs = (guint32) mbufs};
+    const PollerOptions options = {.flows = (guint32) flows,
+                                   .nap_us = (guint32) nap_us,
+                                   .mbufs = (guint32) mbufs,
+                                   .offload = offload,
+                                   .offload_packets = (guint32) offload_packets};
     g_autoptr(GMainLoop) loop = g_main_loop_new(NULL, FALSE);
     g_autoptr(Poller) poller = start_eal(&error) ? poller_new(&options, &error) : NULL;
     g_autoptr(PollSock) sock = poller != NULL ? pollsock_new(dir, tag, poller, &error) : NULL;
@@ -122,7 +148,7 @@ main(int argc, char **argv)
     g_autoptr(GError) error = NULL;
     g_option_context_add_main_entries(context, entries, NULL);
     if (!g_option_context_parse(context, &argc, &argv, &error) || flows < 0 || nap_us < 0 ||
-        mbufs < 0 || memory_mb < 0) {
+        mbufs < 0 || memory_mb < 0 || offload_packets < 0) {
         fprintf(stderr, "hawser-dpd-poll: %s; see 'hawser-dpd --dpdk --help'\n",
                 error != NULL ? error->message : "numbers are not negative");
         return 2;

@@ -55,10 +55,13 @@ print_status(const Dpd__PollStatus *status)
            status->offloaded);
     for (size_t i = 0; i < status->n_ports; i++) {
         const Dpd__PollPortState *port = status->ports[i];
-        printf("port %s nic=%u device=%s slow=%s interrupts=%d flows=%s received=%" G_GUINT64_FORMAT
+        printf("port %s nic=%u device=%s slow=%s interrupts=%d flows=%s rules=%u "
+               "made=%" G_GUINT64_FORMAT " refused=%" G_GUINT64_FORMAT
+               " forwarded=%" G_GUINT64_FORMAT " received=%" G_GUINT64_FORMAT
                " sent=%" G_GUINT64_FORMAT " missed=%" G_GUINT64_FORMAT "\n",
                port->id, port->nic, port->device, port->slow[0] != '\0' ? port->slow : "-",
-               port->interrupts, port->flows[0] != '\0' ? port->flows : "-", port->received,
+               port->interrupts, port->flows[0] != '\0' ? port->flows : "-", port->rules,
+               port->rules_made, port->rules_refused, port->rules_packets, port->received,
                port->sent, port->missed);
     }
     for (size_t i = 0; i < status->n_cores; i++) {

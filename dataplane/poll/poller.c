@@ -5,6 +5,7 @@
  * O3  A generation is never given twice.
  * O4  The epoch moves on only when all cores have seen it (flowtable.h's T3); without cores' help nothing
  *     is freed.
+ * O5  Rules in hardware end with what they were made of: after the bump, before it returns (polloffload.c).
  * Ports are dealt out to the cores in turn, both devices of one to the same core, so that each flow's
  * counters have one writer (engine.c's E1). Called by pollsock.c and the bench. */
 #include "dataplane/poll/poller.h"
@@ -20,7 +21,14 @@
 
 #include "base/log.h"
 
-enum { FLOWS = 1 << 20, MBUFS = 16384, TICK_MS = 10, AGE_TICKS = 500, QUIET_MS = 30000 };
+enum {
+    FLOWS = 1 << 20,
+    OFFLOAD_PACKETS = 512,
+    MBUFS = 16384,
+    TICK_MS = 10,
+    AGE_TICKS = 500,
+    QUIET_MS = 30000
+};
 #define AGE_IDLE_NS (60 * G_GUINT64_CONSTANT(1000000000))
 #define AGE_HALF_NS (10 * G_GUINT64_CONSTANT(1000000000))
 #define MS_NS       G_GINT64_CONSTANT(1000000)
@@ -36,6 +44,7 @@ struct Poller {
     struct pollcore_plan *plans[RTE_MAX_LCORE];
     rte_spinlock_t *locks; /* one a device */
     GPtrArray *ports;      /* PollerSeat */
+    PollOffload *offload;
     guint32 generation;
     guint ticks, tick;
 };
@@ -83,10 +92,11 @@ static gboolean
 on_tick(gpointer data)
 {
     Poller *poller = data;
+    guint64 now_ns = pollcore_ns(poller->cores[0], rte_rdtsc());
     advance(poller);
+    polloffload_tick(poller->offload, now_ns);
     if (++poller->ticks % AGE_TICKS == 0) {
-        engine_age(&poller->engine, pollcore_ns(poller->cores[0], rte_rdtsc()), AGE_IDLE_NS,
-                   AGE_HALF_NS);
+        engine_age(&poller->engine, now_ns, AGE_IDLE_NS, AGE_HALF_NS);
     }
     return G_SOURCE_CONTINUE;
 }
@@ -152,12 +162,13 @@ publish(Poller *poller)
 
 /* ---- ports ---- */
 
-/* O3 */
+/* O3, O5 */
 void
 poller_bump(Poller *poller, guint16 zone)
 {
     __atomic_store_n(&poller->engine.config.generation[zone % LAYOUT_ZONES], ++poller->generation,
                      __ATOMIC_RELEASE);
+    polloffload_flush(poller->offload, zone);
 }
 
 static PollerSeat *
@@ -245,7 +256,9 @@ poller_remove(Poller *poller, const char *id, GError **error)
     }
     struct layout_nic *nic = &poller->engine.nics[seat->nic];
     __atomic_store_n(&nic->flags, 0, __ATOMIC_RELEASE);
-    poller_bump(poller, nic->zone); /* O2 */
+    poller_bump(poller, nic->zone);        /* O2 */
+    polloffload_flush(poller->offload, 0); /* its H4 */
+    polloffload_port_gone(poller->offload, seat->nic);
     g_ptr_array_steal_index(poller->ports, index);
     publish(poller);
     *nic = (struct layout_nic){0};
@@ -266,6 +279,7 @@ poller_add(Poller *poller, const PollerPort *port, GError **error)
     if (seat != NULL && !poller_remove(poller, port->id, error)) {
         return false;
     }
+    polloffload_flush(poller->offload, 0); /* its H4 */
     seat = g_new0(PollerSeat, 1);
     guint16 queues = (guint16) poller->cores_count;
     seat->id = g_strdup(port->id);
@@ -283,6 +297,7 @@ poller_add(Poller *poller, const PollerPort *port, GError **error)
         return false;
     }
     poller->engine.nics[seat->nic] = nic_of(seat->nic, port);
+    polloffload_port(poller->offload, seat->nic, seat->dev->port, seat->dev->mtu, seat->dev->flows);
     poller_bump(poller, port->zone); /* O2 */
     g_ptr_array_add(poller->ports, seat);
     publish(poller);
@@ -360,6 +375,9 @@ start_cores(Poller *poller, const PollerOptions *options, GError **error)
                           "poll mode needs a processor beside the main one: see --cores");
 }
 
+static const struct polloffload_ops offload_ops = {
+    .make = pollflows_make, .unmake = pollflows_unmake, .count = pollflows_count};
+
 Poller *
 poller_new(const PollerOptions *options, GError **error)
 {
@@ -378,6 +396,9 @@ poller_new(const PollerOptions *options, GError **error)
     if (!make_tables(poller, options, error) || !start_cores(poller, options, error)) {
         return NULL;
     }
+    poller->offload =
+        polloffload_new(&poller->engine, &offload_ops, options->offload,
+                        options->offload_packets != 0 ? options->offload_packets : OFFLOAD_PACKETS);
     poller->tick = g_timeout_add(TICK_MS, on_tick, poller);
     return g_steal_pointer(&poller);
 }
@@ -395,6 +416,7 @@ poller_free(Poller *poller)
         __atomic_store_n(&poller->cores[i]->stop, 1, __ATOMIC_RELEASE);
         rte_eal_wait_lcore(poller->cores[i]->lcore);
     }
+    polloffload_free(poller->offload);
     g_ptr_array_unref(poller->ports);
     for (guint i = 0; i < poller->cores_count; i++) {
         g_free(poller->plans[i]);
@@ -423,6 +445,12 @@ struct engine *
 poller_engine(Poller *poller)
 {
     return &poller->engine;
+}
+
+const PollOffload *
+poller_offload(const Poller *poller)
+{
+    return poller->offload;
 }
 
 const struct pollcore *

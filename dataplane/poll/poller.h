@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "dataplane/poll/pollcore.h"
 #include "dataplane/poll/polldev.h"
+#include "dataplane/poll/polloffload.h"
 
 typedef struct Poller Poller;
 
@@ -13,6 +14,8 @@ typedef struct {
     guint32 mbufs;              /* 0: 16384 */
     guint32 room;               /* of a packet's data, 0: 2048 */
     gint64 renew_ms, expire_ms; /* 0: 1000, 2000 */
+    enum pollflows offload;  /* what a device has to do for it to get rules; NONE: none gets any */
+    guint32 offload_packets; /* of a flow since its last proof, for a rule; 0: 512 */
 } PollerOptions;
 
 /* EAL is up. UNAVAILABLE without a core beside the main one, or without memory. */
@@ -48,5 +51,6 @@ typedef struct {
 /* Borrowed: PollerSeat elements. */
 GPtrArray *poller_ports(const Poller *poller);
 struct engine *poller_engine(Poller *poller);
+const PollOffload *poller_offload(const Poller *poller);
 const struct pollcore *poller_core(const Poller *poller, guint index); /* NULL beyond the last */
 guint64 poller_table_bytes(const Poller *poller);

@@ -53,6 +53,12 @@ add_ports(PollStatus *status, Poller *poller)
         state->interrupts = seat->dev->interrupts;
         state->flows = (char *) (guintptr) pollflows_word(seat->dev->flows);
         state->offload = seat->dev->flows == POLLFLOWS_FORWARD;
+        struct polloffload_total total = polloffload_total(poller_offload(poller), seat->nic);
+        state->rules = total.rules;
+        state->rules_made = total.made;
+        state->rules_refused = total.refused;
+        state->rules_packets = total.packets;
+        message->offloaded += total.rules;
         state->received = stats.ipackets;
         state->sent = stats.opackets;
         state->missed = stats.imissed + stats.rx_nombuf;
@@ -189,6 +195,7 @@ add_flows(PollStatus *status, Poller *poller, guint limit)
         flow->state = (char *) (guintptr) flow_state(poller, entry, now_ns);
         flow->packets = entry->flow.packets + FLOWTABLE_PACKETS(permit->carried);
         flow->bytes = entry->flow.bytes + FLOWTABLE_BYTES(permit->carried);
+        flow->offloaded = polloffload_has(poller_offload(poller), &entry->key);
         message->listed[message->n_listed++] = flow;
     }
 }

@@ -11,14 +11,6 @@ must() {
     tail -n 30 /tmp/agent.log | sed 's/^/# /'
     done_lab
 }
-wait_for() {
-    local until=$((SECONDS + $1))
-    shift
-    until "$@" >/dev/null 2>&1; do
-        [ $SECONDS -lt $until ] || return 1
-        sleep 0.2
-    done
-}
 agent_start() {
     "$HAWSER_BUILD/agent/hawserd" --dir "$HAWSER_DIR" >>/tmp/agent.log 2>&1 &
     agent=$!

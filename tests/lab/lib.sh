@@ -42,6 +42,15 @@ succeeds() {
         echo "# $output"
     fi
 }
+# wait_for SECONDS COMMAND…: tries it five times a second, for so long at most
+wait_for() {
+    local until=$((SECONDS + $1))
+    shift
+    until "$@" >/dev/null 2>&1; do
+        [ $SECONDS -lt $until ] || return 1
+        sleep 0.2
+    done
+}
 done_lab() {
     echo "1..$count"
     [ "$failed" = 0 ]
