@@ -2,22 +2,21 @@
  * Called by liveout.c and livein.c. */
 #include "agent/move/livecheck.h"
 
+#include "agent/move/livedisk.h"
 #include "agent/move/liveswap.h"
 #include "agent/vm/vm.h"
 #include "agent/vm/vmhost.h"
-#include "agent/vm/vmitem.h"
 #include "base/fd.h"
 #include "proto/keys.h"
 
 #include <string.h>
 
 static void
-look_at_device(const char *name, json_t *device, GPtrArray *disks, json_t *blockers)
+look_at_device(const char *name, json_t *device, json_t *blockers)
 {
     static const char *const fixed[] = {"gpu",       "usb",        "pci",          "infiniband",
                                         "unix-char", "unix-block", "unix-hotplug", NULL};
     const char *type = keys_get(device, "type"), *nictype = keys_get(device, "nictype");
-    const char *path = keys_get(device, "path"), *source = keys_get(device, "source");
     if (type == NULL) {
         return;
     }
@@ -26,11 +25,6 @@ look_at_device(const char *name, json_t *device, GPtrArray *disks, json_t *block
     } else if (strcmp(type, "nic") == 0 && nictype != NULL &&
                (strcmp(nictype, "physical") == 0 || strcmp(nictype, "sriov") == 0)) {
         livehello_block(blockers, "NIC \"%s\" is a function of this host's hardware", name);
-    } else if (strcmp(type, "disk") == 0 && g_strcmp0(path, "/") == 0) {
-        g_ptr_array_add(disks, vmitem_node(name));
-    } else if (strcmp(type, "disk") == 0 && source != NULL && strstr(source, ":config") == NULL) {
-        livehello_block(
-            blockers, "disk \"%s\": only the root disk moves with a running virtual machine", name);
     }
 }
 
@@ -54,9 +48,10 @@ livecheck_blockers(Inst *inst, GPtrArray *disks)
     json_t *device, *blockers = json_array();
     json_auto_t *devices = json_incref(inst->expanded_devices);
     json_object_foreach (devices, name, device) {
-        look_at_device(name, device, disks, blockers);
+        look_at_device(name, device, blockers);
         swapped = swapped || liveswap_can(device);
     }
+    livedisk_list(inst, disks, blockers);
     if (inst_get_bool(inst, "security.sev", false)) {
         livehello_block(blockers, "its memory is encrypted (security.sev)");
     }
@@ -105,6 +100,7 @@ livecheck_here(Inst *inst, const struct live_hello *hello)
     if (lacks != NULL) {
         livehello_block(blockers, "the target's CPU lacks what the guest has found: %s", lacks);
     }
+    livedisk_check(inst, hello, blockers);
     if (hello->memory > available) {
         livehello_block(blockers,
                         "the target has %" G_GINT64_FORMAT

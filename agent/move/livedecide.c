@@ -14,6 +14,7 @@
 #include "agent/inst/discard.h"
 #include "agent/inst/lifecycle.h"
 #include "agent/move/dial.h"
+#include "agent/move/livedisk.h"
 #include "agent/move/liveqemu.h"
 #include "agent/move/liveswap.h"
 #include "agent/net/ovn_handover.h"
@@ -415,6 +416,7 @@ settle_target(void *data)
         if (inst->pid != 0) {
             lifecycle_kill(inst, NULL);
         }
+        livedisk_clear(inst);
         if (!discard_instance(inst, &error)) {
             haw_warn("live.discard", KS("inst", inst->name), KS("why", error->message));
         }

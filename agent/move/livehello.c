@@ -31,15 +31,14 @@ put_bytes(const guint8 *bytes, size_t size)
 json_t *
 livehello_make(const struct live_hello *hello)
 {
-    return json_pack("{s:i,s:s,s:s,s:s,s:I,s:I,s:i,s:b,s:o,s:o,s:O,s:O,s:O,s:O,s:O,s:O}", "version",
-                     LIVEHELLO_VERSION, "uuid", hello->uuid, "secret", hello->secret, "cpu",
-                     hello->cpu, "memory", (json_int_t) hello->memory, "disk_bytes",
-                     (json_int_t) hello->disk_bytes, "channels", (int) hello->channels, "native",
-                     hello->native, "token", put_bytes(hello->token, sizeof hello->token), "key",
-                     hello->sealed ? put_bytes(hello->key, sizeof hello->key) : json_string(""),
-                     "layout", hello->layout, "disks", hello->disks, "identity", hello->identity,
-                     "urls", hello->urls, "certificate", hello->certificate, "blockers",
-                     hello->blockers);
+    return json_pack(
+        "{s:i,s:s,s:s,s:s,s:I,s:i,s:b,s:o,s:o,s:O,s:O,s:O,s:O,s:O,s:O,s:O}", "version",
+        LIVEHELLO_VERSION, "uuid", hello->uuid, "secret", hello->secret, "cpu", hello->cpu,
+        "memory", (json_int_t) hello->memory, "channels", (int) hello->channels, "native",
+        hello->native, "token", put_bytes(hello->token, sizeof hello->token), "key",
+        hello->sealed ? put_bytes(hello->key, sizeof hello->key) : json_string(""), "layout",
+        hello->layout, "disks", hello->disks, "sizes", hello->sizes, "identity", hello->identity,
+        "urls", hello->urls, "certificate", hello->certificate, "blockers", hello->blockers);
 }
 
 static bool
@@ -67,6 +66,21 @@ texts_only(json_t *list, size_t most)
     return json_is_array(list) && json_array_size(list) <= most;
 }
 
+/* One that a disk can have for each. */
+static bool
+sizes_of(json_t *list, json_t *disks)
+{
+    size_t i;
+    json_t *each;
+    json_array_foreach (list, i, each) {
+        gint64 bytes = json_integer_value(each);
+        if (!json_is_integer(each) || bytes < 0 || bytes >= BYTES_MOST) {
+            return false;
+        }
+    }
+    return json_is_array(list) && json_array_size(list) == json_array_size(disks);
+}
+
 static bool
 sane(const struct live_hello *hello, gint64 channels)
 {
@@ -74,10 +88,10 @@ sane(const struct live_hello *hello, gint64 channels)
     return g_uuid_string_is_valid(hello->uuid) && strlen(hello->cpu) <= CPU_MOST &&
            secret >= SECRET_LEAST && secret <= SECRET_MOST && channels > 0 &&
            channels <= LANES_MAX && hello->memory > 0 && hello->memory < BYTES_MOST &&
-           hello->memory % 4096 == 0 && hello->disk_bytes >= 0 && hello->disk_bytes < BYTES_MOST &&
-           texts_only(hello->disks, MOVEMUX_DEVICES - MOVEMUX_DISK) &&
-           texts_only(hello->urls, URLS_MOST) && texts_only(hello->blockers, G_MAXUINT16) &&
-           json_is_string(hello->certificate) && json_is_object(hello->identity);
+           hello->memory % 4096 == 0 && texts_only(hello->disks, MOVEMUX_DEVICES - MOVEMUX_DISK) &&
+           sizes_of(hello->sizes, hello->disks) && texts_only(hello->urls, URLS_MOST) &&
+           texts_only(hello->blockers, G_MAXUINT16) && json_is_string(hello->certificate) &&
+           json_is_object(hello->identity);
 }
 
 static bool
@@ -113,9 +127,9 @@ livehello_read(json_t *message, struct live_hello *ret_hello, GError **error)
         .cpu = g_strdup(text_of(message, "cpu")),
         .native = json_is_true(json_object_get(message, "native")),
         .memory = json_integer_value(json_object_get(message, "memory")),
-        .disk_bytes = json_integer_value(json_object_get(message, "disk_bytes")),
         .layout = json_incref(json_object_get(message, "layout")),
         .disks = json_incref(json_object_get(message, "disks")),
+        .sizes = json_incref(json_object_get(message, "sizes")),
         .identity = json_incref(json_object_get(message, "identity")),
         .urls = json_incref(json_object_get(message, "urls")),
         .certificate = json_incref(json_object_get(message, "certificate")),
@@ -138,6 +152,7 @@ livehello_done(struct live_hello *hello)
     g_free(hello->cpu);
     json_decref(hello->layout);
     json_decref(hello->disks);
+    json_decref(hello->sizes);
     json_decref(hello->identity);
     json_decref(hello->urls);
     json_decref(hello->certificate);

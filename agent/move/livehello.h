@@ -5,7 +5,7 @@
 #include "base/error.h"
 #include <jansson.h>
 
-enum { LIVEHELLO_VERSION = 2, LIVEHELLO_KEY = 32 };
+enum { LIVEHELLO_VERSION = 3, LIVEHELLO_KEY = 32 };
 
 struct live_hello {
     char *uuid, *secret; /* of the move */
@@ -13,11 +13,11 @@ struct live_hello {
     guint8 key[LIVEHELLO_KEY], token[LANES_TOKEN];
     bool sealed; /* the key is one */
     bool native; /* memory goes by QEMU's own migration */
-    gint64 memory, disk_bytes;
+    gint64 memory;
     guint channels;
-    /* Owned. The layout of the machine, names of block nodes, what keeps it the same machine, where the source can be
+    /* Owned. The layout of the machine, names of block nodes (the root disk's first) and their sizes, what keeps it the same machine, where the source can be
      * asked and by which certificate, what stands in the way there. */
-    json_t *layout, *disks, *identity, *urls, *certificate, *blockers;
+    json_t *layout, *disks, *sizes, *identity, *urls, *certificate, *blockers;
 };
 
 /* The message; the caller's. */

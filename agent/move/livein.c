@@ -16,6 +16,7 @@
 #include "agent/move/lanes.h"
 #include "agent/move/livecheck.h"
 #include "agent/move/livedecide.h"
+#include "agent/move/livedisk.h"
 #include "agent/move/livefresh.h"
 #include "agent/move/livehello.h"
 #include "agent/move/livenative.h"
@@ -165,7 +166,7 @@ livein_greet(Inst *inst, MoveConn *conn, Ws **state, GError **error)
 gint64
 livein_disk_bytes(LiveIn *live)
 {
-    return live->hello.disk_bytes;
+    return json_integer_value(json_array_get(live->hello.sizes, 0));
 }
 
 void
@@ -477,6 +478,7 @@ undo(LiveIn *live)
 {
     vm_incoming_abort(live->inst);
     vm_memory_drop(live->inst, NULL);
+    livedisk_clear(live->inst);
 }
 
 /* Both know, or the source is told until it does. */

@@ -75,21 +75,25 @@ liveout_may(Inst *inst, GError **error)
            haw_fail(error, HAW_CONFLICT, "The virtual machine is not running");
 }
 
-static gint64
-root_bytes(LiveOut *live)
+/* Of each disk that moves. */
+static json_t *
+disk_sizes(LiveOut *live)
 {
+    json_t *sizes = json_array(), *node;
     json_auto_t *list =
         qmp_call(liveout_qmp(live), "query-named-block-nodes", json_pack("{s:b}", "flat", 1), NULL);
-    size_t i;
-    json_t *node;
-    json_array_foreach (list, i, node) {
-        if (live->disks->len > 0 &&
-            strcmp(text_of(node, "node-name"), live->disks->pdata[0]) == 0) {
-            return json_integer_value(
-                json_object_get(json_object_get(node, "image"), "virtual-size"));
+    for (guint i = 0; i < live->disks->len; i++) {
+        size_t k;
+        json_int_t bytes = 0;
+        json_array_foreach (list, k, node) {
+            if (strcmp(text_of(node, "node-name"), live->disks->pdata[i]) == 0) {
+                bytes = json_integer_value(
+                    json_object_get(json_object_get(node, "image"), "virtual-size"));
+            }
         }
+        json_array_append_new(sizes, json_integer(bytes));
     }
-    return 0;
+    return sizes;
 }
 
 /* Where we can be asked for the decision. */
@@ -146,7 +150,7 @@ fill_hello(LiveOut *live)
     ids_random(hello->token, sizeof hello->token);
     hello->memory = vm_memory_bytes(vm);
     hello->cpu = our_cpu(vm);
-    hello->disk_bytes = root_bytes(live);
+    hello->sizes = disk_sizes(live);
     hello->channels = LIVEOUT_CHANNELS;
     hello->layout = vm_layout(vm);
     hello->identity = identity(live);
@@ -319,12 +323,12 @@ liveout_downtime_us(LiveOut *live)
 static bool
 mirror_disks(LiveOut *live, GError **error)
 {
+    gint64 bandwidth = liveout_bandwidth(live) / MAX(live->disks->len, 1); /* for all of them */
     for (guint i = 0; i < live->disks->len; i++) {
         g_autofree char *name = NULL;
         if (!movemux_door(live->mux, MOVEMUX_DISK + i, vm_pid(vm_session(live->inst)), &name,
                           error) ||
-            !liveqemu_mirror(liveout_qmp(live), live->disks->pdata[i], name,
-                             liveout_bandwidth(live), error)) {
+            !liveqemu_mirror(liveout_qmp(live), live->disks->pdata[i], name, bandwidth, error)) {
             return false;
         }
         crash_point("live_source");

@@ -1,5 +1,7 @@
 /* SEV. Whether a host has it is QEMU's to say: it is asked over QMP, in a machine without anything, after
  * the kernel's own word, which costs nothing.
+ * V1  Whoever asks for encryption gets it or an error: a key that would have no effect refuses the start.
+ * V2  The guest owner's key and session are QEMU's to judge; here they only have to be two files that it can read.
  * Called by vmboot.c. */
 #include "agent/vm/vmsev.h"
 
@@ -9,10 +11,12 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "agent/inst/record.h"
 #include "agent/vm/qmp.h"
 #include "agent/vm/vmhost.h"
 #include "base/fd.h"
 #include "base/proc.h"
+#include "proto/keys.h"
 
 enum { PROBE_MS = 10000, POLICY_SEV = 0x1, POLICY_ES = 0x4 };
 
@@ -55,46 +59,126 @@ ask_qemu(const char *qemu, GError **error)
     return found;
 }
 
-static json_t *
-describe(Inst *inst, json_t *found)
+/* ---- keys ---- */
+
+static bool
+is_base64(const char *text)
 {
-    bool es = inst_get_bool(inst, "security.sev.policy.es", false);
-    const char *dh = inst_get(inst, "security.sev.session.dh");
-    const char *session = inst_get(inst, "security.sev.session.data");
+    size_t size = strlen(text);
+    size_t letters =
+        strspn(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/");
+    return size % 4 == 0 && letters > 0 && size - letters <= 2 &&
+           strspn(text + letters, "=") == size - letters;
+}
+
+/* V1 */
+static bool
+check_without(json_t *config, GError **error)
+{
+    if (keys_get_bool(config, "security.sev.policy.es", false)) {
+        return haw_fail(
+            error, HAW_INVALID,
+            "security.sev.policy.es encrypts nothing without security.sev: set that, too");
+    }
+    return true;
+}
+
+/* V2 */
+static bool
+check_session(json_t *config, GError **error)
+{
+    static const char *const keys[] = {"security.sev.session.dh", "security.sev.session.data"};
+    const char *values[G_N_ELEMENTS(keys)];
+    for (size_t i = 0; i < G_N_ELEMENTS(keys); i++) {
+        values[i] = keys_get(config, keys[i]);
+        if (values[i] != NULL && !is_base64(values[i])) {
+            return haw_fail(error, HAW_INVALID, "%s is not base64", keys[i]);
+        }
+    }
+    return (values[0] == NULL) == (values[1] == NULL) ||
+           haw_fail(error, HAW_INVALID,
+                    "%s needs %s: the guest owner's key and session belong together",
+                    keys[values[0] == NULL], keys[values[0] != NULL]);
+}
+
+bool
+vmsev_check(json_t *config, const char *architecture, const struct vmsev_host *host, GError **error)
+{
+    bool es = keys_get_bool(config, "security.sev.policy.es", false);
+    if (!keys_get_bool(config, "security.sev", false)) {
+        return check_without(config, error);
+    }
+    if (strcmp(architecture, "x86_64") != 0) {
+        return haw_fail(error, HAW_UNSUPPORTED,
+                        "AMD SEV support is only available on x86_64 systems");
+    }
+    if (keys_get_bool(config, "migration.stateful", false)) {
+        return haw_fail(error, HAW_INVALID,
+                        "security.sev: encrypted memory can't be saved or moved: unset "
+                        "migration.stateful");
+    }
+    if (!check_session(config, error)) {
+        return false;
+    }
+    return (host->sev && (host->es || !es)) ||
+           haw_fail(error, HAW_UNSUPPORTED, "AMD %s is not supported by the host",
+                    host->sev ? "SEV-ES" : "SEV");
+}
+
+json_t *
+vmsev_properties(json_t *config, json_t *found, const char *dir)
+{
+    bool es = keys_get_bool(config, "security.sev.policy.es", false);
     json_t *sev = json_object();
     json_object_set(sev, "cbitpos", json_object_get(found, "cbitpos"));
     json_object_set(sev, "reduced-phys-bits", json_object_get(found, "reduced-phys-bits"));
     json_object_set_new(sev, "policy", json_integer(POLICY_SEV | (es ? POLICY_ES : 0)));
-    if (dh != NULL && session != NULL) {
-        json_object_set_new(sev, "dh", json_string(dh));
-        json_object_set_new(sev, "session", json_string(session));
+    if (keys_get(config, "security.sev.session.dh") != NULL) {
+        g_autofree char *dh = g_build_filename(dir, VMSEV_DH, NULL);
+        g_autofree char *session = g_build_filename(dir, VMSEV_SESSION, NULL);
+        json_object_set_new(sev, "dh-cert-file", json_string(dh));
+        json_object_set_new(sev, "session-file", json_string(session));
     }
     return sev;
+}
+
+/* ---- a start ---- */
+
+/* QEMU takes them as files. */
+static bool
+store(json_t *config, const char *key, const char *dir, const char *name, GError **error)
+{
+    const char *text = keys_get(config, key);
+    g_autofree char *path = g_build_filename(dir, name, NULL);
+    g_autoptr(GError) local = NULL;
+    return text == NULL ||
+           g_file_set_contents_full(path, text, -1, G_FILE_SET_CONTENTS_CONSISTENT, 0600, &local) ||
+           haw_fail(error, HAW_IO, "%s", local->message);
 }
 
 bool
 vmsev_prepare(Inst *inst, json_t **ret_sev, GError **error)
 {
-    bool es = inst_get_bool(inst, "security.sev.policy.es", false);
+    const struct vmsev_host host = {kernel_has("sev"), kernel_has("sev_es")};
+    json_auto_t *config = inst_expanded_config(inst);
     *ret_sev = NULL;
-    if (!inst_get_bool(inst, "security.sev", false)) {
+    if (!vmsev_check(config, inst->architecture, &host, error)) {
+        return false;
+    }
+    if (!keys_get_bool(config, "security.sev", false)) {
         return true;
     }
-    if (inst_get_bool(inst, "migration.stateful", false)) {
-        return haw_fail(error, HAW_INVALID,
-                        "security.sev: encrypted memory can't be saved or moved: unset "
-                        "migration.stateful");
-    }
-    if (!kernel_has("sev") || (es && !kernel_has("sev_es"))) {
-        return haw_fail(error, HAW_UNSUPPORTED, "AMD %s is not supported by the host",
-                        es ? "SEV-ES" : "SEV");
-    }
-    const char *qemu = vmhost_qemu("x86_64", error);
-    json_t *found = qemu != NULL ? ask_qemu(qemu, error) : NULL;
+    const char *qemu = vmhost_qemu(inst->architecture, error);
+    json_auto_t *found = qemu != NULL ? ask_qemu(qemu, error) : NULL;
     if (found == NULL) {
         return haw_push(error, "AMD SEV is not supported by the host's QEMU");
     }
-    *ret_sev = describe(inst, found);
-    json_decref(found);
+    g_autofree char *dir = inst_run_dir(inst);
+    if (!fd_mkdir_p(dir, 0711, error) ||
+        !store(config, "security.sev.session.dh", dir, VMSEV_DH, error) ||
+        !store(config, "security.sev.session.data", dir, VMSEV_SESSION, error)) {
+        return false;
+    }
+    *ret_sev = vmsev_properties(config, found, dir);
     return true;
 }

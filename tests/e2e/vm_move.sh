@@ -107,12 +107,48 @@ for pool in pile heap; do
     must lxc config device add vm $pool disk pool=$pool source=block
 done
 refuse 'so is all that the target has not got' '"heap".*not found.*"pile".*not found' lxc move vm second:vm
-for pool in pile heap; do
-    must lxc config device remove vm $pool
-done
+must lxc config device remove vm heap
+must lxc storage create second:pile dir
+remake() { # size: the target's volume, made anew
+    quiet lxc storage volume delete second:pile block
+    must lxc storage volume create second:pile block --type block size="$1"
+}
+image_at() { echo "$T/$1/storage-pools/pile/custom/default_block/root.img"; }
+remake 4MiB
+refuse 'a disk of another size' 'disk "pile": volume "block" of pool "pile" at the target has 4194304 bytes' lxc move vm second:vm
+remake 8MiB
+printf precious | dd of="$(image_at second)" conv=notrunc status=none
+refuse 'a disk that has something on it' 'disk "pile": volume "block" of pool "pile" at the target is not empty' lxc move vm second:vm
+same 'which stays' precious head -c 8 "$(image_at second)"
+remake 8MiB
 same 'it runs on' 'vm,RUNNING' state_of vm
 same 'nothing came to be there' '' left second
 same 'with its pages' bad=0 pages_right
+
+# ---- its other disk ----
+must dd if=/dev/urandom of="$(image_at main)" bs=1M seek=2 count=4 conv=notrunc
+sum_at() { sha256sum <"$(image_at "$1")"; }
+blocks_at() { stat -c %b "$(image_at "$1")"; }
+empty_there() { [ "$(blocks_at second)" = 0 ]; }
+was=$(sum_at main)
+must lxc config set migration.bandwidth 1MB # so that there is time
+try_move() { timeout 100 lxc move vm second:vm >>"$T/log" 2>&1; }
+try_move &
+mover=$!
+other_disk_moves() { [ "$(blocks_at second)" -gt 1024 ]; }
+claim 'its other disk moves with it' wait_for 60 other_disk_moves
+must lxc query -X DELETE "local:$(lxc query local:/1.0/operations | jq -r '.running[]?' | head -n 1)"
+wait $mover
+claim 'cancelled meanwhile, nothing of it is there' wait_for 60 settled
+same 'and the volume is empty again' 0 blocks_at second
+try_move &
+mover=$!
+claim 'its other disk moves once more' wait_for 60 other_disk_moves
+daemon_kill second
+wait $mover
+agent_there; daemon_use main
+claim "the target's agent killed meanwhile, nothing of it is there" wait_for 60 settled
+claim 'and the volume is empty again, once it has started' wait_for 30 empty_there
 
 # ---- its pace ----
 must lxc config set migration.bandwidth 16MB
@@ -121,6 +157,8 @@ claim 'and then it moves' lxc move vm second:vm
 claim 'no faster than it may: 48 MiB at 16 MB/s' test $(($(now_ms) - began)) -ge 2900
 must lxc config unset migration.bandwidth
 same 'with every page' bad=0 pages_right
+same 'and its other disk is what it was' "$was" sum_at second
+claim 'with its holes' test "$(blocks_at second)" -le 9000
 must lxc delete -f second:vm
 same 'no row of a move is left' '' sh -c "cd $T && for a in main second; do sqlite3 \$a/database/*.db 'SELECT * FROM live_moves'; done"
 

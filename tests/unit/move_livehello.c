@@ -20,10 +20,10 @@ good(void)
         .cpu = g_strdup("fpu sse avx2"),
         .sealed = true,
         .memory = MEMORY,
-        .disk_bytes = 10 << 20,
         .channels = 2,
         .layout = vmlayout_new(config, &host, NULL),
-        .disks = json_pack("[s]", "lxd_root"),
+        .disks = json_pack("[s,s]", "lxd_root", "lxd_data"),
+        .sizes = json_pack("[i,i]", 10 << 20, 8 << 20),
         .identity = json_pack("{s:s}", "volatile.uuid", "7a4bb3a2-de9f-4998-9320-1301a3bb6039"),
         .urls = json_pack("[s]", "https://10.0.0.1:8443"),
         .certificate = json_string("a certificate"),
@@ -84,7 +84,11 @@ test_sizes_that_cannot_be_are_refused(void)
     refused("memory", json_integer(-4096), HAW_INVALID);
     refused("memory", json_integer(MEMORY + 1), HAW_INVALID);
     refused("memory", json_integer(2 * MEMORY), HAW_INVALID); /* not the layout's */
-    refused("disk_bytes", json_integer(-1), HAW_INVALID);
+    refused("sizes", json_pack("[i,i]", 4096, -1), HAW_INVALID);
+    refused("sizes", json_pack("[i,I]", 4096, (json_int_t) G_MAXINT64), HAW_INVALID);
+    refused("sizes", json_pack("[i,s]", 4096, "4096"), HAW_INVALID);
+    refused("sizes", json_pack("[i]", 4096), HAW_INVALID); /* of two disks */
+    refused("sizes", NULL, HAW_INVALID);
     refused("channels", json_integer(0), HAW_INVALID);
     refused("cpu", json_stringn(many, sizeof many), HAW_INVALID);
     refused("channels", json_integer(G_GINT64_CONSTANT(0x100000001)), HAW_INVALID);
