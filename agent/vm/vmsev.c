@@ -160,7 +160,7 @@ bool
 vmsev_prepare(Inst *inst, json_t **ret_sev, GError **error)
 {
     const struct vmsev_host host = {kernel_has("sev"), kernel_has("sev_es")};
-    json_auto_t *config = inst_expanded_config(inst);
+    json_auto_t *config = json_incref(inst_expanded_config(inst));
     *ret_sev = NULL;
     if (!vmsev_check(config, inst->architecture, &host, error)) {
         return false;
