@@ -169,9 +169,16 @@ from_nic(struct pollcore *core, const struct pollcore_plan *plan, const struct p
 {
     struct engine_frame frames[POLLCORE_BURST];
     struct engine_verdict verdicts[POLLCORE_BURST] __rte_aligned(8);
+    struct polltrace *trace = __atomic_load_n(&core->trace, __ATOMIC_ACQUIRE);
     read_frames(packets, count, frames);
+    if (unlikely(trace != NULL)) {
+        polltrace_see(trace, now_ns, side->nic, frames, count);
+    }
     uint32_t to =
         engine_enter_burst(core->engine, &core->seat, now_ns, side->nic, frames, count, verdicts);
+    for (uint32_t i = 0; unlikely(trace != NULL) && i < count; i++) {
+        polltrace_tell(trace, i, verdicts[i].reason, false);
+    }
     if (unlikely(core->copies_count > 0)) {
         push_copies(core, plan, side->other);
     }
@@ -195,10 +202,17 @@ from_slow(struct pollcore *core, const struct pollcore_plan *plan, const struct 
           struct rte_mbuf **packets, uint32_t count, uint64_t now_ns)
 {
     struct engine_frame frames[POLLCORE_BURST];
+    struct polltrace *trace = __atomic_load_n(&core->trace, __ATOMIC_ACQUIRE);
     read_frames(packets, count, frames);
+    if (unlikely(trace != NULL)) {
+        polltrace_see(trace, now_ns, side->nic, frames, count);
+    }
     for (uint32_t i = 0; i < count; i++) {
         struct engine_verdict verdict = engine_leave(core->engine, &core->seat, now_ns, side->nic,
                                                      frames[i].data, frames[i].size);
+        if (unlikely(trace != NULL)) {
+            polltrace_tell(trace, i, verdict.reason, true);
+        }
         if (verdict.way == ENGINE_SWALLOW) {
             core->stats.swallowed++;
             rte_pktmbuf_free(packets[i]);

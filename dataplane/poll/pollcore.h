@@ -3,6 +3,7 @@
  * Threads: pollcore_run() on its core; the fields say who writes them. */
 #pragma once
 #include "dataplane/fast/engine.h"
+#include "dataplane/poll/polltrace.h"
 
 #include <rte_common.h>
 #include <rte_mempool.h>
@@ -58,6 +59,7 @@ struct pollcore_buffer {
 struct pollcore {
     /* written by the control thread, read by the core */
     const struct pollcore_plan *plan; /* atomic: partner of 'seen' */
+    struct polltrace *trace;          /* atomic; NULL: nobody looks */
     uint32_t stop;                    /* atomic */
     uint32_t nap_us;                  /* the longest nap; 0: never */
     uint32_t id, lcore;

@@ -6,6 +6,7 @@
  * O4  The epoch moves on only when all cores have seen it (flowtable.h's T3); without cores' help nothing
  *     is freed.
  * O5  Rules in hardware end with what they were made of: after the bump, before it returns (polloffload.c).
+ * O6  A core's ring of traced packets is freed after every core has begun a round without it.
  * Ports are dealt out to the cores in turn, both devices of one to the same core, so that each flow's
  * counters have one writer (engine.c's E1). Called by pollsock.c and the bench. */
 #include "dataplane/poll/poller.h"
@@ -420,6 +421,7 @@ poller_free(Poller *poller)
     g_ptr_array_unref(poller->ports);
     for (guint i = 0; i < poller->cores_count; i++) {
         g_free(poller->plans[i]);
+        g_free(poller->cores[i]->trace);
         free(poller->cores[i]);
     }
     rte_mempool_free(poller->pool);
@@ -434,6 +436,50 @@ poller_free(Poller *poller)
 }
 
 /* ---- to look at ---- */
+
+static void
+set_trace(Poller *poller, guint core, struct polltrace *trace)
+{
+    __atomic_store_n(&poller->cores[core]->trace, trace, __ATOMIC_RELEASE);
+}
+
+bool
+poller_trace_begin(Poller *poller, const struct polltrace_want *want, GError **error)
+{
+    if (poller->cores[0]->trace != NULL) {
+        return haw_fail(error, HAW_BUSY, "Somebody else traces packets");
+    }
+    for (guint i = 0; i < poller->cores_count; i++) {
+        struct polltrace *trace = g_new0(struct polltrace, 1);
+        trace->want = *want;
+        set_trace(poller, i, trace);
+    }
+    return true;
+}
+
+/* O6 */
+guint64
+poller_trace_end(Poller *poller)
+{
+    struct polltrace *before[RTE_MAX_LCORE];
+    guint64 lost = 0;
+    for (guint i = 0; i < poller->cores_count; i++) {
+        before[i] = poller->cores[i]->trace;
+        set_trace(poller, i, NULL);
+    }
+    wait_quiet(poller);
+    for (guint i = 0; i < poller->cores_count; i++) {
+        lost += before[i]->lost;
+        g_free(before[i]);
+    }
+    return lost;
+}
+
+struct polltrace *
+poller_trace(const Poller *poller, guint core)
+{
+    return core < poller->cores_count ? poller->cores[core]->trace : NULL;
+}
 
 GPtrArray *
 poller_ports(const Poller *poller)

@@ -42,6 +42,13 @@ void poller_bump(Poller *poller, guint16 zone);
 
 /* ---- to look at ---- */
 
+/* From now on cores tell of packets. BUSY while they do. */
+bool poller_trace_begin(Poller *poller, const struct polltrace_want *want, GError **error);
+/* How many were lost. */
+guint64 poller_trace_end(Poller *poller);
+/* Borrowed; NULL beyond the last core, and when they do not tell. */
+struct polltrace *poller_trace(const Poller *poller, guint core);
+
 typedef struct {
     char *id; /* owned */
     guint16 nic;

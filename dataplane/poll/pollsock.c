@@ -23,6 +23,7 @@
 #include "base/fiber.h"
 #include "base/log.h"
 #include "dataplane/poll/pollkeep.h"
+#include "dataplane/poll/pollshow.h"
 #include "dataplane/poll/pollstatus.h"
 #include "proto/dpdwire.h"
 
@@ -181,6 +182,33 @@ answer_status(Peer *peer, guint64 id, guint flows, GError **error)
     return dpdwire_send(peer->wire, &frame, -1, error);
 }
 
+/* Flows, counters or packets. */
+static bool
+answer_look(Peer *peer, const Dpd__Frame *request, GError **error)
+{
+    Poller *poller = peer->sock->poller;
+    g_autoptr(ShowPool) pool = showpool_new();
+    g_autoptr(GError) failure = NULL;
+    Dpd__FastFlows flows = DPD__FAST_FLOWS__INIT;
+    Dpd__FastStats stats = DPD__FAST_STATS__INIT;
+    Dpd__FastTrace trace = DPD__FAST_TRACE__INIT;
+    Dpd__Frame frame = DPD__FRAME__INIT;
+    frame.id = request->id;
+    frame.body_case = request->body_case;
+    if (request->body_case == DPD__FRAME__BODY_FAST_FLOWS) {
+        pollshow_flows(poller, request->fast_flows, pool, &flows, &failure);
+        frame.fast_flows = &flows;
+    } else if (request->body_case == DPD__FRAME__BODY_FAST_TRACE) {
+        pollshow_trace(poller, request->fast_trace, pool, &trace, &failure);
+        frame.fast_trace = &trace;
+    } else {
+        pollshow_stats(poller, pool, &stats);
+        frame.fast_stats = &stats;
+    }
+    return failure != NULL ? answer_failure(peer, request->id, failure, error)
+                           : dpdwire_send(peer->wire, &frame, -1, error);
+}
+
 static bool
 answer_hello(Peer *peer, const Dpd__Frame *request, GError **error)
 {
@@ -209,6 +237,10 @@ answer(Peer *peer, const Dpd__Frame *request, GError **error)
         return answer_hello(peer, request, error);
     case DPD__FRAME__BODY_POLL_ASK:
         return answer_status(peer, request->id, request->poll_ask->flows, error);
+    case DPD__FRAME__BODY_FAST_FLOWS:
+    case DPD__FRAME__BODY_FAST_STATS:
+    case DPD__FRAME__BODY_FAST_TRACE:
+        return answer_look(peer, request, error);
     case DPD__FRAME__BODY_POLL_APPLY:
         if (apply(peer->sock, request->poll_apply, &failure)) {
             return answer_status(peer, request->id, 0, error);

@@ -8,6 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "dataplane/poll/pollshow.h"
+
 struct PollStatus {
     Dpd__PollStatus message;
     GPtrArray *owned; /* g_free() */
@@ -71,17 +73,12 @@ add_ports(PollStatus *status, Poller *poller)
 static void
 add_reasons(PollStatus *status, const struct pollcore *core, Dpd__PollCore *state)
 {
-    static const char *const words[] = {
-#define WORD(name, word) word,
-        LAYOUT_REASONS(WORD)
-#undef WORD
-    };
     state->reasons = NEW(status, Dpd__Pair *, LAYOUT_REASON_COUNT);
     for (guint i = 0; i < LAYOUT_REASON_COUNT; i++) {
         if (core->seat.counters[i] > 0) {
             Dpd__Pair *pair = NEW(status, Dpd__Pair, 1);
             dpd__pair__init(pair);
-            pair->key = (char *) (guintptr) words[i];
+            pair->key = (char *) (guintptr) flowshow_reason_text(i);
             pair->value = own(status, g_strdup_printf("%llu", core->seat.counters[i]));
             state->reasons[state->n_reasons++] = pair;
         }
@@ -132,19 +129,6 @@ add_cores(PollStatus *status, Poller *poller)
 /* ---- flows ---- */
 
 static char *
-id_of(Poller *poller, guint16 nic)
-{
-    GPtrArray *ports = poller_ports(poller);
-    for (guint i = 0; i < ports->len; i++) {
-        const PollerSeat *seat = ports->pdata[i];
-        if (seat->nic == nic) {
-            return seat->id;
-        }
-    }
-    return (char *) "";
-}
-
-static char *
 flow_text(PollStatus *status, const struct layout_tuple *key)
 {
     char src[INET6_ADDRSTRLEN], dst[INET6_ADDRSTRLEN];
@@ -158,45 +142,39 @@ flow_text(PollStatus *status, const struct layout_tuple *key)
                                        ntohs(key->dport)));
 }
 
-static const char *
-flow_state(Poller *poller, const struct flowtable_entry *entry, guint64 now_ns)
+struct listing {
+    PollStatus *status;
+    Poller *poller;
+    guint limit;
+};
+
+static void
+add_flow(const FlowSeen *seen, void *data)
 {
-    const struct engine *engine = poller_engine(poller);
-    guint16 zone = engine->nics[entry->key.nic % LAYOUT_NICS].zone;
-    if (entry->flow.generation != engine->config.generation[zone % LAYOUT_ZONES]) {
-        return "generation";
+    const struct listing *listing = data;
+    PollStatus *status = listing->status;
+    if (status->message.n_listed == listing->limit) {
+        return;
     }
-    if (!(entry->flow.flags & LAYOUT_FLOW_FAST)) {
-        return "half";
-    }
-    return now_ns >= entry->flow.proven_ns + engine->config.expire_ns ? "expired" : "fast";
+    Dpd__PollFlow *flow = NEW(status, Dpd__PollFlow, 1);
+    dpd__poll_flow__init(flow);
+    flow->text = flow_text(status, &seen->key);
+    flow->from = own(status, g_strdup(pollshow_id(listing->poller, seen->key.nic)));
+    flow->to = own(status, g_strdup(pollshow_id(listing->poller, seen->flow.out.nic)));
+    flow->state = (char *) (guintptr) flowshow_state_text(seen->state);
+    flow->packets = seen->flow.packets;
+    flow->bytes = seen->flow.bytes;
+    flow->offloaded = polloffload_has(poller_offload(listing->poller), &seen->key);
+    status->message.listed[status->message.n_listed++] = flow;
 }
 
 static void
 add_flows(PollStatus *status, Poller *poller, guint limit)
 {
-    Dpd__PollStatus *message = &status->message;
-    const struct flowtable *table = &poller_engine(poller)->table;
-    const struct pollcore *core = poller_core(poller, 0);
-    guint64 now_ns = pollcore_ns(core, rte_rdtsc());
-    message->listed = NEW(status, Dpd__PollFlow *, MIN(limit, table->limit));
-    for (guint32 slot = 0; slot < table->buckets * FLOWTABLE_WAYS && message->n_listed < limit;
-         slot++) {
-        if (__atomic_load_n(&table->signs[slot], __ATOMIC_ACQUIRE) == 0) {
-            continue;
-        }
-        const struct flowtable_entry *entry = &table->entries[slot];
-        const struct flowtable_permit *permit = &table->permits[slot];
-        Dpd__PollFlow *flow = NEW(status, Dpd__PollFlow, 1);
-        dpd__poll_flow__init(flow);
-        flow->text = flow_text(status, &entry->key);
-        flow->from = id_of(poller, entry->key.nic);
-        flow->to = id_of(poller, entry->flow.out.nic);
-        flow->state = (char *) (guintptr) flow_state(poller, entry, now_ns);
-        flow->packets = entry->flow.packets + FLOWTABLE_PACKETS(permit->carried);
-        flow->bytes = entry->flow.bytes + FLOWTABLE_BYTES(permit->carried);
-        flow->offloaded = polloffload_has(poller_offload(poller), &entry->key);
-        message->listed[message->n_listed++] = flow;
+    struct listing listing = {status, poller, MIN(limit, poller_engine(poller)->table.limit)};
+    if (listing.limit > 0) {
+        status->message.listed = NEW(status, Dpd__PollFlow *, listing.limit);
+        pollshow_walk(poller, add_flow, &listing);
     }
 }
 

@@ -11,6 +11,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "dataplane/slow/fastshow.h"
+#include "dataplane/slow/polllook.h"
 
 enum { REQUESTS = 64 };
 
@@ -211,13 +212,26 @@ do_fast_switch(DpdPeer *peer, const Dpd__Frame *request, GError **error)
     return true;
 }
 
+/* What is asked of both engines fails when neither can say. */
+static bool
+either(bool one, bool other, GError **error)
+{
+    if (other) {
+        g_clear_error(error);
+    }
+    return one || other;
+}
+
 static bool
 do_fast_flows(DpdPeer *peer, const Dpd__Frame *request, GError **error)
 {
-    g_autoptr(FastPool) pool = fastshow_pool_new();
-    Dpd__FastFlows flows;
+    const Dpd__FastFlows *want = request->fast_flows;
+    g_autoptr(ShowPool) pool = showpool_new();
+    g_autoptr(PollLook) look = polllook_start(peer->parts->poll, request);
+    Dpd__FastFlows flows = DPD__FAST_FLOWS__INIT;
     Dpd__Frame frame = DPD__FRAME__INIT;
-    if (!fastshow_flows(peer->parts->fast, request->fast_flows, pool, &flows, error)) {
+    bool ok = fastshow_flows(peer->parts->fast, want, pool, &flows, error);
+    if (!either(ok, polllook_flows(look, want, pool, &flows), error)) {
         return false;
     }
     frame.id = request->id;
@@ -230,12 +244,14 @@ do_fast_flows(DpdPeer *peer, const Dpd__Frame *request, GError **error)
 static bool
 do_fast_stats(DpdPeer *peer, const Dpd__Frame *request, GError **error)
 {
-    g_autoptr(FastPool) pool = fastshow_pool_new();
+    g_autoptr(ShowPool) pool = showpool_new();
+    g_autoptr(PollLook) look = polllook_start(peer->parts->poll, request);
     Dpd__FastStats stats;
     Dpd__Frame frame = DPD__FRAME__INIT;
     if (!fastshow_stats(peer->parts->fast, pool, &stats, error)) {
         return false;
     }
+    polllook_stats(look, pool, &stats);
     farlink_states(peer->parts->far, &stats);
     frame.id = request->id;
     frame.body_case = DPD__FRAME__BODY_FAST_STATS;
@@ -247,10 +263,13 @@ do_fast_stats(DpdPeer *peer, const Dpd__Frame *request, GError **error)
 static bool
 do_fast_trace(DpdPeer *peer, const Dpd__Frame *request, GError **error)
 {
-    g_autoptr(FastPool) pool = fastshow_pool_new();
-    Dpd__FastTrace trace;
+    const Dpd__FastTrace *want = request->fast_trace;
+    g_autoptr(ShowPool) pool = showpool_new();
+    g_autoptr(PollLook) look = polllook_start(peer->parts->poll, request);
+    Dpd__FastTrace trace = DPD__FAST_TRACE__INIT;
     Dpd__Frame frame = DPD__FRAME__INIT;
-    if (!fastshow_trace(peer->parts->fast, request->fast_trace, pool, &trace, error)) {
+    bool ok = fastshow_trace(peer->parts->fast, want, pool, &trace, error);
+    if (!either(ok, polllook_trace(look, want, pool, &trace), error)) {
         return false;
     }
     frame.id = request->id;

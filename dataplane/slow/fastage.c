@@ -13,25 +13,6 @@
 
 #define BATCH 4096
 
-static const char *const reasons[] = {
-#define WORD(name, word) word,
-    LAYOUT_REASONS(WORD)
-#undef WORD
-};
-
-const char *
-fastage_reason_text(guint reason)
-{
-    return reason < G_N_ELEMENTS(reasons) ? reasons[reason] : NULL;
-}
-
-const char *
-fastage_state_text(FastState state)
-{
-    static const char *const words[] = {"half", "fast", "probing", "expired", "stale"};
-    return words[state];
-}
-
 typedef void (*Visit)(const struct layout_tuple *key, const void *raw_key,
                       const struct layout_flow *flow, void *data);
 
@@ -117,21 +98,12 @@ add_permit(const struct view *view, const struct layout_key4 *key, struct layout
     }
 }
 
-static FastState
+static FlowState
 state_of(const struct view *view, const struct layout_tuple *key, const struct layout_flow *flow)
 {
     guint zone = key->nic < LAYOUT_NICS ? view->nics[key->nic].zone
                                         : (key->nic - LAYOUT_FAR(0)) % LAYOUT_ZONES;
-    if (flow->generation != view->config->generation[zone]) {
-        return FASTAGE_STALE;
-    }
-    if (!(flow->flags & LAYOUT_FLOW_FAST)) {
-        return FASTAGE_HALF;
-    }
-    if (view->now_ns >= flow->proven_ns + view->config->expire_ns) {
-        return FASTAGE_EXPIRED;
-    }
-    return flow->probe_ns > flow->proven_ns ? FASTAGE_PROBING : FASTAGE_FAST;
+    return flowshow_state(view->config, zone, flow, view->now_ns);
 }
 
 /* ---- ageing ---- */
@@ -148,10 +120,10 @@ age_one(const struct layout_tuple *key, const void *raw_key, const struct layout
         void *data)
 {
     struct ageing *ageing = data;
-    FastState state = state_of(&ageing->view, key, flow);
+    FlowState state = state_of(&ageing->view, key, flow);
     guint64 last = MAX(flow->used_ns, flow->proven_ns);
-    guint64 life_ms = state == FASTAGE_HALF ? FASTAGE_HALF_MS : FASTAGE_IDLE_MS;
-    if (state == FASTAGE_STALE || ageing->view.now_ns >= last + life_ms * 1000000) { /* A1 */
+    guint64 life_ms = state == FLOWSHOW_HALF ? FASTAGE_HALF_MS : FASTAGE_IDLE_MS;
+    if (state == FLOWSHOW_STALE || ageing->view.now_ns >= last + life_ms * 1000000) { /* A1 */
         g_byte_array_append(ageing->dead, raw_key, (guint) ageing->key_size);
     } else {
         ageing->left++;
@@ -185,7 +157,7 @@ fastage_run(FastLoad *load, guint *ret_left)
 
 struct showing {
     struct view view;
-    FastVisit visit;
+    FlowVisit visit;
     void *data;
 };
 
@@ -194,7 +166,7 @@ show_one(const struct layout_tuple *key, const void *raw_key, const struct layou
          void *data)
 {
     const struct showing *showing = data;
-    FastFlow one = {*key, *flow, state_of(&showing->view, key, flow)};
+    FlowSeen one = {*key, *flow, state_of(&showing->view, key, flow)};
     if (key->family == 4) {
         add_permit(&showing->view, raw_key, &one.flow);
     }
@@ -202,7 +174,7 @@ show_one(const struct layout_tuple *key, const void *raw_key, const struct layou
 }
 
 void
-fastage_visit(FastLoad *load, FastVisit visit, void *data)
+fastage_visit(FastLoad *load, FlowVisit visit, void *data)
 {
     struct showing showing = {.visit = visit, .data = data};
     view_init(&showing.view, load);
@@ -212,7 +184,7 @@ fastage_visit(FastLoad *load, FastVisit visit, void *data)
 }
 
 static void
-list_one(const FastFlow *flow, void *data)
+list_one(const FlowSeen *flow, void *data)
 {
     g_array_append_vals(data, flow, 1);
 }
@@ -220,7 +192,7 @@ list_one(const FastFlow *flow, void *data)
 GArray *
 fastage_flows(FastLoad *load)
 {
-    GArray *flows = g_array_new(FALSE, FALSE, sizeof(FastFlow));
+    GArray *flows = g_array_new(FALSE, FALSE, sizeof(FlowSeen));
     fastage_visit(load, list_one, flows);
     return flows;
 }

@@ -2,17 +2,14 @@
  * Threads: main loop, inside fibers. */
 #pragma once
 #include "dataplane/slow/fastport.h"
+#include "dataplane/slow/flowshow.h"
 
 /* Each fills 'ret' from a request 'want'; what it points to lives in 'pool'. */
-typedef struct FastPool FastPool;
-FastPool *fastshow_pool_new(void);
-void fastshow_pool_free(FastPool *pool);
-G_DEFINE_AUTOPTR_CLEANUP_FUNC(FastPool, fastshow_pool_free)
 /* UNSUPPORTED where there is no fast path, INVALID for a filter that is none. Yield. */
-bool fastshow_flows(FastPorts *fast, const Dpd__FastFlows *want, FastPool *pool,
+bool fastshow_flows(FastPorts *fast, const Dpd__FastFlows *want, ShowPool *pool,
                     Dpd__FastFlows *ret, GError **error);
 /* Waits want->wait_ms; BUSY while another one looks. */
-bool fastshow_trace(FastPorts *fast, const Dpd__FastTrace *want, FastPool *pool,
+bool fastshow_trace(FastPorts *fast, const Dpd__FastTrace *want, ShowPool *pool,
                     Dpd__FastTrace *ret, GError **error);
 /* Works without a fast path, too. */
-bool fastshow_stats(FastPorts *fast, FastPool *pool, Dpd__FastStats *ret, GError **error);
+bool fastshow_stats(FastPorts *fast, ShowPool *pool, Dpd__FastStats *ret, GError **error);

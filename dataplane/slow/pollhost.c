@@ -569,6 +569,12 @@ pollhost_hold(PollHost *host, bool off, GError **error)
 
 /* ---- looking ---- */
 
+const char *
+pollhost_socket(const PollHost *host)
+{
+    return host->wire != NULL ? host->socket : NULL;
+}
+
 Dpd__Frame *
 pollhost_look(PollHost *host, guint flows)
 {

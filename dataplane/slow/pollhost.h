@@ -23,6 +23,8 @@ bool pollhost_drop(PollHost *host, const char *id, GError **error);
 bool pollhost_bump(PollHost *host, const guint32 *zones, size_t count, GError **error);
 /* All ports are slow, which they are at first, or may be fast. Yields. */
 bool pollhost_hold(PollHost *host, bool off, GError **error);
+/* Where the process listens; NULL: there is none. */
+const char *pollhost_socket(const PollHost *host);
 bool pollhost_has(const PollHost *host, const char *id);
 /* The answer to a FastPoll, with up to 'flows' flows; for dpdwire_frame_free(). Yields. */
 Dpd__Frame *pollhost_look(PollHost *host, guint flows);

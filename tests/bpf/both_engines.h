@@ -197,7 +197,7 @@ enter_frame(guint i)
     struct engine_verdict want =
         engine_enter(&engine, now, nic_of[i], frame, (guint32) size, 0, NULL);
     natively_enter(i, now, was, &want);
-    g_assert_cmpstr(fastage_reason_text(reason), ==, fastage_reason_text(want.reason));
+    g_assert_cmpstr(flowshow_reason_text(reason), ==, flowshow_reason_text(want.reason));
     g_assert_cmpint(verdict, ==, TC_ACT_REDIRECT);
     g_assert_cmpmem(out, out_size, frame, size);
     if (want.way == ENGINE_SLOW) {
@@ -227,7 +227,7 @@ leave_frame(guint i)
     struct engine_verdict also =
         engine_leave(&native, &seat, now, nic_of[i], frame, (guint32) size);
     g_assert_cmpmem(&also, sizeof also, &want, sizeof want);
-    g_assert_cmpstr(fastage_reason_text(reason), ==, fastage_reason_text(want.reason));
+    g_assert_cmpstr(flowshow_reason_text(reason), ==, flowshow_reason_text(want.reason));
     g_assert_cmpint(verdict, ==, want.way == ENGINE_SWALLOW ? TC_ACT_SHOT : TC_ACT_REDIRECT);
     g_assert_cmpmem(out, out_size, frame, size);
     return reason;

@@ -37,7 +37,7 @@ carried(guint nic, guint64 *ret_bytes)
     guint64 packets = 0;
     *ret_bytes = 0;
     for (guint i = 0; i < flows->len; i++) {
-        const FastFlow *flow = &g_array_index(flows, FastFlow, i);
+        const FlowSeen *flow = &g_array_index(flows, FlowSeen, i);
         packets += flow->key.nic == nic_of[nic] ? flow->flow.packets : 0;
         *ret_bytes += flow->key.nic == nic_of[nic] ? flow->flow.bytes : 0;
     }
@@ -199,7 +199,7 @@ another_daemon_adopts_flows_and_ports(void)
     g_assert_cmpint(enter(1, &a), ==, LAYOUT_HIT);
     g_autoptr(GArray) flows = fastage_flows(load);
     g_assert_cmpuint(flows->len, ==, 2);
-    g_assert_cmpint(g_array_index(flows, FastFlow, 0).state, ==, FASTAGE_FAST);
+    g_assert_cmpint(g_array_index(flows, FlowSeen, 0).state, ==, FLOWSHOW_FAST);
 }
 
 /* What is attached at ingress of the interface; false without a pinned link (kernels without tcx). */

@@ -124,7 +124,7 @@ stats(const char *bpf_dir)
         for (int core = 0; core < cores; core++) {
             sum += each[core];
         }
-        printf("%s %" G_GUINT64_FORMAT "\n", fastage_reason_text(reason), sum);
+        printf("%s %" G_GUINT64_FORMAT "\n", flowshow_reason_text(reason), sum);
     }
     return 0;
 }
@@ -134,13 +134,13 @@ flows(FastLoad *load)
 {
     g_autoptr(GArray) all = fastage_flows(load);
     for (guint i = 0; i < all->len; i++) {
-        const FastFlow *one = &g_array_index(all, FastFlow, i);
+        const FlowSeen *one = &g_array_index(all, FlowSeen, i);
         int family = one->key.family == 4 ? AF_INET : AF_INET6;
         char src[INET6_ADDRSTRLEN], dst[INET6_ADDRSTRLEN];
         inet_ntop(family, one->key.src, src, sizeof src);
         inet_ntop(family, one->key.dst, dst, sizeof dst);
-        printf("%s %u %s:%u>%s:%u %llu %llu\n", fastage_state_text(one->state), one->key.proto, src,
-               ntohs(one->key.sport), dst, ntohs(one->key.dport),
+        printf("%s %u %s:%u>%s:%u %llu %llu\n", flowshow_state_text(one->state), one->key.proto,
+               src, ntohs(one->key.sport), dst, ntohs(one->key.dport),
                (unsigned long long) one->flow.packets, (unsigned long long) one->flow.bytes);
     }
 }

@@ -63,6 +63,17 @@ claim 'and the outside' timeout 20 nsenter -t "$P1" -n ping -q -c 1 -W 5 10.97.1
 P2=$(pid_of c2)
 shows 'the command shows it' "Polling: processors $core" "$HAWSER" dataplane stats
 shows 'with its NICs' 'default/c1/eth0.*net_af_packet' "$HAWSER" dataplane stats
+flow_listed() { ping_two -c 8 -i 0.05 && "$HAWSER" dataplane flows --nic default/c1/eth0 | grep -qE 'default/c1/eth0.*default/c2/eth0.*icmp.*fast'; }
+claim 'its flows are listed' wait_for 30 flow_listed
+flow_rated() { lxc query '/1.0/hawser/dataplane/flows?protocol=icmp&rates=true' | jq -e '[.flows[].packets_per_second] | max > 0'; }
+nsenter -t "$P1" -n ping -q -i 0.05 "$a2" >/dev/null 2>&1 &
+echoing=$!
+claim 'with their rates' wait_for 30 flow_rated
+flow_traced() { lxc query "/1.0/hawser/dataplane/trace?nic=c1&address=$a2" | jq -e --arg to "$a2" '[.packets[] | select(.direction == "in" and .verdict == "hit" and .destination.address == $to)] | length > 0'; }
+claim 'and packets as they are judged' wait_for 30 flow_traced
+kill $echoing
+counted() { plane | jq -e '.flows_fast > 0 and .packets.hit > 0 and ([.ports[] | select(.nic == "default/c1/eth0")][0].packets > 0)'; }
+claim 'all counted with what the kernel'"'"'s programs count' wait_for 30 counted
 claim 'its metrics' sh -c "lxc query --raw /1.0/metrics 2>/dev/null | grep -q '^hawser_poll_up 1' || curl -s -m 20 --unix-socket $LXD_DIR/unix.socket http://x/1.0/metrics | grep -q '^hawser_poll_up 1'"
 timeout 60 nsenter -t "$P2" -n python3 "$E2E_LIB/planepackets.py" echo 5000 >"$E2E_DIR/echo" 2>&1 &
 tcp() { timeout 60 nsenter -t "$P1" -n python3 "$E2E_LIB/planepackets.py" tcp "$a2" 5000 2000000; }

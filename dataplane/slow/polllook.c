@@ -1,0 +1,179 @@
+/* The poll-mode process's flows, counters and packets beside those of the kernel's programs.
+ * L1  Not over the connection by which ports and revokes go: who looks for a minute holds up none.
+ * L2  It shows less when the process does not answer, and never fails for it: the log tells.
+ * Called by dpdask.c. */
+#include "dataplane/slow/polllook.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+
+enum { ANSWER_MS = 15000 };
+
+struct PollLook {
+    DpdWire *wire;     /* owned */
+    guint64 id;        /* of the request */
+    Dpd__Frame *frame; /* owned: the answer */
+};
+
+static Dpd__Frame *
+receive(PollLook *look, guint64 id, Dpd__Frame__BodyCase body, gint64 wait_ms, GError **error)
+{
+    g_autoptr(DpdFrame) answer = dpdwire_receive(look->wire, NULL, wait_ms, NULL, error);
+    if (answer != NULL && answer->body_case == DPD__FRAME__BODY_FAILURE) {
+        guint code = answer->failure->code;
+        haw_fail(error, code < HAW_CODE_COUNT ? (HawCode) code : HAW_FAILED, "%s",
+                 answer->failure->message);
+        return NULL;
+    }
+    if (answer != NULL && (answer->body_case != body || answer->id != id)) {
+        haw_fail(error, HAW_INVALID, "The poll-mode process gave another answer");
+        return NULL;
+    }
+    return g_steal_pointer(&answer);
+}
+
+static bool
+greet(PollLook *look, GError **error)
+{
+    Dpd__Hello hello = DPD__HELLO__INIT;
+    Dpd__Frame frame = DPD__FRAME__INIT;
+    hello.lowest = DPDWIRE_LOWEST;
+    hello.highest = DPDWIRE_HIGHEST;
+    hello.software = (char *) (guintptr) HAWSER_VERSION;
+    frame.body_case = DPD__FRAME__BODY_HELLO;
+    frame.hello = &hello;
+    if (!dpdwire_check_peer(look->wire, error) || !dpdwire_send(look->wire, &frame, -1, error)) {
+        return false;
+    }
+    g_autoptr(DpdFrame) answer = receive(look, 0, DPD__FRAME__BODY_HELLO, ANSWER_MS, error);
+    return answer != NULL;
+}
+
+PollLook *
+polllook_start(const PollHost *host, const Dpd__Frame *request)
+{
+    const char *path = pollhost_socket(host);
+    g_autoptr(GError) error = NULL;
+    if (path == NULL) {
+        return NULL;
+    }
+    g_autoptr(PollLook) look = g_new0(PollLook, 1);
+    look->id = request->id;
+    look->wire = dpdwire_connect(path, &error);
+    if (look->wire == NULL || !greet(look, &error) ||
+        !dpdwire_send(look->wire, request, -1, &error)) {
+        haw_warn("poll.look", KS("why", error->message)); /* L2 */
+        return NULL;
+    }
+    return g_steal_pointer(&look);
+}
+
+void
+polllook_free(PollLook *look)
+{
+    if (look != NULL) {
+        dpdwire_free(look->wire);
+        dpdwire_frame_free(look->frame);
+        g_free(look);
+    }
+}
+
+static bool
+answered(PollLook *look, Dpd__Frame__BodyCase body, gint64 wait_ms)
+{
+    g_autoptr(GError) error = NULL;
+    look->frame = receive(look, look->id, body, wait_ms, &error);
+    if (look->frame == NULL && haw_code(error) != HAW_NOT_FOUND) {
+        haw_warn("poll.look", KS("why", error->message)); /* L2 */
+    }
+    return look->frame != NULL;
+}
+
+/* One list behind the other, up to 'limit'. */
+static void *
+join(ShowPool *pool, void *first, size_t *count, void *second, size_t more, size_t limit)
+{
+    void **all = showpool_keep(pool, g_new0(void *, *count + more + 1));
+    if (*count > 0) {
+        memcpy(all, first, *count * sizeof *all);
+    }
+    for (size_t i = 0; i < more && *count < limit; i++) {
+        all[(*count)++] = ((void **) second)[i];
+    }
+    return all;
+}
+
+bool
+polllook_flows(PollLook *look, const Dpd__FastFlows *want, ShowPool *pool, Dpd__FastFlows *ret)
+{
+    if (look == NULL || !answered(look, DPD__FRAME__BODY_FAST_FLOWS, ANSWER_MS)) {
+        return false;
+    }
+    const Dpd__FastFlows *more = look->frame->fast_flows;
+    ret->flows = join(pool, ret->flows, &ret->n_flows, more->flows, more->n_flows,
+                      flowshow_limit(want->limit));
+    ret->total += more->total;
+    return true;
+}
+
+static guint64 *
+count_of(const Dpd__FastStats *stats, const char *reason)
+{
+    for (size_t i = 0; i < stats->n_counts; i++) {
+        if (strcmp(stats->counts[i]->reason, reason) == 0) {
+            return &stats->counts[i]->packets;
+        }
+    }
+    return NULL;
+}
+
+bool
+polllook_stats(PollLook *look, ShowPool *pool, Dpd__FastStats *ret)
+{
+    if (look == NULL || !answered(look, DPD__FRAME__BODY_FAST_STATS, ANSWER_MS)) {
+        return false;
+    }
+    const Dpd__FastStats *more = look->frame->fast_stats;
+    ret->flows += more->flows;
+    ret->flows_half += more->flows_half;
+    for (size_t i = 0; i < more->n_counts; i++) {
+        guint64 *count = count_of(ret, more->counts[i]->reason);
+        if (count != NULL) {
+            *count += more->counts[i]->packets;
+        }
+    }
+    for (size_t i = 0; i < ret->n_ports; i++) {
+        for (size_t j = 0; j < more->n_ports; j++) {
+            if (strcmp(ret->ports[i]->id, more->ports[j]->id) == 0) {
+                ret->ports[i]->packets += more->ports[j]->packets;
+                ret->ports[i]->bytes += more->ports[j]->bytes;
+            }
+        }
+    }
+    return true;
+}
+
+static int
+by_time(const void *a, const void *b)
+{
+    const Dpd__FastEvent *x = *(Dpd__FastEvent *const *) a, *y = *(Dpd__FastEvent *const *) b;
+    return x->at_ns < y->at_ns ? -1 : x->at_ns > y->at_ns;
+}
+
+bool
+polllook_trace(PollLook *look, const Dpd__FastTrace *want, ShowPool *pool, Dpd__FastTrace *ret)
+{
+    gint64 wait_ms = flowshow_trace_ms(want) + ANSWER_MS;
+    if (look == NULL || !answered(look, DPD__FRAME__BODY_FAST_TRACE, wait_ms)) {
+        return false;
+    }
+    const Dpd__FastTrace *more = look->frame->fast_trace;
+    size_t all = ret->n_events + more->n_events, limit = flowshow_limit(want->limit);
+    ret->events = join(pool, ret->events, &ret->n_events, more->events, more->n_events, all);
+    qsort(ret->events, ret->n_events, sizeof(Dpd__FastEvent *), by_time);
+    ret->n_events = MIN(all, limit);
+    ret->lost += more->lost + (all - ret->n_events);
+    return true;
+}
