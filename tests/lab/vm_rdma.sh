@@ -1,5 +1,5 @@
-# A running virtual machine is copied live, its memory by RDMA (rdma_rxe); the source and the target are one agent,
-# reached by its two addresses. Without a device: tests/lab/pages_rdma.sh.
+# A running virtual machine is copied live, its memory by RDMA (rdma_rxe), by one agent to itself, and then moved to a
+# second agent. Without a device: tests/lab/pages_rdma.sh.
 . tests/lab/lib.sh
 . tests/lab/agent.sh
 guest() { hawser query "/1.0/instances/$1/console" 2>/dev/null; }
@@ -27,6 +27,21 @@ agent_vm v1
 must hawser start v1
 wait_for 180 reached v1 GUEST && ok "the guest runs" || nok "the guest: $(guest v1)"
 
+# The second agent: its own directory and port, by the same device.
+second() { HAWSER_DIR=/tmp/second hawser "$@"; }
+second_start() {
+    local token
+    "$HAWSER_BUILD/agent/hawserd" --dir /tmp/second >>/tmp/second.log 2>&1 &
+    other=$!
+    must second waitready -t 60
+    must second storage create default dir
+    must second profile device add default root disk path=/ pool=default size=16MiB
+    # Two agents on one kernel: a vsock address is made of the instance's number, and 1 and 2 are taken.
+    for name in one two; do must second init --empty --vm $name; done
+    must second config set core.https_address 10.77.0.1:8444
+    token=$(second config trust add --name first -q | tail -n 1)
+    must wait_for 60 timeout 60 lxc remote add second "$token" --accept-certificate
+}
 copy_live() { timeout 300 lxc copy v1 "self:$1" </dev/null; }
 before=$(rxe0_sent)
 routes_watch
@@ -39,6 +54,22 @@ is "the copy runs" RUNNING "$(hawser list v2 -f csv -c s)"
 is "the source runs on" RUNNING "$(hawser list v1 -f csv -c s)"
 is "no hawser-pages is left" "" "$(pgrep -x hawser-pages)"
 succeeds "the copy stops" hawser stop -f v2
-succeeds "the source, too" hawser stop -f v1
+
+second_start
+before=$(rxe0_sent)
+routes_watch
+succeeds "it moves to another agent while it runs" timeout 300 lxc move v1 second:v1
+kill $watch
+[ "$failed" = 0 ] || tail -n 40 /tmp/agent.log /tmp/second.log /tmp/second/logs/v1/qemu.log | sed "s,^,# ,"
+like "which its operation says went by RDMA, too" "*rdma*" "$(routes)"
+[ "$(rxe0_sent)" -gt $((before + 50)) ] && ok "the device has sent it" || nok "the device sent $(($(rxe0_sent) - before)) packets"
+is "it runs there" RUNNING "$(second list v1 -f csv -c s)"
+is "and is not here" "" "$(hawser list v1 -f csv -c s)"
+is "no hawser-pages is left of the move" "" "$(pgrep -x hawser-pages)"
+succeeds "it stops there" second stop -f v1
+kill $other
+wait $other
+is "the second agent ends cleanly" 0 $?
+is "and no sanitizer had anything to say" "" "$(grep -hE 'ERROR: .*Sanitizer|runtime error' /tmp/second.log)"
 agent_end
 done_lab
