@@ -98,7 +98,7 @@ SCENARIOS = [
              needs="root, Open vSwitch", builds=["tests/bpf/fastpath_tool", "bench/fastpath_rounds"],
              read=claims.of_fastpath),
     Scenario("migrate", "a running guest's memory by hawser-pages and by QEMU's own migration",
-             ["{tree}/bench/migrate"], ["--quick", "--rounds", "1"], ["--quick"], kind="migrate", needs="QEMU, 6 GiB",
+             ["{tree}/bench/migrate"], ["--quick", "--rounds", "1"], ["--rounds", "3"], kind="migrate", needs="QEMU, 6 GiB",
              read=claims.of_moves),
     Scenario("dpdk", "a forwarded packet on DPDK: Hawser's engine, a bare rewrite, rte_hash, testpmd, OVS-DPDK",
              ["{tree}/bench/dpdk/dpdk.py", "--build", "{build}"], ["--rounds", "1", "--flows", "1000"],
