@@ -41,6 +41,18 @@ dpdwire_agree(guint lowest, guint highest, guint their_lowest, guint their_highe
     return version >= lowest && version >= their_lowest ? version : 0;
 }
 
+void
+dpdwire_hello(Dpd__Hello *ret_hello, Dpd__Frame *ret_frame)
+{
+    dpd__hello__init(ret_hello);
+    dpd__frame__init(ret_frame);
+    ret_hello->lowest = DPDWIRE_LOWEST;
+    ret_hello->highest = DPDWIRE_HIGHEST;
+    ret_hello->software = (char *) (guintptr) HAWSER_VERSION;
+    ret_frame->body_case = DPD__FRAME__BODY_HELLO;
+    ret_frame->hello = ret_hello;
+}
+
 /* ---- bytes to frames ---- */
 
 DpdJoiner *

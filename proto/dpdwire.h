@@ -30,6 +30,8 @@ bool dpdjoiner_feed(DpdJoiner *joiner, const void *bytes, size_t size, Dpd__Fram
 void dpdwire_frame_free(Dpd__Frame *frame);
 typedef Dpd__Frame DpdFrame;
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(DpdFrame, dpdwire_frame_free)
+/* What opens a talk of this build; 'ret_hello' lives as long as the frame. */
+void dpdwire_hello(Dpd__Hello *ret_hello, Dpd__Frame *ret_frame);
 /* The bytes of any message of dpd.proto ('&spec->base'). */
 GBytes *dpdwire_pack(const ProtobufCMessage *message);
 /* A copy of one, for the free_unpacked() of its kind. */

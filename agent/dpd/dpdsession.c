@@ -285,13 +285,9 @@ dpdsession_status(DpdSession *session, GError **error)
 static bool
 greet(DpdWire *wire, guint64 *ret_generation, GError **error)
 {
-    Dpd__Hello hello = DPD__HELLO__INIT;
-    Dpd__Frame frame = DPD__FRAME__INIT;
-    hello.lowest = DPDWIRE_LOWEST;
-    hello.highest = DPDWIRE_HIGHEST;
-    hello.software = (char *) (guintptr) HAWSER_VERSION;
-    frame.body_case = DPD__FRAME__BODY_HELLO;
-    frame.hello = &hello;
+    Dpd__Hello hello;
+    Dpd__Frame frame;
+    dpdwire_hello(&hello, &frame);
     if (!dpdwire_send(wire, &frame, -1, error)) {
         return false;
     }

@@ -185,13 +185,9 @@ ask(struct task *task, DpdWire *wire, GError **error)
 static bool
 greet(DpdWire *wire, GError **error)
 {
-    Dpd__Hello hello = DPD__HELLO__INIT;
-    Dpd__Frame frame = DPD__FRAME__INIT;
-    hello.lowest = DPDWIRE_LOWEST;
-    hello.highest = DPDWIRE_HIGHEST;
-    hello.software = (char *) (guintptr) HAWSER_VERSION;
-    frame.body_case = DPD__FRAME__BODY_HELLO;
-    frame.hello = &hello;
+    Dpd__Hello hello;
+    Dpd__Frame frame;
+    dpdwire_hello(&hello, &frame);
     g_autoptr(DpdFrame) answer = exchange(wire, &frame, error);
     return answer != NULL;
 }

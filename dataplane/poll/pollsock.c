@@ -213,18 +213,14 @@ static bool
 answer_hello(Peer *peer, const Dpd__Frame *request, GError **error)
 {
     const Dpd__Hello *theirs = request->hello;
-    Dpd__Hello hello = DPD__HELLO__INIT;
-    Dpd__Frame frame = DPD__FRAME__INIT;
+    Dpd__Hello hello;
+    Dpd__Frame frame;
     if (dpdwire_agree(DPDWIRE_LOWEST, DPDWIRE_HIGHEST, theirs->lowest, theirs->highest) == 0) {
         return haw_fail(error, HAW_UNSUPPORTED, "the peer (%s) speaks another version",
                         theirs->software);
     }
-    hello.lowest = DPDWIRE_LOWEST;
-    hello.highest = DPDWIRE_HIGHEST;
-    hello.software = (char *) (guintptr) HAWSER_VERSION;
+    dpdwire_hello(&hello, &frame);
     frame.id = request->id;
-    frame.body_case = DPD__FRAME__BODY_HELLO;
-    frame.hello = &hello;
     return dpdwire_send(peer->wire, &frame, -1, error);
 }
 

@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/crash.h"
 #include "base/fd.h"
 #include "base/fiber.h"
 #include "base/log.h"
@@ -201,13 +202,9 @@ level(PollHost *host, const Dpd__PollStatus *status, GError **error)
 static bool
 greet(PollHost *host, GError **error)
 {
-    Dpd__Hello hello = DPD__HELLO__INIT;
-    Dpd__Frame frame = DPD__FRAME__INIT;
-    hello.lowest = DPDWIRE_LOWEST;
-    hello.highest = DPDWIRE_HIGHEST;
-    hello.software = (char *) (guintptr) HAWSER_VERSION;
-    frame.body_case = DPD__FRAME__BODY_HELLO;
-    frame.hello = &hello;
+    Dpd__Hello hello;
+    Dpd__Frame frame;
+    dpdwire_hello(&hello, &frame);
     g_autoptr(DpdFrame) answer = exchange(host, &frame, DPD__FRAME__BODY_HELLO, HELLO_MS, error);
     return answer != NULL;
 }
@@ -296,6 +293,7 @@ start_and_connect(PollHost *host, GError **error)
         return haw_push(error, "start the poll-mode process");
     }
     haw_info("poll.started", KI("pid", pid), KS("dir", host->dir));
+    crash_point("poll");
     gint64 end_us = clock_mono_us() + START_MS * 1000;
     bool ok = false;
     while (!ok) {
@@ -427,6 +425,7 @@ pollhost_configure(PollHost *host, const Dpd__FastPoll *wish, GError **error)
     dpd__fast_poll__free_unpacked(host->wish, NULL);
     host->wish = dpdwire_dup(&plain.base);
     haw_info("poll.configured", KS("with", now));
+    crash_point("poll");
     if (host->wire != NULL) {
         end_process(host); /* the keeper sees to the next one */
     }
@@ -500,6 +499,7 @@ pollhost_put(PollHost *host, const Dpd__PollPort *port, GError **error)
     g_hash_table_add(host->decided, g_strdup(port->id));
     g_hash_table_replace(host->ports, g_strdup(port->id), dpdwire_dup(&port->base));
     if (connected(host, true, error) && add_one(host, port, error)) {
+        crash_point("poll");
         return true;
     }
     g_hash_table_remove(host->ports, port->id);

@@ -37,13 +37,9 @@ receive(PollLook *look, guint64 id, Dpd__Frame__BodyCase body, gint64 wait_ms, G
 static bool
 greet(PollLook *look, GError **error)
 {
-    Dpd__Hello hello = DPD__HELLO__INIT;
-    Dpd__Frame frame = DPD__FRAME__INIT;
-    hello.lowest = DPDWIRE_LOWEST;
-    hello.highest = DPDWIRE_HIGHEST;
-    hello.software = (char *) (guintptr) HAWSER_VERSION;
-    frame.body_case = DPD__FRAME__BODY_HELLO;
-    frame.hello = &hello;
+    Dpd__Hello hello;
+    Dpd__Frame frame;
+    dpdwire_hello(&hello, &frame);
     if (!dpdwire_check_peer(look->wire, error) || !dpdwire_send(look->wire, &frame, -1, error)) {
         return false;
     }

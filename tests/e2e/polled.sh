@@ -9,6 +9,7 @@ need ovs-vswitchd ovn-northd nsenter python3
 DPD=${HAWSER_DPD:-$HAWSER_BUILD/dataplane/hawser-dpd}
 "$DPD" --dpdk --version >/dev/null 2>&1 || e2e_skip_all 'built without DPDK'
 mkdir -p /run/netns && mount -t tmpfs tmpfs /run/netns
+export HAWSER_CRASH=@$E2E_DIR/crash
 daemon_start
 must lxc storage create default "$E2E_POOL_DRIVER"
 must lxc profile device add default root disk path=/ pool=default
@@ -25,6 +26,11 @@ polls() { [ "$(polled)" = "$1" ]; }
 fast() { plane | jq '[.poll.cores[].fast] | add // 0'; }
 ping_two() { timeout 60 nsenter -t "$P1" -n ping -q -W 1 "$@" "$a2"; }
 echoes_fast() { local before; before=$(fast); ping_two -c 20 -i 0.05 && [ "$(fast)" -gt $((before + 10)) ]; }
+dpd_pid() {
+    local pid
+    pid=$(lxc query /1.0/hawser/hardware 2>/dev/null | jq -r '.dpd.pid // empty')
+    [ -n "$pid" ] && echo "$pid" || pgrep -f "^$DPD --embedded --dir $LXD_DIR/dpd" | head -1
+}
 gone() { ! kill -0 "$1" 2>/dev/null; }
 core=$(($(nproc) - 1))
 
@@ -110,9 +116,7 @@ claim 'killed, it is started again' wait_for 60 other
 claim 'with its NICs' wait_for 60 polls "$both"
 claim 'which are fast' wait_for 30 echoes_fast
 old=$(poll .pid)
-dpd=$(lxc query /1.0/hawser/hardware 2>/dev/null | jq -r '.dpd.pid // empty')
-[ -n "$dpd" ] || dpd=$(pgrep -f "^$DPD --embedded --dir $LXD_DIR/dpd" | head -1)
-kill -9 "$dpd"
+kill -9 "$(dpd_pid)"
 claim 'hawser-dpd killed: packets go on' ping_two -c 20 -i 0.05
 claim 'the next one adopts the process' wait_for 60 is .pid "$old"
 claim 'and its NICs' wait_for 60 polls "$both"
@@ -120,6 +124,20 @@ claim 'which are fast' wait_for 30 echoes_fast
 must daemon_restart
 claim 'the agent restarted: the process is the same' wait_for 60 is .pid "$old"
 claim 'fast' wait_for 30 echoes_fast
+
+# ---- hawser-dpd dies when the wish is on disk, and when the process was started ----
+as_configured() { is .running true && is .flows_max "$(lxc config get dataplane.poll.flows)"; }
+flows=16384
+for point in 1 2; do
+    flows=$((flows * 2)) old=$(dpd_pid)
+    echo "poll:$point" >"$E2E_DIR/crash.new" && mv "$E2E_DIR/crash.new" "$E2E_DIR/crash"
+    lxc config set dataplane.poll.flows=$flows >/dev/null 2>&1 || true # it may fail, and leave the key as it was
+    claim "at point $point it died" wait_for 60 gone "$old"
+    rm "$E2E_DIR/crash"
+    claim 'the next one has the process that the configuration says' wait_for 60 as_configured
+    claim 'with its NICs' wait_for 60 polls "$both"
+    claim 'which are fast' wait_for 60 echoes_fast
+done
 
 # ---- NICs come and go ----
 must lxc config device remove c1 eth0
