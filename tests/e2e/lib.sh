@@ -71,7 +71,7 @@ need() {
 }
 e2e_bail() { echo "Bail out! $*"; echo "bailed out: $*" >&2; e2e_logs; exit 1; }
 # What explains a failure goes to stderr, too: that is what meson prints of a test that failed.
-e2e_diag() { sed -e 's/^/# /' | cut -c1-400 | tee /dev/stderr; }
+e2e_diag() { sed -e 's/^/# /' | cut -c1-400 | tee -a /dev/stderr; }
 e2e_result() { # ok? name
     e2e_count=$((e2e_count + 1))
     local name=${2//#/}
