@@ -216,7 +216,7 @@ if [ -n "${VM_MOVE_LONG:-}" ]; then
     must lxc config set vm migration.vm.stall throttle
     claim 'it moves when it may be slowed down' lxc move vm second:vm
     same 'with every page, slowed down' bad=0 pages_right
-    must lxc config set vm migration.vm.stall postcopy
+    must lxc config set second:vm migration.vm.stall postcopy
     home
     orphaned main live_owing
     home
