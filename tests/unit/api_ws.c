@@ -2,6 +2,7 @@
 #include "agent/api/ws.h"
 #include "base/fd.h"
 #include "base/fiber.h"
+#include "tests/fakes/in_fiber.h"
 
 #include <fcntl.h>
 #include <string.h>
@@ -17,15 +18,6 @@ pair(Ws **ret_server, Ws **ret_client)
     g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), ==, 0);
     *ret_server = ws_new(&fds[0], true, LIMIT);
     *ret_client = ws_new(&fds[1], false, LIMIT);
-}
-
-static void
-in_fiber(FiberFn fn)
-{
-    fiber_start("test", fn, NULL);
-    while (fiber_count() > 0) {
-        g_main_context_iteration(NULL, TRUE);
-    }
 }
 
 static void
@@ -58,7 +50,7 @@ order_body(void *data)
 static void
 messages_arrive_whole_and_in_order(void)
 {
-    in_fiber(order_body);
+    in_fiber(order_body, NULL);
 }
 
 static void
@@ -75,7 +67,7 @@ oversize_body(void *data)
 static void
 oversize_message_closes_the_connection(void)
 {
-    in_fiber(oversize_body);
+    in_fiber(oversize_body, NULL);
 }
 
 struct mirror_end {
@@ -126,7 +118,7 @@ stream_body(void *data)
 static void
 mirror_copies_both_ways_and_passes_the_ends_on(void)
 {
-    in_fiber(stream_body);
+    in_fiber(stream_body, NULL);
 }
 
 int

@@ -1,18 +1,9 @@
 /* base/fiber.c and base/proc.c: F1 to F4. */
 #include "base/fiber.h"
 #include "base/proc.h"
+#include "tests/fakes/in_fiber.h"
 
 #include <string.h>
-
-/* Runs fn in a fiber and the loop until it has ended. */
-static void
-in_fiber(FiberFn fn, void *data)
-{
-    fiber_start("test", fn, data);
-    while (fiber_count() > 0) {
-        g_main_context_iteration(NULL, TRUE);
-    }
-}
 
 static void
 add_one(void *data)

@@ -1,20 +1,12 @@
 /* dataplane/slow/ledger.c: L1 to L4, over a real file. */
 #include "base/fiber.h"
 #include "dataplane/slow/ledger.h"
+#include "tests/fakes/in_fiber.h"
 
 #include <glib/gstdio.h>
 #include <string.h>
 
 static char *path;
-
-static void
-in_fiber(FiberFn fn, void *data)
-{
-    fiber_start("test", fn, data);
-    while (fiber_count() > 0) {
-        g_main_context_iteration(NULL, TRUE);
-    }
-}
 
 static Ledger *
 open_ledger(void)

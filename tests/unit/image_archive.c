@@ -3,6 +3,7 @@
 #include "agent/image/archive.h"
 #include "base/fd.h"
 #include "base/fiber.h"
+#include "tests/fakes/in_fiber.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -108,15 +109,6 @@ run_body(void *data)
 {
     struct run *run = data;
     run->ok = archive_unpack(&run->spec, &run->error);
-}
-
-static void
-in_fiber(FiberFn fn, void *data)
-{
-    fiber_start("test", fn, data);
-    while (fiber_count() > 0) {
-        g_main_context_iteration(NULL, TRUE);
-    }
 }
 
 /* Unpacks the entries into place->in; the code of the failure, or -1. */

@@ -3,6 +3,7 @@
 #include "base/fd.h"
 #include "base/fiber.h"
 #include "proto/jsonscan.h"
+#include "tests/fakes/in_fiber.h"
 
 #include <string.h>
 #include <sys/socket.h>
@@ -81,15 +82,6 @@ await_stops(guint stops)
 }
 
 static void
-in_fiber(gconstpointer fn)
-{
-    fiber_start("test", (FiberFn) (guintptr) fn, NULL);
-    while (fiber_count() > 0) {
-        g_main_context_iteration(NULL, TRUE);
-    }
-}
-
-static void
 idle_body(void *data)
 {
     g_autoptr(Qmp) qmp = open_qemu();
@@ -143,11 +135,12 @@ held_body(void *data)
 int
 main(int argc, char **argv)
 {
+    static const struct fiber_claim claims[] = {
+        {"/livebrake/unused-it-does-nothing", idle_body},
+        {"/livebrake/is-put-on-step-by-step", harder_body},
+        {"/livebrake/a-held-guest-is-not-touched", held_body},
+    };
     g_test_init(&argc, &argv, NULL);
-    g_test_add_data_func("/livebrake/unused-it-does-nothing", (gconstpointer) idle_body, in_fiber);
-    g_test_add_data_func("/livebrake/is-put-on-step-by-step", (gconstpointer) harder_body,
-                         in_fiber);
-    g_test_add_data_func("/livebrake/a-held-guest-is-not-touched", (gconstpointer) held_body,
-                         in_fiber);
+    fiber_claims_add(claims, G_N_ELEMENTS(claims));
     return g_test_run();
 }

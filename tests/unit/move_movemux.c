@@ -2,6 +2,7 @@
 #include "agent/move/movemux.h"
 #include "base/fd.h"
 #include "base/fiber.h"
+#include "tests/fakes/in_fiber.h"
 
 #include <fcntl.h>
 #include <signal.h>
@@ -29,15 +30,6 @@ muxes(MoveMux **ret_one, MoveMux **ret_other)
     pair(&one, &other);
     *ret_one = movemux_new(&one);
     *ret_other = movemux_new(&other);
-}
-
-static void
-in_fiber(gconstpointer fn)
-{
-    fiber_start("test", (FiberFn) (guintptr) fn, NULL);
-    while (fiber_count() > 0) {
-        g_main_context_iteration(NULL, TRUE);
-    }
 }
 
 /* What comes out of 'fd' is this. */
@@ -274,20 +266,18 @@ flood_body(void *data)
 int
 main(int argc, char **argv)
 {
+    static const struct fiber_claim claims[] = {
+        {"/movemux/streams-keep-what-came-early", streams_body},
+        {"/movemux/the-other-sides-end-is-seen", failed_body},
+        {"/movemux/a-door-is-for-one", door_body},
+        {"/movemux/strangers-stay-outside", stranger_body},
+        {"/movemux/what-breaks-the-rules-ends-it", hostile_body},
+        {"/movemux/a-stream-that-nobody-reads-holds-no-other-up", unread_body},
+        {"/movemux/a-stream-is-bounded", greedy_body},
+        {"/movemux/messages-are-bounded", flood_body},
+    };
     g_test_init(&argc, &argv, NULL);
     signal(SIGPIPE, SIG_IGN); /* as the agent does */
-    g_test_add_data_func("/movemux/streams-keep-what-came-early", (gconstpointer) streams_body,
-                         in_fiber);
-    g_test_add_data_func("/movemux/the-other-sides-end-is-seen", (gconstpointer) failed_body,
-                         in_fiber);
-    g_test_add_data_func("/movemux/a-door-is-for-one", (gconstpointer) door_body, in_fiber);
-    g_test_add_data_func("/movemux/strangers-stay-outside", (gconstpointer) stranger_body,
-                         in_fiber);
-    g_test_add_data_func("/movemux/what-breaks-the-rules-ends-it", (gconstpointer) hostile_body,
-                         in_fiber);
-    g_test_add_data_func("/movemux/a-stream-that-nobody-reads-holds-no-other-up",
-                         (gconstpointer) unread_body, in_fiber);
-    g_test_add_data_func("/movemux/a-stream-is-bounded", (gconstpointer) greedy_body, in_fiber);
-    g_test_add_data_func("/movemux/messages-are-bounded", (gconstpointer) flood_body, in_fiber);
+    fiber_claims_add(claims, G_N_ELEMENTS(claims));
     return g_test_run();
 }

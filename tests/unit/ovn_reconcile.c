@@ -9,131 +9,11 @@
 #include "agent/ovn/watched.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "tests/fakes/in_fiber.h"
+#include "tests/fakes/ovn_world.h"
 #include "tests/fakes/ovsdb_server.h"
 
 #define SCHEMA "/usr/share/ovn/ovn-nb.ovsschema"
-enum { NETS = 5, NICS = 8 };
-
-/* ---- the world that ought to be: networks with NICs, peered in a row ---- */
-
-static struct {
-    bool there;
-    bool nic[NICS];
-    bool peered; /* with the next one */
-    int mtu;
-    const char *clash; /* an address set of this name */
-    bool shared;
-} nets[NETS + 1]; /* 1 … NETS */
-
-static json_t *
-named(const char *name)
-{
-    return json_pack("{s:s}", "name", name);
-}
-
-static void
-build_nic(OvnPlan *plan, const char *scope, gint64 id, int nic)
-{
-    g_autofree char *lsp = g_strdup_printf("net%d-nic%d", (int) id, nic);
-    g_autofree char *ls = g_strdup_printf("net%d-ls", (int) id);
-    g_autofree char *group = g_strdup_printf("net%d_pg", (int) id);
-    g_autofree char *mac = g_strdup_printf("00:16:3e:00:%02x:%02x", (guint) id, (guint) nic);
-    g_autofree char *address = g_strdup_printf("10.%d.0.%d", (int) id, nic + 2);
-    g_autofree char *set = g_strdup_printf("net%d_ip4", (int) id);
-    ovnplan_row(plan, scope, "Logical_Switch_Port", lsp,
-                json_pack("{s:s, s:[s], s:n}", "name", lsp, "addresses", mac, "parent_name"));
-    ovnplan_into(plan, "Logical_Switch_Port", lsp, "Logical_Switch", ls, "ports");
-    ovnplan_into(plan, "Logical_Switch_Port", lsp, "Port_Group", group, "ports");
-    ovnplan_add(plan, "Address_Set", set, "addresses", json_string(address));
-    ovnplan_row(plan, scope, "DNS", lsp,
-                json_pack("{s:{s:s}, s:{s:s}}", "records", lsp, address, "external_ids",
-                          "lxd_switch_port", lsp));
-    ovnplan_into(plan, "DNS", lsp, "Logical_Switch", ls, "dns_records");
-}
-
-static void
-build_peer(OvnPlan *plan, const char *scope, int near, int far)
-{
-    g_autofree char *port = g_strdup_printf("net%d-lrp-net%d", near, far);
-    g_autofree char *other = g_strdup_printf("net%d-lrp-net%d", far, near);
-    g_autofree char *lr = g_strdup_printf("net%d-lr", near);
-    g_autofree char *route = g_strdup_printf("net%d-lr/route/10.%d.0.0/24", near, far);
-    g_autofree char *prefix = g_strdup_printf("10.%d.0.0/24", far);
-    g_autofree char *hop = g_strdup_printf("10.%d.0.1", far);
-    g_autofree char *network = g_strdup_printf("10.%d.0.1/32", near);
-    ovnplan_row(plan, scope, "Logical_Router_Port", port,
-                json_pack("{s:s, s:s, s:[s], s:s}", "name", port, "mac", "00:16:3e:01:00:01",
-                          "networks", network, "peer", other));
-    ovnplan_into(plan, "Logical_Router_Port", port, "Logical_Router", lr, "ports");
-    ovnplan_row(
-        plan, scope, "Logical_Router_Static_Route", route,
-        json_pack("{s:s, s:s, s:s}", "ip_prefix", prefix, "nexthop", hop, "output_port", port));
-    ovnplan_into(plan, "Logical_Router_Static_Route", route, "Logical_Router", lr, "static_routes");
-}
-
-static bool
-build_net(Agent *agent, gint64 id, OvnPlan *plan, GError **error)
-{
-    fiber_yield(); /* as those that read the database do */
-    if (id > NETS || !nets[id].there) {
-        return true;
-    }
-    g_autofree char *scope = g_strdup_printf("net%d", (int) id);
-    g_autofree char *ls = g_strdup_printf("net%d-ls", (int) id);
-    g_autofree char *lr = g_strdup_printf("net%d-lr", (int) id);
-    g_autofree char *group = g_strdup_printf("net%d_pg", (int) id);
-    g_autofree char *set =
-        nets[id].clash != NULL ? g_strdup(nets[id].clash) : g_strdup_printf("net%d_ip4", (int) id);
-    g_autofree char *mtu = g_strdup_printf("%d", nets[id].mtu);
-    ovnplan_row(plan, scope, "Logical_Switch", ls,
-                json_pack("{s:s, s:{s:s}}", "name", ls, "other_config", "mtu", mtu));
-    ovnplan_row(plan, scope, "Logical_Router", lr, named(lr));
-    ovnplan_row(plan, scope, "Port_Group", group, named(group));
-    ovnplan_row(plan, scope, "Address_Set", set, json_pack("{s:s, s:n}", "name", set, "addresses"));
-    g_autofree char *acl = g_strdup_printf("net%d_pg/acl/0", (int) id);
-    ovnplan_row(plan, scope, "ACL", acl,
-                json_pack("{s:i, s:s, s:s, s:s}", "priority", 5, "direction", "to-lport", "match",
-                          "ip4", "action", "allow"));
-    ovnplan_into(plan, "ACL", acl, "Port_Group", group, "acls");
-    return true;
-}
-
-static bool
-build_all(Agent *agent, gint64 id, OvnPlan *plan, GError **error)
-{
-    if (!build_net(agent, id, plan, error)) {
-        return false;
-    }
-    g_autofree char *scope = g_strdup_printf("net%d", (int) id);
-    if (id <= NETS && nets[id].shared) {
-        ovnplan_share(plan, scope);
-    }
-    for (int nic = 0; id <= NETS && nets[id].there && nic < NICS; nic++) {
-        if (nets[id].nic[nic]) {
-            build_nic(plan, scope, id, nic);
-        }
-    }
-    if (id < NETS && nets[id].there && nets[id].peered && nets[id + 1].there) {
-        build_peer(plan, scope, (int) id, (int) id + 1);
-    }
-    if (id > 1 && id <= NETS && nets[id].there && nets[id - 1].peered && nets[id - 1].there) {
-        build_peer(plan, scope, (int) id, (int) id - 1);
-    }
-    return true;
-}
-
-static bool
-list_nets(Agent *agent, GArray *ids, GError **error)
-{
-    for (gint64 id = 1; id <= NETS; id++) {
-        if (nets[id].there) {
-            g_array_append_val(ids, id);
-        }
-    }
-    return true;
-}
-
-static const OvnBuilder net_builder = {"net", build_all, list_nets};
 
 /* ---- an agent that has nothing but the session ---- */
 
@@ -620,24 +500,10 @@ a_shared_network_is_used_as_it_stands(void *unused)
     finish();
 }
 
-struct claim {
-    const char *name;
-    FiberFn fn;
-};
-
-static void
-in_fiber(gconstpointer claim)
-{
-    fiber_start("test", ((const struct claim *) claim)->fn, NULL);
-    while (fiber_count() > 0) {
-        g_main_context_iteration(NULL, TRUE);
-    }
-}
-
 int
 main(int argc, char **argv)
 {
-    static const struct claim claims[] = {
+    static const struct fiber_claim claims[] = {
         {"/reconcile/one-transaction-makes-everything", one_transaction_makes_everything},
         {"/reconcile/a-scope-that-is-gone-leaves-nothing", a_scope_that_is_gone_leaves_nothing},
         {"/reconcile/foreign-rows-are-never-touched", foreign_rows_are_never_touched},
@@ -655,8 +521,6 @@ main(int argc, char **argv)
         g_print("1..0 # SKIP ovsdb-server or OVN's schema is not installed\n");
         return 77;
     }
-    for (size_t i = 0; i < G_N_ELEMENTS(claims); i++) {
-        g_test_add_data_func(claims[i].name, &claims[i], in_fiber);
-    }
+    fiber_claims_add(claims, G_N_ELEMENTS(claims));
     return g_test_run();
 }

@@ -8,71 +8,8 @@
 #include <sys/un.h>
 
 #include "proto/x509.h"
-#include "tests/fakes/ovsdb_server.h"
-
-static const char schema_text[] =
-    "{\"name\":\"Test\",\"version\":\"1.0.0\",\"tables\":{"
-    "\"Parent\":{\"isRoot\":true,\"indexes\":[[\"name\"]],\"columns\":{"
-    "\"name\":{\"type\":\"string\"},"
-    "\"number\":{\"type\":{\"key\":\"integer\",\"min\":0,\"max\":1}},"
-    "\"words\":{\"type\":{\"key\":\"string\",\"min\":0,\"max\":\"unlimited\"}},"
-    "\"on\":{\"type\":\"boolean\"},\"ratio\":{\"type\":\"real\"},"
-    "\"children\":{\"type\":{\"key\":{\"type\":\"uuid\",\"refTable\":\"Child\"},\"min\":0,\"max\":"
-    "\"unlimited\"}},"
-    "\"queues\":{\"type\":{\"key\":\"integer\",\"value\":{\"type\":\"uuid\",\"refTable\":\"Child\"}"
-    ","
-    "\"min\":0,\"max\":\"unlimited\"}},"
-    "\"external_ids\":{\"type\":{\"key\":\"string\",\"value\":\"string\",\"min\":0,\"max\":"
-    "\"unlimited\"}}}},"
-    "\"Child\":{\"columns\":{\"name\":{\"type\":\"string\"},"
-    "\"kind\":{\"type\":{\"key\":{\"type\":\"string\",\"enum\":[\"set\",[\"a\",\"b\"]]}}}}}}}";
-
-static const OvsdbTable tables[] = {
-    {"Parent", NULL}, {"Child", NULL}, {"Absent", NULL}, {NULL, NULL}};
-
-/* ---- servers ---- */
-
-static void
-server_start(struct ovsdb_server *server, const char *const *extra)
-{
-    g_autofree char *schema = g_strdup_printf("%s/ovsdb-schema-%d", g_get_tmp_dir(), getpid());
-    g_file_set_contents(schema, schema_text, -1, NULL);
-    ovsdb_server_start(server, schema, extra);
-    unlink(schema);
-}
-
-static Ovsdb *
-open_remote(const char *remotes, bool leader_only)
-{
-    OvsdbOptions options = {.name = "test database",
-                            .remotes = remotes,
-                            .database = "Test",
-                            .tables = tables,
-                            .leader_only = leader_only};
-    return ovsdb_open(&options);
-}
-
-static Ovsdb *
-open_ready(const struct ovsdb_server *server)
-{
-    g_autoptr(GError) error = NULL;
-    g_autofree char *remote = g_strdup_printf("unix:%s", server->sock);
-    Ovsdb *db = open_remote(remote, false);
-    ovsdb_wait_ready(db, 10000, &error);
-    g_assert_no_error(error);
-    return db;
-}
-
-static void
-insert_parent(Ovsdb *db, const char *name)
-{
-    g_autoptr(GError) error = NULL;
-    g_autoptr(OvsdbTxn) txn = ovsdb_txn_new(db);
-    ovsdb_txn_insert(txn, "Parent", NULL,
-                     json_pack("{s:s, s:{s:s}}", "name", name, "external_ids", "key", name));
-    ovsdb_txn_commit(txn, &error);
-    g_assert_no_error(error);
-}
+#include "tests/fakes/in_fiber.h"
+#include "tests/fakes/ovsdb_testdb.h"
 
 /* ---- claims ---- */
 
@@ -601,24 +538,10 @@ the_leader_is_followed_over_tls(void *unused)
 
 /* ---- frame ---- */
 
-struct claim {
-    const char *name;
-    FiberFn fn;
-};
-
-static void
-in_fiber(gconstpointer claim)
-{
-    fiber_start("test", ((const struct claim *) claim)->fn, NULL);
-    while (fiber_count() > 0) {
-        g_main_context_iteration(NULL, TRUE);
-    }
-}
-
 int
 main(int argc, char **argv)
 {
-    static const struct claim claims[] = {
+    static const struct fiber_claim claims[] = {
         {"/ovsdb/values-round-trip", values_round_trip},
         {"/ovsdb/changes-reach-rows-and-indexes", changes_reach_rows_and_indexes},
         {"/ovsdb/errors-name-the-row", errors_name_the_row},
@@ -637,8 +560,6 @@ main(int argc, char **argv)
         g_print("1..0 # SKIP ovsdb-server is not installed\n");
         return 77;
     }
-    for (size_t i = 0; i < G_N_ELEMENTS(claims); i++) {
-        g_test_add_data_func(claims[i].name, &claims[i], in_fiber);
-    }
+    fiber_claims_add(claims, G_N_ELEMENTS(claims));
     return g_test_run();
 }

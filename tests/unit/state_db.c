@@ -1,15 +1,7 @@
 /* agent/state/db.c: D1 to D4. */
 #include "agent/state/db.h"
 #include "base/fiber.h"
-
-static void
-in_fiber(FiberFn fn, void *data)
-{
-    fiber_start("test", fn, data);
-    while (fiber_count() > 0) {
-        g_main_context_iteration(NULL, TRUE);
-    }
-}
+#include "tests/fakes/in_fiber.h"
 
 static bool
 insert_then_fail(DbTx *tx, void *data, GError **error)

@@ -3,6 +3,7 @@
 #include "base/fd.h"
 #include "base/fiber.h"
 #include "proto/jsonscan.h"
+#include "tests/fakes/in_fiber.h"
 
 #include <string.h>
 #include <sys/socket.h>
@@ -97,15 +98,6 @@ open_fake(struct fake *fake, QmpEvent event, QmpEnded ended, void *user)
     g_assert_no_error(error);
     g_assert_cmpint(fds[0], ==, -1);
     return qmp;
-}
-
-static void
-in_fiber(gconstpointer fn)
-{
-    fiber_start("test", (FiberFn) (guintptr) fn, NULL);
-    while (fiber_count() > 0) {
-        g_main_context_iteration(NULL, TRUE);
-    }
 }
 
 /* ---- answers ---- */
@@ -297,21 +289,17 @@ silence_body(void *data)
 int
 main(int argc, char **argv)
 {
-    static const struct {
-        const char *name;
-        FiberFn fn;
-    } tests[] = {{"an-answer-reaches-its-command", answers_body},
-                 {"answers-go-by-id-not-by-order", order_body},
-                 {"errors-keep-their-class-and-text", errors_body},
-                 {"events-come-in-order-with-their-data", events_body},
-                 {"a-descriptor-arrives-with-its-command", descriptor_body},
-                 {"the-end-answers-all-and-is-told-once", end_body},
-                 {"what-is-no-message-ends-the-session", rubbish_body},
-                 {"silence-is-a-timeout-of-one-command", silence_body}};
+    static const struct fiber_claim claims[] = {
+        {"/qmp/an-answer-reaches-its-command", answers_body},
+        {"/qmp/answers-go-by-id-not-by-order", order_body},
+        {"/qmp/errors-keep-their-class-and-text", errors_body},
+        {"/qmp/events-come-in-order-with-their-data", events_body},
+        {"/qmp/a-descriptor-arrives-with-its-command", descriptor_body},
+        {"/qmp/the-end-answers-all-and-is-told-once", end_body},
+        {"/qmp/what-is-no-message-ends-the-session", rubbish_body},
+        {"/qmp/silence-is-a-timeout-of-one-command", silence_body},
+    };
     g_test_init(&argc, &argv, NULL);
-    for (size_t i = 0; i < G_N_ELEMENTS(tests); i++) {
-        g_autofree char *path = g_strdup_printf("/qmp/%s", tests[i].name);
-        g_test_add_data_func(path, (gconstpointer) (guintptr) tests[i].fn, in_fiber);
-    }
+    fiber_claims_add(claims, G_N_ELEMENTS(claims));
     return g_test_run();
 }
