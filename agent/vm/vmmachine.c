@@ -91,6 +91,9 @@ add_memory(const VmMachine *spec, VmArgs *args)
                "maxcpus", most, NULL);
     vmargs_add(args, "object", "mem0", "qom-type", "memory-backend-file", "mem-path",
                spec->memory_path, "size", size, "share", "on", "dump", "off", NULL);
+    if (number(spec, "page_bytes") == 0) {
+        vmargs_set(args, "align", "2M"); /* else no huge page of the tmpfs fits the mapping */
+    }
 }
 
 static void

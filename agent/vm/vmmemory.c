@@ -3,6 +3,7 @@
  * M1  <dir>/memory/<project_inst> is mounted while the VM runs and is in nobody else's hands (0700).
  * M2  hugetlbfs where limits.memory.hugepages asks for it, reserved at once: too few pages is an error
  *     before QEMU starts, not a fault in the guest later.
+ * M3  A tmpfs gives huge pages to who asks for them, as QEMU and hawser-pages do, where the kernel has any.
  * Called by vmboot.c and agent/move. */
 #include "agent/vm/vmrun.h"
 
@@ -49,23 +50,35 @@ is_own_mount(const char *dir)
 }
 
 static bool
+mount_as(const struct job *job, const char *type, const char *options)
+{
+    return mount("hawser", job->dir, type, MS_NOSUID | MS_NODEV | MS_NOEXEC, options) == 0;
+}
+
+static bool
 mount_it(const struct job *job, GError **error)
 {
-    g_autofree char *options =
-        job->page_bytes > 0
-            ? g_strdup_printf("mode=0700,pagesize=%" G_GINT64_FORMAT ",size=%" G_GINT64_FORMAT
-                              ",min_size=%" G_GINT64_FORMAT,
-                              job->page_bytes, job->bytes, job->bytes)
-            : g_strdup_printf("mode=0700,size=%" G_GINT64_FORMAT, job->bytes + (1 << 20));
-    if (mount("hawser", job->dir, job->page_bytes > 0 ? "hugetlbfs" : "tmpfs",
-              MS_NOSUID | MS_NODEV | MS_NOEXEC, options) == 0) {
-        return true;
-    }
-    if (job->page_bytes > 0 && errno == ENOMEM) { /* M2 */
-        return haw_fail(error, HAW_LIMIT,
-                        "limits.memory.hugepages: not enough free huge pages for %" G_GINT64_FORMAT
-                        " MiB: raise vm.nr_hugepages",
-                        job->bytes >> 20);
+    if (job->page_bytes > 0) {
+        g_autofree char *options =
+            g_strdup_printf("mode=0700,pagesize=%" G_GINT64_FORMAT ",size=%" G_GINT64_FORMAT
+                            ",min_size=%" G_GINT64_FORMAT,
+                            job->page_bytes, job->bytes, job->bytes);
+        if (mount_as(job, "hugetlbfs", options)) {
+            return true;
+        }
+        if (errno == ENOMEM) { /* M2 */
+            return haw_fail(error, HAW_LIMIT,
+                            "limits.memory.hugepages: not enough free huge pages for "
+                            "%" G_GINT64_FORMAT " MiB: raise vm.nr_hugepages",
+                            job->bytes >> 20);
+        }
+    } else {
+        g_autofree char *options =
+            g_strdup_printf("mode=0700,size=%" G_GINT64_FORMAT, job->bytes + (1 << 20));
+        g_autofree char *huge = g_strconcat(options, ",huge=advise", NULL);
+        if (mount_as(job, "tmpfs", huge) || mount_as(job, "tmpfs", options)) { /* M3 */
+            return true;
+        }
     }
     return haw_fail_errno(error, errno, "Mount the memory of the virtual machine on '%s'",
                           job->dir);

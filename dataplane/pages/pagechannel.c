@@ -5,6 +5,7 @@
  *     whose buffer serves the next frame.
  * Q7  Of what is owed, what the sink asks for goes first, with what lies behind it; frames are short then, and little is
  *     queued in the kernel, so that an answer does not wait behind others.
+ * Q8  A region that is there as a whole begins a frame: the sink makes a huge page of it (pageintake.c, L7).
  * Called by pagesource.c, and by the ring. */
 #include "dataplane/pages/pagechannel.h"
 
@@ -142,6 +143,10 @@ gather(struct channel *channel, guint32 most_bytes)
            channel->zeros->len < FRAME_EXTENTS_MAX) {
         const struct page_run *run = &g_array_index(channel->runs, struct page_run, channel->run);
         guint64 offset = run->offset + channel->run_done;
+        if (frame->payload_bytes > 0 && offset % FRAME_REGION_BYTES == 0 &&
+            run->bytes - channel->run_done >= FRAME_REGION_BYTES) {
+            return; /* Q8 */
+        }
         bool ours = source->owed == NULL || pageowed_is(source->owed, offset);
         if (ours && !gather_page(channel, offset)) {
             return;

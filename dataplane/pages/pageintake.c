@@ -13,6 +13,8 @@
  *     and the bits of 'populated', whole bytes a region, need no lock. What they share has the sink's.
  * L6  What is owed comes after the final round, into the same file: a page of it is let to the guest once its frame
  *     is whole (pageguard.h), and asked for when somebody waits for it.
+ * L7  A region whose first half comes at once in the first round is made as a huge page, which costs a third of its small
+ *     ones. What of it has not come when the round ends is punched: a hole costs memory no longer than that.
  * Called by pagesink.c. */
 #include "dataplane/pages/pageintake.h"
 
@@ -65,6 +67,40 @@ expect(struct intake *intake, enum intake_step step, int n)
     receive(intake);
 }
 
+/* ---- pages that have come ---- */
+
+static bool
+is_populated(const PageSink *sink, guint64 offset)
+{
+    guint64 page = offset / PAGE_BYTES;
+    return (sink->populated[page >> 3] & (1 << (page & 7))) != 0;
+}
+
+/* Whether that is news to any of the extent's pages. */
+static bool
+set_populated(PageSink *sink, const struct page_run *extent, bool populated)
+{
+    bool news = false;
+    for (guint64 at = 0; at < extent->bytes; at += PAGE_BYTES) {
+        guint64 page = (extent->offset + at) / PAGE_BYTES;
+        news = news || is_populated(sink, extent->offset + at) != populated;
+        if (populated) {
+            sink->populated[page >> 3] |= (guint8) (1 << (page & 7));
+        } else {
+            sink->populated[page >> 3] &= (guint8) ~(1 << (page & 7));
+        }
+    }
+    return news;
+}
+
+static bool
+punch_run(const PageSink *sink, guint64 offset, guint64 bytes, GError **error)
+{
+    return fallocate(sink->options->memory_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                     (off_t) offset, (off_t) bytes) == 0 ||
+           haw_fail_errno(error, errno, "punching a hole into the guest's memory");
+}
+
 /* ---- what a frame does ---- */
 
 static bool
@@ -99,6 +135,27 @@ take_hello(struct intake *intake, GError **error)
            haw_fail(error, HAW_INVALID, "page stream: channel %u came twice", intake->index);
 }
 
+/* L7 */
+static bool
+trim_huge(struct intake *intake, GError **error)
+{
+    for (guint i = 0; i < intake->made->len; i++) {
+        guint64 from = g_array_index(intake->made, guint64, i);
+        guint64 end = from + FRAME_REGION_BYTES;
+        for (guint64 at = from; at <= end; at += PAGE_BYTES) {
+            if (at < end && !is_populated(intake->sink, at)) {
+                continue;
+            }
+            if (at > from && !punch_run(intake->sink, from, at - from, error)) {
+                return false;
+            }
+            from = at + PAGE_BYTES;
+        }
+    }
+    g_array_set_size(intake->made, 0);
+    return true;
+}
+
 /* L4 */
 static bool
 take_end(struct intake *intake, GError **error)
@@ -117,6 +174,9 @@ take_end(struct intake *intake, GError **error)
     }
     if (owing && (intake->owing || intake->sink->owed == NULL)) {
         return haw_fail(error, HAW_INVALID, "page stream: the source may not owe pages");
+    }
+    if (!trim_huge(intake, error)) {
+        return false;
     }
     intake->ended = true;
     intake->owing = owing;
@@ -215,16 +275,9 @@ punch(struct intake *intake, GError **error)
     guint64 punched_bytes = 0;
     for (guint i = 0; i < intake->frame.n_extents; i++) {
         const struct page_run *extent = &intake->frame.extents[i];
-        bool some = false;
-        for (guint64 at = 0; at < extent->bytes; at += PAGE_BYTES) {
-            guint64 page = (extent->offset + at) / PAGE_BYTES;
-            guint8 mask = (guint8) (1 << (page & 7));
-            some = some || (sink->populated[page >> 3] & mask) != 0;
-            sink->populated[page >> 3] &= (guint8) ~mask;
-        }
-        if (some && fallocate(sink->options->memory_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-                              (off_t) extent->offset, (off_t) extent->bytes) != 0) {
-            return haw_fail_errno(error, errno, "punching a hole into the guest's memory");
+        if (set_populated(sink, extent, false) &&
+            !punch_run(sink, extent->offset, extent->bytes, error)) {
+            return false;
         }
         punched_bytes += extent->bytes;
     }
@@ -282,6 +335,19 @@ take_frame(struct intake *intake, GError **error)
     return true;
 }
 
+/* L7; where there is no huge page to be had, they are small ones. */
+static void
+make_huge(struct intake *intake, const struct page_run *extent)
+{
+    PageSink *sink = intake->sink;
+    if (sink->huge_map != NULL && intake->round == 0 && !intake->owing &&
+        extent->bytes >= FRAME_PAYLOAD_MAX && extent->offset % FRAME_REGION_BYTES == 0 &&
+        sink->options->memory_bytes - extent->offset >= FRAME_REGION_BYTES) {
+        g_array_append_val(intake->made, extent->offset);
+        (void) madvise(sink->huge_map + extent->offset, FRAME_REGION_BYTES, MADV_POPULATE_WRITE);
+    }
+}
+
 /* L1, L2: where the payload goes. */
 static bool
 place_payload(struct intake *intake, GError **error)
@@ -295,15 +361,11 @@ place_payload(struct intake *intake, GError **error)
     }
     for (guint i = 0; i < frame->n_extents; i++) {
         const struct page_run *extent = &frame->extents[i];
-        bool fresh = false;
-        for (guint64 at = 0; at < extent->bytes; at += PAGE_BYTES) {
-            guint64 page = (extent->offset + at) / PAGE_BYTES;
-            guint8 mask = (guint8) (1 << (page & 7));
-            fresh = fresh || (sink->populated[page >> 3] & mask) == 0;
-            sink->populated[page >> 3] |= mask;
-        }
-        if (fresh && madvise(sink->map + extent->offset, extent->bytes, MADV_POPULATE_WRITE) != 0) {
-            return haw_fail_errno(error, errno, "taking memory for the guest");
+        if (set_populated(sink, extent, true)) {
+            make_huge(intake, extent);
+            if (madvise(sink->map + extent->offset, extent->bytes, MADV_POPULATE_WRITE) != 0) {
+                return haw_fail_errno(error, errno, "taking memory for the guest");
+            }
         }
         intake->parts[i] = (struct iovec){sink->map + extent->offset, extent->bytes};
     }

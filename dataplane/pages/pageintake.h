@@ -33,6 +33,7 @@ struct intake {
     guint8 table[FRAME_TABLE_MAX];
     guint8 small[FRAME_PAYLOAD_MAX / 1024];
     guint8 tag[FRAME_TAG_BYTES];
+    GArray *made; /* guint64: the regions that this round made as huge pages */
     struct iovec parts[FRAME_EXTENTS_MAX + 1], left[FRAME_EXTENTS_MAX + 1];
     int n_parts;
     struct msghdr message;
@@ -45,8 +46,10 @@ struct intake {
 
 struct PageSink {
     const struct page_sink_options *options;
-    guint8 *map;       /* of the memory file */
-    guint8 *populated; /* a bit a page: it exists */
+    guint8 *map; /* of the memory file */
+    guint8 *
+        huge_map; /* of the same, never written through: what is populated by it comes as huge pages; or NULL */
+    guint8 *populated; /* a bit a page: it has come */
     struct intake *intakes;
     int halt_fd;     /* an event: readable once all are to end */
     int ended_fd;    /* an event: how many threads have ended */

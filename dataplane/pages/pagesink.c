@@ -28,6 +28,19 @@ intake_thread(gpointer data)
     return NULL;
 }
 
+/* NULL: the file's pages are of one size. */
+static guint8 *
+map_huge(const struct page_sink_options *options)
+{
+    void *map = mmap(NULL, options->memory_bytes, PROT_READ | PROT_WRITE, MAP_SHARED,
+                     options->memory_fd, 0);
+    if (map != MAP_FAILED && madvise(map, options->memory_bytes, MADV_HUGEPAGE) != 0) {
+        munmap(map, options->memory_bytes);
+        map = MAP_FAILED;
+    }
+    return map != MAP_FAILED ? map : NULL;
+}
+
 static bool
 open_sink(PageSink *sink, GError **error)
 {
@@ -44,6 +57,7 @@ open_sink(PageSink *sink, GError **error)
         return haw_fail_errno(error, errno, "mapping the guest's memory");
     }
     sink->map = map;
+    sink->huge_map = map_huge(options);
     sink->populated = g_malloc0(options->memory_bytes / PAGE_BYTES / 8 + 1);
     sink->owed = options->guard != NULL ? pageowed_new(options->memory_bytes) : NULL;
     sink->intakes = g_new0(struct intake, options->channels);
@@ -54,6 +68,7 @@ open_sink(PageSink *sink, GError **error)
         intake->fd = options->sockets[i];
         intake->want_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         intake->wants = g_array_new(FALSE, FALSE, sizeof(guint64));
+        intake->made = g_array_new(FALSE, FALSE, sizeof(guint64));
     }
     return true;
 }
@@ -211,9 +226,13 @@ close_sink(PageSink *sink)
         pagecrypt_free(intake->out);
         fd_close(&intake->want_fd);
         g_array_unref(intake->wants);
+        g_array_unref(intake->made);
     }
     if (sink->map != NULL) {
         munmap(sink->map, sink->options->memory_bytes);
+    }
+    if (sink->huge_map != NULL) {
+        munmap(sink->huge_map, sink->options->memory_bytes);
     }
     fd_close(&sink->halt_fd);
     fd_close(&sink->ended_fd);

@@ -70,14 +70,24 @@ def cpu_ticks(path):
     return head.split("(", 1)[1], sum(int(field) for field in fields.split()[11:13])
 
 
+def mount_memory(work, name):
+    """A tmpfs for a guest's memory, as the agent makes it (agent/vm/vmmemory.c)."""
+    path = os.path.join(work, f"{name}.memory")
+    os.mkdir(path)
+    for options in ("mode=0700,huge=advise", "mode=0700"):  # a kernel without huge pages knows no 'huge'
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", options, "hawser", path], check=False).returncode == 0:
+            return path
+    raise RuntimeError("no tmpfs could be mounted for the guest's memory")
+
+
 class Vm:
     """One QEMU with the test guest, or waiting for it; 'disk' (a file) by direct I/O."""
 
     def __init__(self, work, name, image, mebibytes, shared, guest, incoming, disk=None, words=""):
         self.work, self.name, self.shared, self.bytes = work, name, shared, mebibytes << 20
-        self.memory = os.path.join("/dev/shm", f"hawser-bench-{os.getpid()}-{name}")
+        self.memory = os.path.join(mount_memory(work, name), "ram") if shared else None
         fill, hot, rate = guest
-        backend = (f"memory-backend-file,id=ram,size={mebibytes}M,mem-path={self.memory},share=on" if shared
+        backend = (f"memory-backend-file,id=ram,size={mebibytes}M,mem-path={self.memory},share=on,align=2M" if shared
                    else f"memory-backend-ram,id=ram,size={mebibytes}M")
         command = ["qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-m", str(mebibytes), "-object", backend,
                    "-machine", "q35,memory-backend=ram", "-display", "none", "-nodefaults", "-no-reboot", "-name", f"{name},debug-threads=on",
@@ -133,7 +143,8 @@ class Vm:
         self.process.kill()
         self.process.wait()
         if self.shared:
-            os.unlink(self.memory)
+            subprocess.run(["umount", "--lazy", os.path.dirname(self.memory)], check=True)
+            os.rmdir(os.path.dirname(self.memory))
 
 
 # ---- protobuf, as far as proto/pages.proto needs it ----

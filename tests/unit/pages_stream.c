@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "tests/unit/huge_memory.h"
 
 enum { CHANNELS = 3, MEMORY = 64 << 20, PAGES = MEMORY / PAGE_BYTES };
 
@@ -32,6 +33,8 @@ struct rig {
     GError *sink_error;
     GThread *thread;
 };
+
+static bool source_is_huge, target_is_huge; /* memories of the test that runs */
 
 static void
 connect_pair(int *ret_one, int *ret_other)
@@ -66,12 +69,11 @@ static struct rig *
 rig_new(bool sealed, enum page_route route)
 {
     struct rig *rig = g_new0(struct rig, 1);
-    rig->memory = memfd_create("guest", MFD_CLOEXEC);
-    rig->target = memfd_create("target", MFD_CLOEXEC);
-    g_assert_cmpint(ftruncate(rig->memory, MEMORY), ==, 0);
-    g_assert_cmpint(ftruncate(rig->target, MEMORY), ==, 0);
+    rig->memory = huge_open("guest", source_is_huge, MEMORY);
+    rig->target = huge_open("target", target_is_huge, MEMORY);
     rig->map = mmap(NULL, MEMORY, PROT_READ | PROT_WRITE, MAP_SHARED, rig->memory, 0);
     g_assert_true(rig->map != MAP_FAILED);
+    g_assert_true(!source_is_huge || madvise(rig->map, MEMORY, MADV_HUGEPAGE) == 0);
     for (int i = 0; i < CHANNELS; i++) {
         connect_pair(&rig->ours[i], &rig->theirs[CHANNELS - 1 - i]); /* in another order */
     }
@@ -198,8 +200,19 @@ move_once(gconstpointer data)
     g_assert_true(rig_join(rig));
     g_assert_no_error(rig->sink_error);
     g_assert_cmpuint(blocks_of(rig->target), ==, (3000 - 51 + 1334) * (guint64) PAGE_BYTES);
+    g_assert_cmpuint(huge_bytes(rig->target, 8 * HUGE_BYTES), ==,
+                     target_is_huge ? 4 * HUGE_BYTES : 0);
     assert_same(rig);
     rig_free(rig);
+}
+
+/* Regions that are there as a whole become huge pages; the one that ends in a hole is as small as the source's. */
+static void
+arrives_in_huge_pages(gconstpointer data)
+{
+    target_is_huge = true;
+    move_once(data);
+    target_is_huge = false;
 }
 
 /* ---- a guest that writes while it moves ---- */
@@ -466,8 +479,9 @@ tracked_process_keeps_nothing(void)
 }
 
 static void
-every_write_is_seen(void)
+every_write_is_seen(gconstpointer data)
 {
+    (void) data;
     struct rig *rig = rig_new(false, PAGE_ROUTE_COPY);
     struct guest guest;
     g_autoptr(GError) error = NULL;
@@ -498,6 +512,14 @@ every_write_is_seen(void)
     }
     guest_end(&guest);
     rig_free(rig);
+}
+
+static void
+in_huge_pages(gconstpointer data)
+{
+    source_is_huge = target_is_huge = true;
+    ((void (*)(gconstpointer)) data)(NULL);
+    source_is_huge = target_is_huge = false;
 }
 
 /* ---- frames ---- */
@@ -553,9 +575,23 @@ main(int argc, char **argv)
     g_test_add_func("/refused/plain-where-sealed-is-due", plain_for_sealed);
     g_test_add_func("/cancelled-in-the-middle", cancelled);
     g_test_add_func("/limited/short-rounds-leave-no-timer-behind", limited_rounds);
+    bool huge = huge_find();
+    if (huge) {
+        g_test_add_data_func("/stream/huge/copy", GUINT_TO_POINTER(PAGE_ROUTE_COPY),
+                             arrives_in_huge_pages);
+        g_test_add_data_func("/stream/huge/sealed", GUINT_TO_POINTER(4), arrives_in_huge_pages);
+    } else {
+        g_test_message("no huge pages: a tmpfs with huge=advise gives none here");
+    }
+    if (huge && tracker_works(NULL)) {
+        g_test_add_data_func("/tracker/huge/every-write-is-seen", every_write_is_seen,
+                             in_huge_pages);
+        g_test_add_data_func("/tracker/huge/moves-while-written", moves_while_written,
+                             in_huge_pages);
+    }
     if (tracker_works(&error)) {
         g_test_add_func("/tracker/process-keeps-nothing", tracked_process_keeps_nothing);
-        g_test_add_func("/tracker/every-write-is-seen", every_write_is_seen);
+        g_test_add_data_func("/tracker/every-write-is-seen", NULL, every_write_is_seen);
         g_test_add_data_func("/tracker/moves-while-written", GUINT_TO_POINTER(0),
                              moves_while_written);
         g_test_add_data_func("/tracker/moves-while-written-sealed", GUINT_TO_POINTER(4),
