@@ -7,6 +7,9 @@
  * L3  What the rings held is told from what is on its way elsewhere by mbuf.port: none since it was allocated, or the
  *     device's since it was received (a callback says so). What is in the pool itself is taken out first, to see it:
  *     there is no cache, so all of it comes.
+ * L4  The driver registers a pool's memory with the kernel as if its packets lay side by side, but none of them crosses a page
+ *     (mended in DPDK 24.07): the last ones, in pages of 4 KiB near half of all, the kernel takes for strays, and drops
+ *     what is received into or sent from them. They stay out of the pool.
  * Called by polldev.c. Not here: packets that were received and sent by one and the same device; instances don't. */
 #include "dataplane/poll/pollxdp.h"
 
@@ -67,6 +70,38 @@ close_socket(const PollXdp *xdp)
 
 /* ---- packets ---- */
 
+/* L4: whether the kernel knows the packet's memory. */
+static bool
+is_registered(const struct rte_mempool *pool, const void *packet)
+{
+    const struct rte_mempool_memhdr *first = STAILQ_FIRST(&pool->mem_list);
+    size_t each = pool->header_size + pool->elt_size + pool->trailer_size;
+    uintptr_t from = (uintptr_t) first->addr, at = (uintptr_t) packet - pool->header_size;
+    return at >= from && at + each <= from + pool->populated_size * each;
+}
+
+static void
+put_back(struct rte_mempool *pool, const GPtrArray *packets)
+{
+    for (guint i = 0; i < packets->len; i += PER_BURST) {
+        rte_mempool_put_bulk(pool, packets->pdata + i, MIN(PER_BURST, packets->len - i));
+    }
+}
+
+/* L4 */
+static void
+drop_strays(struct rte_mempool *pool)
+{
+    g_autoptr(GPtrArray) registered = g_ptr_array_new();
+    void *packet;
+    while (rte_mempool_get(pool, &packet) == 0) {
+        if (is_registered(pool, packet)) {
+            g_ptr_array_add(registered, packet);
+        }
+    }
+    put_back(pool, registered);
+}
+
 static struct rte_mempool *
 take_pool(uint16_t room, GError **error)
 {
@@ -85,6 +120,7 @@ take_pool(uint16_t room, GError **error)
         return NULL;
     }
     made++;
+    drop_strays(pool);
     return pool;
 }
 
@@ -102,9 +138,9 @@ mark(uint16_t port, uint16_t queue, struct rte_mbuf **packets, uint16_t count, u
 static void
 note(struct rte_mempool *pool, void *data, void *packet, unsigned index)
 {
-    (void) pool, (void) index;
+    (void) index;
     const struct rte_mbuf *mbuf = packet;
-    if (mbuf->port == RTE_MBUF_PORT_INVALID) {
+    if (mbuf->port == RTE_MBUF_PORT_INVALID && is_registered(pool, packet)) {
         g_hash_table_add(data, packet);
     }
 }
@@ -126,9 +162,7 @@ give_pool(struct rte_mempool *pool)
     while (g_hash_table_iter_next(&iter, &packet, NULL)) {
         g_ptr_array_add(there, packet);
     }
-    for (guint i = 0; i < there->len; i += PER_BURST) {
-        rte_mempool_put_bulk(pool, there->pdata + i, MIN(PER_BURST, there->len - i));
-    }
+    put_back(pool, there);
     haw_info("poll.pool", KU("found", g_hash_table_size(lost)), KU("whole", there->len));
     waiting = waiting != NULL ? waiting : g_ptr_array_new();
     g_ptr_array_add(waiting, pool);
