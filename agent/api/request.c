@@ -191,6 +191,7 @@ static const struct {
     {"/1.0/profiles", "", project_for_profiles},
     {"/1.0/networks", "", project_for_networks},
     {"/1.0/network-acls", "", project_for_networks},
+    {"/1.0/network-zones", "", project_for_zones},
     {"/1.0/storage-pools/", "/volumes", project_for_volumes},
 };
 

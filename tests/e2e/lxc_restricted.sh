@@ -60,6 +60,18 @@ same 'nor deleted' 403 rest DELETE '/1.0/profiles/default?project=shares'
 same 'networks of the default project are not made through it' 403 \
     rest POST '/1.0/networks?project=shares' '{"name":"e2er0","type":"bridge"}'
 same 'nor volumes' 403 rest POST '/1.0/storage-pools/default/volumes/custom?project=shares' '{"name":"v"}'
+must lxc network zone create theirs.example.net
+same 'zones of the default project are not listed' 403 rest GET /1.0/network-zones
+same 'nor read' 403 rest GET /1.0/network-zones/theirs.example.net
+same 'nor their records' 403 rest GET /1.0/network-zones/theirs.example.net/records
+same 'nor are records made' 403 rest POST /1.0/network-zones/theirs.example.net/records '{"name":"x"}'
+same 'borrowed zones can be read' 200 rest GET '/1.0/network-zones/theirs.example.net?project=shares'
+same 'and not changed' 403 \
+    rest PATCH '/1.0/network-zones/theirs.example.net?project=shares' '{"description":"x"}'
+same 'nor their records' 403 \
+    rest POST '/1.0/network-zones/theirs.example.net/records?project=shares' '{"name":"x"}'
+same 'nor deleted' 403 rest DELETE '/1.0/network-zones/theirs.example.net?project=shares'
+must lxc network zone delete theirs.example.net
 same 'instances of all projects are listed' 200 rest GET '/1.0/instances?all-projects=true'
 same 'server settings are not changed' 403 rest PATCH /1.0 '{"config":{"user.x":"y"}}'
 same 'projects are not made' 403 rest POST /1.0/projects '{"name":"p9"}'
