@@ -11,6 +11,8 @@
 
 #include <string.h>
 
+#define WAIT_MAX_S (10LL * 365 * 24 * 3600) /* longer is for ever, and microseconds of it fit */
+
 static bool
 may_see(const Caller *caller, const Operation *op)
 {
@@ -126,6 +128,7 @@ get_wait(Request *req, GError **error)
     if (end != NULL && *end != '\0') {
         return haw_fail(error, HAW_INVALID, "Invalid timeout \"%s\"", text);
     }
+    wait_s = MIN(wait_s, WAIT_MAX_S);
     gint64 end_us = clock_mono_us() + wait_s * G_USEC_PER_SEC;
     while (!op->ended) {
         gint64 left_ms = wait_s < 0 ? -1 : (end_us - clock_mono_us()) / 1000;

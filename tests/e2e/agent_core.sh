@@ -92,6 +92,7 @@ shows 'and listed' "${op##*/}" lxc query /1.0/operations
 claim 'by status' sh -c 'lxc query /1.0/operations | jq -e ".running | length > 0"'
 claim 'lxc lists them' sh -c "lxc operation list -f csv | grep -q ${op##*/}"
 claim 'a wait ends by its time' sh -c "test \$(curl -s --max-time 10 --unix-socket $sock 'http://x$op/wait?timeout=1' | jq .metadata.status_code) = 103"
+same 'the longest wait does not end at once' 28 sh -c "curl -s -o /dev/null --max-time 1 --unix-socket $sock 'http://x$op/wait?timeout=9223372036854775807'; echo \$?"
 claim 'a secret is asked for' sh -c "curl -s -o /dev/null -w '%{http_code}' --unix-socket $sock 'http://x$op/websocket?secret=wrong' | grep -E '^[45]'"
 claim 'cancelling an exec is answered' sh -c "c=\$(curl -s -o /dev/null -w '%{http_code}' -X DELETE --unix-socket $sock http://x$op); test \$c = 200 -o \$c = 400"
 claim 'an operation that is not there' code 404 GET /1.0/operations/00000000-0000-0000-0000-000000000000
