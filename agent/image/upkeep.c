@@ -15,6 +15,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#define DAY_US (24LL * 3600 * G_USEC_PER_SEC)
+
 static const char *
 text_of(json_t *object, const char *key)
 {
@@ -118,7 +120,7 @@ expired(Agent *agent, json_t *image, gint64 now)
     gint64 days = text != NULL ? g_ascii_strtoll(text, NULL, 10) : 0;
     gint64 last = time_of(image, "last_used_at");
     gint64 used = last > 0 ? last : time_of(image, "uploaded_at");
-    return days > 0 && used + days * 24 * 3600 * G_USEC_PER_SEC <= now;
+    return days > 0 && (now - used) / DAY_US >= days; /* any int64 may be set: no product of it */
 }
 
 bool

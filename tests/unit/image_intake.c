@@ -203,6 +203,30 @@ leftovers(void *data)
     g_assert_cmpuint(file_count(agent), ==, 1);
 }
 
+static bool
+make_cached(DbTx *tx, void *data, GError **error)
+{
+    return db_exec(tx, error, "UPDATE images SET cached = 1", "") &&
+           db_exec(tx, error,
+                   "UPDATE projects SET config ="
+                   " '{\"images.remote_cache_expiry\":\"9223372036854775807\"}'"
+                   " WHERE name = 'default'",
+                   "");
+}
+
+static void
+kept_longest(void *data)
+{
+    Agent *agent = data;
+    g_autoptr(GError) error = NULL;
+    haw_autofd int fd = archive_make(metadata, true);
+    g_assert_true(import(agent, "default", fd, NULL, &error));
+    g_assert_true(db_write(agent->db, make_cached, NULL, &error));
+    g_assert_no_error(error);
+    g_assert_true(upkeep_expire(agent, NULL, &error));
+    g_assert_cmpuint(file_count(agent), ==, 1);
+}
+
 static void
 run(gconstpointer body)
 {
@@ -224,5 +248,6 @@ main(int argc, char **argv)
     g_test_add_data_func("/intake/projects-share-files-until-the-last-goes", shared_by_projects,
                          run);
     g_test_add_data_func("/upkeep/leftovers-go-at-start", leftovers, run);
+    g_test_add_data_func("/upkeep/the-longest-expiry-keeps-cached-images", kept_longest, run);
     return g_test_run();
 }
