@@ -2,6 +2,7 @@
  * V1  Sending never waits: each listener has a queue of its own, and one that does not keep up is
  *     disconnected rather than slowing the agent down or eating its memory.
  * V2  A listener sees events of its project (and those of none), of the types it may have.
+ * V3  The list is the main loop's alone: a thread that logs asks only whether anybody reads log lines.
  * Called by everybody. Main loop; log lines of other threads are brought over. */
 #include "agent/api/event.h"
 
@@ -23,7 +24,6 @@ typedef struct {
     EventHub *hub;
     Ws *ws;
     unsigned types;
-    LogLevel level;
     char *project;   /* NULL: all that the caller may see */
     char **projects; /* of a restricted caller, else NULL */
     GQueue backlog;  /* owned JSON texts */
@@ -34,6 +34,7 @@ typedef struct {
 struct EventHub {
     Agent *agent;
     GList *listeners; /* borrowed: each lives as long as its fiber */
+    gint log_readers; /* how many of them take log lines; atomic, V3: on_log() asks */
 };
 
 static unsigned
@@ -121,7 +122,6 @@ event_lifecycle(Agent *agent, const char *project, const Caller *caller, json_t 
 struct line {
     EventHub *hub;
     json_t *metadata;
-    LogLevel level;
 };
 
 static gboolean
@@ -133,16 +133,12 @@ line_arrived(gpointer data)
     return G_SOURCE_REMOVE;
 }
 
+/* On any thread. */
 static void
 on_log(LogLevel level, const char *event, const LogField *fields, void *data)
 {
     EventHub *hub = data;
-    bool wanted = false;
-    for (GList *at = hub->listeners; at != NULL; at = at->next) {
-        Listener *listener = at->data;
-        wanted |= (listener->types & TYPE_LOGGING) && level <= listener->level;
-    }
-    if (!wanted) {
+    if (g_atomic_int_get(&hub->log_readers) == 0) { /* V3 */
         return;
     }
     json_t *context = json_object();
@@ -214,12 +210,26 @@ read_side(void *data)
 }
 
 static void
+join(Listener *listener)
+{
+    listener->hub->listeners = g_list_prepend(listener->hub->listeners, listener);
+    g_atomic_int_add(&listener->hub->log_readers, (listener->types & TYPE_LOGGING) != 0);
+}
+
+static void
+leave(Listener *listener)
+{
+    listener->hub->listeners = g_list_remove(listener->hub->listeners, listener);
+    g_atomic_int_add(&listener->hub->log_readers, -((listener->types & TYPE_LOGGING) != 0));
+}
+
+static void
 listener_run(Ws *ws, void *data)
 {
     Listener *listener = data;
     struct reading reading = {.listener = listener, .owner = fiber_self()};
     listener->ws = ws;
-    listener->hub->listeners = g_list_prepend(listener->hub->listeners, listener);
+    join(listener);
     fiber_start("event-reader", read_side, &reading);
 
     while (!listener->gone) {
@@ -230,7 +240,7 @@ listener_run(Ws *ws, void *data)
             listener->gone |= !ws_ping(ws, "keepalive");
         }
     }
-    listener->hub->listeners = g_list_remove(listener->hub->listeners, listener);
+    leave(listener);
     ws_close(ws);
     while (!reading.done) {
         fiber_suspend();
@@ -276,7 +286,6 @@ get_events(Request *req, GError **error)
     Listener *listener = g_new0(Listener, 1);
     listener->hub = req_agent(req)->events;
     listener->types = types;
-    listener->level = LOG_LEVEL_DEBUG;
     listener->project = req_all_projects(req) ? NULL : g_strdup(req_project(req));
     listener->projects = req_caller(req)->restricted ? g_strdupv(req_caller(req)->projects) : NULL;
     if (!req_upgrade_ws(req, listener_run, listener, NULL)) {
