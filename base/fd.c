@@ -122,6 +122,18 @@ fd_write_copy(const char *path, const void *bytes, size_t size, mode_t mode, GEr
 }
 
 bool
+fd_place(int fd, const char *temp, const char *path, GError **error)
+{
+    g_autofree char *parent = g_path_get_dirname(path);
+    haw_autofd int dir = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (dir < 0) {
+        return haw_fail_errno(error, errno, "open '%s'", parent);
+    }
+    return (fsync(fd) == 0 && rename(temp, path) == 0 && fsync(dir) == 0) ||
+           haw_fail_errno(error, errno, "create '%s'", path);
+}
+
+bool
 fd_write_kernel(const char *path, const char *text, GError **error)
 {
     haw_autofd int fd = open(path, O_WRONLY | O_CLOEXEC);

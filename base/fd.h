@@ -20,6 +20,10 @@ char *fd_read_file(const char *path, size_t max_bytes, size_t *ret_size, GError 
 bool fd_write_atomic(const char *path, const void *bytes, size_t size, mode_t mode, GError **error);
 /* The same without fsync, for copies of what is stored elsewhere: a power cut may leave it empty. */
 bool fd_write_copy(const char *path, const void *bytes, size_t size, mode_t mode, GError **error);
+/* Names what was written to fd: 'temp' becomes 'path' in the same directory. Bytes, then the name, are
+ * on the disk when it returns: after a power cut there is the whole file or none. What fails before the
+ * name is given leaves 'temp' to the caller. */
+bool fd_place(int fd, const char *temp, const char *path, GError **error);
 /* Writes a kernel file (sysfs, procfs, cgroup) with one write(2). */
 bool fd_write_kernel(const char *path, const char *text, GError **error);
 /* mkdir -p, existing directories keep their mode. */

@@ -1,5 +1,6 @@
 /* Backups of instances: a tar in <dir>/backups/instances/<project_instance>/<name>.
- * Z2  A backup has a row (with the volume's, so both go together) only once its file is whole.
+ * Z2  A backup has a row (with the volume's, so both go together) only once its file is whole and on
+ *     the disk.
  * Z3  A rename gives the file both names until the row has followed: a crash leaves a name too many,
  *     never a row without its file.
  * Rows are those of volume backups: an instance's volume is a volume. The archive itself is
@@ -21,6 +22,7 @@
 #include "agent/inst/backuppack.h"
 #include "agent/inst/optimized.h"
 #include "agent/inst/show.h"
+#include "agent/store/backup.h"
 #include "agent/store/shelf.h"
 #include "base/clock.h"
 #include "base/fd.h"
@@ -183,8 +185,7 @@ run_create(Operation *op, void *data, GError **error)
                              .optimized = job->optimized,
                              .fd = fd,
                              .meter = meter};
-    bool ok = backuppack_write(&pack, error) &&
-              (rename(temp, file) == 0 || haw_fail_errno(error, errno, "create '%s'", file)) &&
+    bool ok = backuppack_write(&pack, error) && backup_place(fd, temp, file, error) &&
               volume_backups_insert(inst->agent->db, made, error); /* Z2 */
     if (!ok) {
         unlink(temp);

@@ -1,7 +1,8 @@
 /* Backups of custom volumes: a tar in <dir>/backups/custom/<pool>/<project>_<volume>/<name>.
  * K1  Inside: backup/index.yaml, backup/volume/, backup/volume-snapshots/<snapshot>/ (a block volume's
  *     are files: backup/volume.img …): LXD's form, so that either server reads the other's.
- * K2  A backup has a row only once its file is whole: it is written under a temporary name first.
+ * K2  A backup has a row only once its file is whole and on the disk: it is written under a temporary
+ *     name first.
  * K3  A rename gives the file both names until the row has followed: a crash leaves a name too many,
  *     never a row without its file.
  * Reading one back is backup_import.c. Each handler runs in a fiber of its own; operations own copies of their strings. */
@@ -176,6 +177,28 @@ write_archive(Backup *job, const VolumeRow *row, int fd, Meter *meter, GError **
                         job->compression, meter, error);
 }
 
+struct placing {
+    int fd;
+    const char *temp, *file;
+    GError **error;
+    bool ok;
+};
+
+static void
+place(void *data)
+{
+    struct placing *job = data;
+    job->ok = fd_place(job->fd, job->temp, job->file, job->error);
+}
+
+bool
+backup_place(int fd, const char *temp, const char *file, GError **error)
+{
+    struct placing job = {.fd = fd, .temp = temp, .file = file, .error = error};
+    fiber_run(place, &job); /* waits for the disk */
+    return job.ok;
+}
+
 static bool
 run_create(Operation *op, void *data, GError **error)
 {
@@ -206,8 +229,7 @@ run_create(Operation *op, void *data, GError **error)
                               .created_at = clock_real_us(),
                               .expires_at = job->expires_at,
                               .volume_only = job->volume_only};
-    bool ok = write_archive(job, row, fd, meter, error) &&
-              (rename(temp, file) == 0 || haw_fail_errno(error, errno, "create '%s'", file)) &&
+    bool ok = write_archive(job, row, fd, meter, error) && backup_place(fd, temp, file, error) &&
               volume_backups_insert(job->table->agent->db, made, error);
     if (!ok) {
         unlink(temp);

@@ -13,6 +13,8 @@ bool backup_export(Request *req, GError **error);
 bool backup_import(Request *req, const char *type, GError **error);
 /* Removes what has expired. Yields. */
 void backup_expire(PoolTable *table, gint64 now_us);
+/* fd_place() on a worker. Yields. */
+bool backup_place(int fd, const char *temp, const char *file, GError **error);
 /* With the volume its backups go. Yields. */
 bool backup_remove_all(PoolTable *table, const Vol *vol, GError **error);
 /* After the volume was renamed: its backups' files. Does not yield. */

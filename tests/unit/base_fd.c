@@ -2,8 +2,10 @@
 #include "base/fd.h"
 
 #include <glib/gstdio.h>
+#include <errno.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 static void
@@ -45,6 +47,62 @@ a_failure_leaves_nothing_behind(void)
     g_assert_cmpint(g_rmdir(dir), ==, 0);
 }
 
+/* What fd_place() syncs, in order: 'f' the file, 'd' its directory; in capitals once 'placed' is there. */
+static GString *synced;
+static const char *placed;
+static bool sync_fails;
+
+int fsync(int fd);
+
+/* Instead of libc's. */
+int
+fsync(int fd)
+{
+    struct stat st;
+    if (placed != NULL) {
+        bool is_dir = fstat(fd, &st) == 0 && S_ISDIR(st.st_mode);
+        char letter = is_dir ? 'd' : 'f';
+        g_string_append_c(synced, access(placed, F_OK) == 0 ? g_ascii_toupper(letter) : letter);
+        if (sync_fails) {
+            errno = EIO;
+            return -1;
+        }
+    }
+    return (int) syscall(SYS_fsync, fd);
+}
+
+static void
+place_one(bool fails, const char *want_synced)
+{
+    g_autoptr(GError) error = NULL;
+    g_autofree char *dir = g_dir_make_tmp("hawser-fd-XXXXXX", NULL);
+    g_autofree char *temp = g_build_filename(dir, ".new-XXXXXX", NULL);
+    g_autofree char *path = g_build_filename(dir, "b1", NULL);
+    haw_autofd int fd = g_mkstemp(temp);
+    synced = g_string_new("");
+    placed = path;
+    sync_fails = fails;
+    g_assert_true(fd_write_all(fd, "text", 4, "text", NULL));
+    g_assert_true(fd_place(fd, temp, path, &error) != fails);
+    g_assert_cmpstr(synced->str, ==, want_synced);
+    placed = NULL;
+    g_assert_cmpint(g_unlink(fails ? temp : path), ==, 0);
+    g_assert_cmpint(g_rmdir(dir), ==, 0);
+    g_string_free(synced, TRUE);
+}
+
+static void
+what_gets_its_name_is_on_the_disk(void)
+{
+    place_one(false, "fD");
+}
+
+static void
+what_does_not_reach_the_disk_gets_no_name(void)
+{
+    place_one(true, "f");
+}
+
 int
 main(int argc, char **argv)
 {
@@ -52,5 +110,8 @@ main(int argc, char **argv)
     g_test_add_func("/fd/what-replaces-a-file-is-whole-and-has-its-mode",
                     what_replaces_a_file_is_whole_and_has_its_mode);
     g_test_add_func("/fd/a-failure-leaves-nothing-behind", a_failure_leaves_nothing_behind);
+    g_test_add_func("/fd/what-gets-its-name-is-on-the-disk", what_gets_its_name_is_on_the_disk);
+    g_test_add_func("/fd/what-does-not-reach-the-disk-gets-no-name",
+                    what_does_not_reach_the_disk_gets_no_name);
     return g_test_run();
 }
