@@ -176,12 +176,12 @@ start_moving(Request *req, Inst *inst, GError **error)
         return haw_fail(error, HAW_NOT_FOUND, "Storage pool not found");
     }
     if (*project != '\0') {
+        if (!caller_may_project(req_caller(req), project)) {
+            return haw_fail(error, HAW_DENIED, "not authorized");
+        }
         there = project_config(agent, project, error);
         if (there == NULL) {
             return false;
-        }
-        if (!caller_may_project(req_caller(req), project)) {
-            return haw_fail(error, HAW_DENIED, "not authorized");
         }
     }
     if (*name != '\0' && !instances_check_name(name, error)) {

@@ -73,6 +73,12 @@ same 'nor their records' 403 \
 same 'nor deleted' 403 rest DELETE '/1.0/network-zones/theirs.example.net?project=shares'
 must lxc network zone delete theirs.example.net
 same 'instances of all projects are listed' 200 rest GET '/1.0/instances?all-projects=true'
+must lxc init --empty c1 --project p1 -s default
+same 'an instance does not move to a project of others' 403 \
+    rest POST '/1.0/instances/c1?project=p1' '{"name":"c1","migration":true,"project":"default"}'
+same 'nor is it told which there are' 403 \
+    rest POST '/1.0/instances/c1?project=p1' '{"name":"c1","migration":true,"project":"nowhere"}'
+must lxc delete c1 --project p1
 same 'server settings are not changed' 403 rest PATCH /1.0 '{"config":{"user.x":"y"}}'
 same 'projects are not made' 403 rest POST /1.0/projects '{"name":"p9"}'
 same 'pools are not made' 403 rest POST /1.0/storage-pools '{"name":"p9","driver":"dir"}'
