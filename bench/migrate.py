@@ -5,6 +5,7 @@ total   from the order to move to the guest running at the target
 pause   from the guest's stop at the source to its start at the target, by QEMU's own events
 gap     the longest silence that the guest itself noticed across the move
 CPU     of both sides, all threads but the guest's own vCPUs
+shared  for QEMU's migration a file in /dev/shm; for ours one in a tmpfs as the agent makes it
 memory  what the guest occupies at the target afterwards
 p99     of the pause: the slowest run, where there are fewer than 100; of 20 runs of the guest that writes 50 MB/s
 dead    guests that did not answer any more, as QEMU's migration loses pages of guests that write, under TCG. Such a
@@ -46,8 +47,8 @@ def run(options, way, kind, mebibytes):
     work = tempfile.mkdtemp(prefix="hawser-bench-")
     vms = []
     try:
-        vms.append(Vm(work, "source", options.image, mebibytes, shared, guest, False))
-        vms.append(Vm(work, "target", options.image, mebibytes, shared, guest, True))
+        for name, incoming in (("source", False), ("target", True)):
+            vms.append(Vm(work, name, options.image, mebibytes, shared, guest, incoming, ours=by_pages))
         source, target = vms
         source.expect("ready")
         time.sleep(1)

@@ -81,11 +81,13 @@ def mount_memory(work, name):
 
 
 class Vm:
-    """One QEMU with the test guest, or waiting for it; 'disk' (a file) by direct I/O."""
+    """One QEMU with the test guest, or waiting for it; 'disk' (a file) by direct I/O. Its memory is 'shared': a file
+    in /dev/shm, or in a tmpfs like the agent's ('ours'); or anonymous."""
 
-    def __init__(self, work, name, image, mebibytes, shared, guest, incoming, disk=None, words=""):
+    def __init__(self, work, name, image, mebibytes, shared, guest, incoming, disk=None, words="", ours=True):
         self.work, self.name, self.shared, self.bytes = work, name, shared, mebibytes << 20
-        self.memory = os.path.join(mount_memory(work, name), "ram") if shared else None
+        self.mount = mount_memory(work, name) if shared and ours else None
+        self.memory = os.path.join(self.mount or "/dev/shm", f"hawser-bench-{os.getpid()}-{name}")
         fill, hot, rate = guest
         backend = (f"memory-backend-file,id=ram,size={mebibytes}M,mem-path={self.memory},share=on,align=2M" if shared
                    else f"memory-backend-ram,id=ram,size={mebibytes}M")
@@ -143,8 +145,10 @@ class Vm:
         self.process.kill()
         self.process.wait()
         if self.shared:
-            subprocess.run(["umount", "--lazy", os.path.dirname(self.memory)], check=True)
-            os.rmdir(os.path.dirname(self.memory))
+            os.unlink(self.memory)
+        if self.mount:
+            subprocess.run(["umount", "--lazy", self.mount], check=True)
+            os.rmdir(self.mount)
 
 
 # ---- protobuf, as far as proto/pages.proto needs it ----
