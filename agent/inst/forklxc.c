@@ -8,6 +8,10 @@
  * K4  liblxc 5.0 lets the transient and the attached process write to one socket in any order where no LSM
  *     keeps them apart and system calls are intercepted: then the attaching fails, now and then, while
  *     the command goes on. So a command waits for our word, and a failed attaching is done again.
+ * K5  lxc_attach() writes which namespaces it took into its options, without those that were shared at the
+ *     start (forkstart.c): a second attaching with the same options left the command in the host's user
+ *     namespace, with all of root's capabilities. Each attaching has options of its own, and no command
+ *     gets the word before its namespaces have been found to be the container's.
  * Called by fork.c of hawserd for 'forkexec NAME LXCPATH CONF' and 'forkcgroup NAME LXCPATH CONF ITEM VALUE' (device rules of cgroup v2: inject.c),
  * see lxc.c for the descriptors that forkexec expects. */
 #include "agent/inst/instdriver.h"
@@ -105,17 +109,34 @@ run_inside(void *data)
     return code;
 }
 
-/* K4. The pid, -1. */
+/* K5 */
+static bool
+is_inside(pid_t init, pid_t pid)
+{
+    static const char *const kinds[] = {"user", "mnt", "pid", "net", "ipc", "uts", "cgroup"};
+    for (size_t i = 0; i < G_N_ELEMENTS(kinds); i++) {
+        struct stat theirs, its;
+        g_autofree char *inits = g_strdup_printf("/proc/%d/ns/%s", (int) init, kinds[i]);
+        g_autofree char *own = g_strdup_printf("/proc/%d/ns/%s", (int) pid, kinds[i]);
+        if (stat(inits, &theirs) < 0 || stat(own, &its) < 0 || theirs.st_ino != its.st_ino) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* K4, K5. The pid, -1. */
 static pid_t
-attach(struct lxc_container *c, struct command *command, lxc_attach_options_t *options)
+attach(struct lxc_container *c, struct command *command, const lxc_attach_options_t *options)
 {
     for (int left = ATTACH_TRIES; left > 0; left--) {
+        lxc_attach_options_t own = *options;
         pid_t pid = -1;
         if (pipe2(command->go, O_CLOEXEC) < 0) {
             return -1;
         }
-        bool ok = c->attach(c, run_inside, command, options, &pid) == 0 && pid > 0 &&
-                  write(command->go[1], "", 1) == 1;
+        bool ok = c->attach(c, run_inside, command, &own, &pid) == 0 && pid > 0 &&
+                  is_inside(c->init_pid(c), pid) && write(command->go[1], "", 1) == 1;
         close(command->go[0]);
         close(command->go[1]);
         if (ok) {
