@@ -1,11 +1,16 @@
 /* limits.read, limits.write and limits.max of disks: they go to the block device beneath, as the
  * kernel counts it, by liblxc's configuration for a start and by the cgroup's files while it runs.
+ * D1  The kernel limits whole disks; a partition's number it refuses.
+ * D2  On cgroup v1, Linux 6.10 and later count nothing on a disk that never had a limit. The disks of
+ *     containers get one that limits nothing, or their metrics would have no disks.
  * Called by disk.c. Main loop. */
 #include "agent/inst/disklimit.h"
 
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <unistd.h>
 
 #include "agent/inst/disksource.h"
 #include "agent/inst/inject.h"
@@ -37,7 +42,25 @@ disklimit_check(const char *value, GError **error)
     return parse_limit(value, &iops, &number, error);
 }
 
-/* The device that holds 'path': of btrfs and overlay, whose numbers are made up, the one that
+/* D1 */
+static void
+whole_disk(dev_t device, unsigned *ret_major, unsigned *ret_minor)
+{
+    g_autofree char *partition =
+        g_strdup_printf("/sys/dev/block/%u:%u/partition", major(device), minor(device));
+    g_autofree char *disk =
+        g_strdup_printf("/sys/dev/block/%u:%u/../dev", major(device), minor(device));
+    g_autofree char *numbers = NULL;
+
+    *ret_major = major(device);
+    *ret_minor = minor(device);
+    if (access(partition, F_OK) == 0) {
+        numbers = fd_read_file(disk, 64, NULL, NULL);
+        (void) !(numbers != NULL && sscanf(numbers, "%u:%u", ret_major, ret_minor) == 2);
+    }
+}
+
+/* The disk that holds 'path': of btrfs and overlay, whose numbers are made up, the one that
  * /proc/self/mountinfo names. False when there is none (tmpfs). */
 static bool
 block_device_of(const char *path, unsigned *ret_major, unsigned *ret_minor)
@@ -51,8 +74,7 @@ block_device_of(const char *path, unsigned *ret_major, unsigned *ret_minor)
         return false;
     }
     if (major(st.st_dev) != 0) {
-        *ret_major = major(st.st_dev);
-        *ret_minor = minor(st.st_dev);
+        whole_disk(st.st_dev, ret_major, ret_minor);
         return true;
     }
     text = fd_read_file("/proc/self/mountinfo", 16 * 1024 * 1024, NULL, NULL);
@@ -76,9 +98,28 @@ block_device_of(const char *path, unsigned *ret_major, unsigned *ret_minor)
     if (best == NULL || stat(best, &st) < 0 || !S_ISBLK(st.st_mode)) {
         return false;
     }
-    *ret_major = major(st.st_rdev);
-    *ret_minor = minor(st.st_rdev);
+    whole_disk(st.st_rdev, ret_major, ret_minor);
     return true;
+}
+
+/* D2; in the agent's own group, where a limit that somebody has set stays as it is. */
+static void
+count_accesses(const char *path)
+{
+    static const char file[] = "blkio.throttle.read_bps_device";
+    unsigned major_no, minor_no;
+
+    if (cgroup_version(CG_BLKIO) != 1 || !block_device_of(path, &major_no, &minor_no)) {
+        return;
+    }
+    g_autoptr(Cgroup) own = cgroup_of_pid(getpid(), NULL);
+    g_autofree char *limits = own != NULL ? cgroup_text(own, CG_BLKIO, file) : NULL;
+    g_autofree char *known = g_strdup_printf("\n%u:%u ", major_no, minor_no);
+    g_autofree char *lines = g_strconcat("\n", limits, NULL);
+    if (limits != NULL && strstr(lines, known) == NULL) {
+        g_autofree char *none = g_strdup_printf("%u:%u 0", major_no, minor_no);
+        (void) cgroup_write(own, CG_BLKIO, file, none, NULL);
+    }
 }
 
 typedef struct {
@@ -186,6 +227,7 @@ disklimit_to_lxc(Agent *agent, const Device *device, json_t *lxc, GError **error
 {
     g_autofree char *path = limits_path(agent, device);
 
+    count_accesses(path);
     return limits_each(device, path, false, one_to_lxc, lxc, error);
 }
 
@@ -194,5 +236,6 @@ disklimit_live(Agent *agent, const Device *device, bool all, GError **error)
 {
     g_autofree char *path = limits_path(agent, device);
 
+    count_accesses(path);
     return limits_each(device, path, all, one_live, device->inst, error);
 }

@@ -109,6 +109,37 @@ fi
 for pool in $pools; do
     must lxc delete -f "c-$pool"
 done
+# ---- limits of a disk, whose pool lies on a partition: the kernel limits the disk ----
+limits_of() { # the container's, whatever the version of its control group
+    find /sys/fs/cgroup -path "*$1*" \( -name blkio.throttle.read_bps_device -o -name blkio.throttle.write_iops_device -o -name io.max \) \
+        -exec cat {} + | grep -o "^$2 .*" | LC_ALL=C sort -u | tr '\n' ' '
+}
+truncate -s 256M "$T/disk"
+loop=$(losetup --find --show --partscan "$T/disk")
+if only_hawser && command -v mkfs.ext4 addpart >/dev/null && addpart "$loop" 1 2048 500000; then
+    # made by hand: nobody fills /dev in a container
+    mknod "$T/node" b $(tr : ' ' <"/sys/class/block/${loop#/dev/}p1/dev") && mkfs.ext4 -q "$T/node" &&
+        mkdir "$T/part" && mount "$T/node" "$T/part" && mkdir "$T/part/pool" || e2e_bail 'no file system on a partition'
+    whole=$(cat "/sys/class/block/${loop#/dev/}/dev")
+    losetup -d "$loop" # goes with the mount
+    must lxc storage create part dir source="$T/part/pool"
+    claim 'a disk that is limited' lxc launch busybox cpart -s part -d root,limits.read=3MB -d root,limits.write=200iops
+    want="$whole 200 $whole 3000000 "
+    [ -e /sys/fs/cgroup/blkio ] || want="$whole rbps=3000000 wbps=max riops=max wiops=200 "
+    same 'is so in the kernel' "$want" limits_of cpart "$whole"
+    claim 'a limit that is lifted' lxc config device set cpart root limits.read= limits.write=
+    same 'is so in the kernel' '' limits_of cpart "$whole"
+    claim 'a limit that is set while it runs' lxc config device set cpart root limits.max=5MB
+    shows 'is so in the kernel' "$whole .*5000000" limits_of cpart "$whole"
+    quiet lxc exec cpart -- dd if=/dev/zero of=/root/f bs=64k count=4 conv=fsync
+    shows 'what is written is counted' "lxd_disk_written_bytes_total.device=\"${loop#/dev/}\",name=\"cpart\".* [1-9]" lxc query /1.0/metrics
+    must lxc delete -f cpart
+    must lxc storage delete part
+    umount "$T/part"
+else
+    losetup -d "$loop"
+    skip 'limits of a disk' 'no partition can be made of a loop device here'
+fi
 if [[ $pools == *bt* ]]; then
     claim 'images of a pool go with their last use' sh -c 'lxc image delete busybox && lxc storage delete bt'
     claim 'with the loop file' test ! -e "$LXD_DIR/disks/bt.img"
