@@ -12,6 +12,7 @@
 #include "agent/inst/forksyscall.h"
 #include "agent/move/forkpass.h"
 #include "agent/vm/forkshare.h"
+#include "agent/vm/forkuser.h"
 
 #include <glib.h>
 #include <stdio.h>
@@ -21,19 +22,13 @@ static const struct {
     const char *name;
     int (*run)(int argc, char **argv);
 } helpers[] = {
-    {"forkcgroup", forklxc_cgroup},
-    {"forkexec", forklxc_exec},
-    {"forkfile", forkfile_main},
-    {"forkmount", forkmount_main},
-    {"forkpass", forkpass_main},
-    {"forkprepare", forkprepare_main},
-    {"forkproxy", forkproxy_main},
-    {"forkqimg", forkqimg_main},
-    {"forksftp", forkfile_sftp_main},
-    {"forkshare", forkshare_main},
-    {"forkstart", forkstart_main},
-    {"forksyscall", forksyscall_main},
-    {NULL, NULL},
+    {"forkcgroup", forklxc_cgroup},   {"forkexec", forklxc_exec},
+    {"forkfile", forkfile_main},      {"forkmount", forkmount_main},
+    {"forkpass", forkpass_main},      {"forkprepare", forkprepare_main},
+    {"forkproxy", forkproxy_main},    {"forkqimg", forkqimg_main},
+    {"forksftp", forkfile_sftp_main}, {"forkshare", forkshare_main},
+    {"forkstart", forkstart_main},    {"forksyscall", forksyscall_main},
+    {"forkuser", forkuser_main},      {NULL, NULL},
 };
 
 #ifdef __SANITIZE_ADDRESS__

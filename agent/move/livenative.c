@@ -5,12 +5,14 @@
  *     connection is made once there is something to read, and the main one first.
  * T3  QEMU converges by itself, to migration.vm.downtime. Where it has not after LIVEOUT_ROUNDS_MAX rounds,
  *     migration.vm.stall says what is done.
- * T4  The socket is in the run directory, which QEMU has as a descriptor and only root may enter.
+ * T4  QEMU connects to a socket in the run directory, and makes its own in the one that it may write; it
+ *     has both directories as descriptors.
  * Called by liveout.c and livein.c. */
 #include "agent/move/livenative.h"
 
 #include "agent/move/liveqemu.h"
 #include "agent/vm/vmsock.h"
+#include "agent/vm/vmuser.h"
 #include "base/clock.h"
 #include "base/crash.h"
 #include "base/fd.h"
@@ -40,17 +42,18 @@ set_channels(Qmp *qmp, guint channels, GError **error)
             liveqemu_tune(qmp, json_pack("{s:i}", "multifd-channels", (int) channels), error));
 }
 
+/* T4 */
 static json_t *
-uri(void)
+uri(int dir_fd)
 {
-    return json_pack("{s:s+}", "uri", "unix:/proc/self/fd/" G_STRINGIFY(VM_RUN_DIR_FD),
-                     "/" SOCKET); /* T4 */
+    g_autofree char *text = g_strdup_printf("unix:/proc/self/fd/%d/" SOCKET, dir_fd);
+    return json_pack("{s:s}", "uri", text);
 }
 
 static void
-forget_socket(const char *run_dir)
+forget_socket(const char *dir)
 {
-    g_autofree char *path = g_build_filename(run_dir, SOCKET, NULL);
+    g_autofree char *path = g_build_filename(dir, SOCKET, NULL);
     unlink(path);
 }
 
@@ -173,8 +176,9 @@ bool
 livenative_send(LiveOut *live, GError **error)
 {
     const char *run_dir = vm_run_dir(vm_session(live->inst));
+    uid_t user = vmuser_of(live->inst);
     Door door = {.mux = live->mux,
-                 .listener = vmsock_listen(run_dir, SOCKET, error),
+                 .listener = vmsock_listen_for(run_dir, SOCKET, user, error),
                  .count = 1 + livenative_channels(&live->hello, live->copy),
                  .stop = g_cancellable_new(),
                  .ended = FIBER_SIGNAL_INIT};
@@ -184,7 +188,8 @@ livenative_send(LiveOut *live, GError **error)
         fiber_start("native-door", keep_door, &door);
     }
     crash_point("live_source");
-    ok = ok && qmp_do(liveout_qmp(live), "migrate", uri(), error) && await_door(live, error);
+    ok = ok && qmp_do(liveout_qmp(live), "migrate", uri(VM_RUN_DIR_FD), error) &&
+         await_door(live, error);
     live->stopped_us = clock_mono_us();
     g_cancellable_cancel(door.stop);
     while (door.working) {
@@ -207,7 +212,7 @@ typedef struct {
 } Line;
 
 struct LiveNative {
-    char *run_dir;
+    char *dir; /* where QEMU listens */
     Line *lines;
     guint count, working;
     bool begun; /* the main connection is made */
@@ -228,7 +233,7 @@ connect_line(Line *line)
             return false;
         }
     }
-    line->to = vmsock_connect(native->run_dir, SOCKET, NULL);
+    line->to = vmsock_connect(native->dir, SOCKET, NULL);
     if (line->to >= 0) {
         fcntl(line->to, F_SETFL, fcntl(line->to, F_GETFL) | O_NONBLOCK);
         native->begun = native->begun || first;
@@ -263,11 +268,12 @@ livenative_take(VmSession *vm, MoveMux *mux, guint channels, GError **error)
 {
     LiveNative *native = g_new0(LiveNative, 1);
     Qmp *qmp = vm_qmp(vm);
-    native->run_dir = g_strdup(vm_run_dir(vm));
+    native->dir = g_build_filename(vm_run_dir(vm), VM_OWN_DIR, NULL);
     native->lines = g_new0(Line, 1 + channels);
     native->stop = g_cancellable_new();
     native->changed = (FiberSignal) FIBER_SIGNAL_INIT;
-    bool ok = set_channels(qmp, channels, error) && qmp_do(qmp, "migrate-incoming", uri(), error);
+    bool ok = set_channels(qmp, channels, error) &&
+              qmp_do(qmp, "migrate-incoming", uri(VM_OWN_DIR_FD), error);
     for (guint i = 0; ok && i < 1 + channels; i++) {
         Line *line = &native->lines[i];
         *line = (Line){.native = native, .to = -1, .from = movemux_open(mux, stream_of(i), error)};
@@ -294,9 +300,9 @@ livenative_free(LiveNative *native)
     while (native->working > 0) {
         fiber_signal_wait(&native->changed, -1, NULL, NULL);
     }
-    forget_socket(native->run_dir);
+    forget_socket(native->dir);
     g_object_unref(native->stop);
     g_free(native->lines);
-    g_free(native->run_dir);
+    g_free(native->dir);
     g_free(native);
 }

@@ -23,6 +23,7 @@
 #include "agent/inst/record.h"
 #include "agent/inst/template.h"
 #include "agent/vm/configfiles.h"
+#include "agent/vm/vmuser.h"
 #include "base/fd.h"
 #include "base/fiber.h"
 #include "proto/keys.h"
@@ -179,6 +180,7 @@ struct job {
     char *program; /* NULL: there is none */
     json_t *files; /* ours alone */
     char *path;
+    uid_t owner;
     bool iso, cloud_only, ok;
     GError *error;
 };
@@ -243,7 +245,7 @@ replace(const struct job *job, GError **error)
     g_autofree char *fresh = g_strdup_printf("%s.new", job->path);
 
     if (!fd_remove_tree(fresh, error) || !fill(job, fresh, error) ||
-        !fd_remove_tree(job->path, error)) {
+        !vmuser_give_tree(job->owner, fresh, error) || !fd_remove_tree(job->path, error)) {
         return false;
     }
     return rename(fresh, job->path) == 0 ||
@@ -279,7 +281,7 @@ configshare_write(Inst *inst, const char *mount, json_t *mounts, char **ret_path
     g_autofree char *path = g_build_filename(mount, "config", NULL);
     const char *trigger = inst_get(inst, "volatile.apply_template");
     json_auto_t *templates = template_collect(inst, mount, trigger, error);
-    struct job job = {.path = path};
+    struct job job = {.path = path, .owner = vmuser_of(inst)};
 
     if (templates == NULL) {
         return haw_push(error, "Failed to run templates");

@@ -1,7 +1,8 @@
-/* The helper that becomes a share's virtiofsd; vmshare.c starts it, and S2 is told there.
+/* The helper that becomes a share's daemon; vmshare.c starts it, and S2 is told there.
  * Called by fork.c of hawserd. A room of its own, so that the helpers do without the agent (forkmain.c). */
 #include "agent/vm/forkshare.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <glib.h>
 #include <sched.h>
@@ -26,7 +27,7 @@ mount_readonly(const char *source)
 int
 forkshare_main(int argc, char **argv)
 {
-    if (argc != 4) {
+    if (argc != 5) {
         return 2;
     }
     if (strcmp(argv[2], "ro") == 0 && !mount_readonly(argv[1])) {
@@ -34,8 +35,12 @@ forkshare_main(int argc, char **argv)
         return 1;
     }
     g_autofree char *source = g_strdup_printf("source=%s", argv[1]);
-    execl(argv[3], argv[3], "--fd=3", "-o", source, "-o", "cache=auto", "-o", "xattr", "-o",
-          "announce_submounts", (char *) NULL);
-    perror("hawserd: start virtiofsd");
+    if (strcmp(argv[3], "9p") == 0) {
+        execl(argv[4], argv[4], "-n", "-f", "3", "-p", argv[1], (char *) NULL);
+    } else {
+        execl(argv[4], argv[4], "--fd=3", "-o", source, "-o", "cache=auto", "-o", "xattr", "-o",
+              "announce_submounts", (char *) NULL);
+    }
+    fprintf(stderr, "hawserd: start %s: %s\n", argv[4], strerror(errno));
     return 1;
 }

@@ -220,7 +220,8 @@ mount_entry(const char *tag, const char *target)
 }
 
 static bool
-add_item(Inst *inst, json_t *item, guint index, json_t *mounts, GPtrArray *argv, GError **error)
+add_item(Inst *inst, json_t *item, guint index, json_t *mounts, GPtrArray *argv, GArray *fds,
+         GError **error)
 {
     const char *device = vmitem_get(item, "device"), *target = vmitem_get(item, "target");
     g_autofree char *tag = vmitem_node(device);
@@ -233,11 +234,11 @@ add_item(Inst *inst, json_t *item, guint index, json_t *mounts, GPtrArray *argv,
     tag[MIN(strlen(tag), GUESTVM_TAG_SIZE - 1)] = '\0';
     json_array_append_new(mounts, mount_entry(tag, target != NULL ? target : ""));
     json_object_set_new(item, "at_start", json_true());
-    return vmshare_add(inst, &share, index, argv, error);
+    return vmshare_add(inst, &share, index, argv, fds, error);
 }
 
 static bool
-prepare(Inst *inst, const char *mount, json_t *items, GPtrArray *argv, GError **error)
+prepare(Inst *inst, const char *mount, json_t *items, GPtrArray *argv, GArray *fds, GError **error)
 {
     g_autofree char *path = NULL;
     json_t *mounts = json_array(), *item;
@@ -247,7 +248,7 @@ prepare(Inst *inst, const char *mount, json_t *items, GPtrArray *argv, GError **
 
     json_array_foreach (items, i, item) {
         if (ok && g_strcmp0(vmitem_get(item, "kind"), "share") == 0) {
-            ok = add_item(inst, item, index++, mounts, argv, error); /* N2 */
+            ok = add_item(inst, item, index++, mounts, argv, fds, error); /* N2 */
         }
     }
     ok = ok && configshare_write(inst, mount, mounts, &path, error);
@@ -256,8 +257,9 @@ prepare(Inst *inst, const char *mount, json_t *items, GPtrArray *argv, GError **
                       .tag = "config",
                       .path = path,
                       .readonly = true,
+                      .own = true,
                       .virtiofs = may_virtiofs(inst)};
-    return ok && vmshare_add(inst, &config, 0, argv, error);
+    return ok && vmshare_add(inst, &config, 0, argv, fds, error);
 }
 
 /* ---- shares while it runs ---- */

@@ -343,6 +343,36 @@ qmp_send_fd(Qmp *qmp, const char *name, int fd, GError **error)
     return ok;
 }
 
+char *
+qmp_add_file(Qmp *qmp, const char *name, int fd, GError **error)
+{
+    json_t *result =
+        qmp_call_with(qmp, "add-fd", json_pack("{s:s}", "opaque", name), &fd, 1, CALL_MS, error);
+    json_t *set = json_object_get(result, "fdset-id");
+    char *path = result != NULL
+                     ? g_strdup_printf("/dev/fdset/%" JSON_INTEGER_FORMAT, json_integer_value(set))
+                     : NULL;
+    json_decref(result);
+    return path;
+}
+
+void
+qmp_drop_file(Qmp *qmp, const char *name)
+{
+    json_auto_t *sets = qmp_call(qmp, "query-fdsets", NULL, NULL);
+    size_t i, k;
+    json_t *set, *one;
+    json_array_foreach (sets, i, set) {
+        json_array_foreach (json_object_get(set, "fds"), k, one) {
+            if (g_strcmp0(json_string_value(json_object_get(one, "opaque")), name) == 0) {
+                json_t *id = json_object_get(set, "fdset-id");
+                qmp_do(qmp, "remove-fd", json_pack("{s:O}", "fdset-id", id), NULL);
+                break;
+            }
+        }
+    }
+}
+
 /* ---- opening ---- */
 
 static bool

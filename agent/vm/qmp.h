@@ -38,6 +38,10 @@ json_t *qmp_call_with(Qmp *qmp, const char *command, json_t *args, const int *fd
 bool qmp_do(Qmp *qmp, const char *command, json_t *args, GError **error);
 /* Hands 'fd' (borrowed) over under a name, for arguments that take one. */
 bool qmp_send_fd(Qmp *qmp, const char *name, int fd, GError **error);
+/* The same for what QEMU opens by a path, as often as it likes, with the descriptor's access mode: the path,
+ * the caller's; NULL. Until it is dropped; one that is not there is fine. */
+char *qmp_add_file(Qmp *qmp, const char *name, int fd, GError **error);
+void qmp_drop_file(Qmp *qmp, const char *name);
 
 /* ---- the wire, for tests ---- */
 typedef enum { QMP_GREETING, QMP_RETURN, QMP_ERROR, QMP_EVENT } QmpKind;

@@ -54,15 +54,18 @@ void vm_set_moving(VmSession *vm, bool moving);
 /* Connected to the port GUESTWIRE_PORT of its virtio-serial bus; the caller's. One at a time.
  * CHARDEV events of QEMU are not needed: vm_guest_open() tells whether the guest has opened it. */
 int vm_guest_connect(VmSession *vm, GError **error);
-#define VM_RUN_DIR_FD 5 /* in QEMU: the run directory, however long its path */
+/* In QEMU, however long their paths: the run directory, and the one below it that QEMU may write. */
+enum { VM_RUN_DIR_FD = 5, VM_OWN_DIR_FD = 6 };
+#define VM_OWN_DIR "qemu"
 bool vm_guest_open(VmSession *vm);
 
 /* What the guest's agent adds to the life of a VM; set once, by vm_set_guest(). Members may be NULL. */
 typedef struct {
     /* Before QEMU starts, the volume mounted at 'mount', with what the devices' starts gave (vmitem.h;
      * those of kind "share" are the guest agent's): appends to QEMU's arguments (a config share on PCI
-     * addresses 8 to 15 of pcie.0). Yields. */
-    bool (*prepare)(Inst *inst, const char *mount, json_t *items, GPtrArray *argv, GError **error);
+     * addresses 8 to 15 of pcie.0), and to what it is handed (vmfds.h). Yields. */
+    bool (*prepare)(Inst *inst, const char *mount, json_t *items, GPtrArray *argv, GArray *fds,
+                    GError **error);
     /* What prepare() left, QEMU being gone; repeats safely. Yields. */
     void (*undo)(Inst *inst);
     /* A share comes or goes while the VM runs. Yields. */

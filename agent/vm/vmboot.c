@@ -2,9 +2,11 @@
  * B1  Order: run directory (T1 of start.c), volume, devices' host sides, memory, TPM, QEMU stopped at its
  *     first instruction, rows (T2), QMP, devices plugged, CPUs placed, then the first instruction.
  * B2  QEMU leads a session of its own and survives the agent (vmprocess.c finds it again). It may not fork, so
- *     it does not daemonize. Its sockets are made here and handed over.
+ *     it does not daemonize. Its sockets and files are opened here and handed over (vmuser.c U2).
  * B3  Whatever fails, QEMU is gone before the function returns; the rest is start_undo()'s.
  * B4  A machine that takes over a state gets the layout of the one that had it.
+ * B5  The vsock address is the first from the instance's number on that nobody has on this kernel: tried on
+ *     the descriptor that QEMU gets, so nobody takes it in between.
  * Called by driver_qemu.c and vmstate.c. Main loop. */
 #include "agent/vm/vmrun.h"
 
@@ -12,6 +14,8 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <linux/vhost.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -21,6 +25,7 @@
 #include "agent/inst/plug.h"
 #include "agent/inst/rootsize.h"
 #include "agent/vm/firmware.h"
+#include "agent/vm/vmfds.h"
 #include "agent/vm/vmmachine.h"
 #include "agent/vm/vmhost.h"
 #include "agent/vm/vmitem.h"
@@ -28,6 +33,7 @@
 #include "agent/vm/vmsev.h"
 #include "agent/vm/vmsock.h"
 #include "agent/vm/vmstate.h"
+#include "agent/vm/vmuser.h"
 #include "base/clock.h"
 #include "base/crash.h"
 #include "base/fd.h"
@@ -36,10 +42,10 @@
 #include "base/proc.h"
 #include "proto/keys.h"
 
-enum { QEMU_START_MS = 60000, CID_BASE = 3 };
-/* What QEMU is handed: its number is 3 plus the place here. */
-enum { FD_QMP, FD_GUEST, FD_RUN_DIR, FD_TPM, FD_COUNT };
-_Static_assert(3 + FD_RUN_DIR == VM_RUN_DIR_FD, "vm.h says so");
+enum { QEMU_START_MS = 60000, CID_BASE = 3, CID_TRIES = 64 };
+/* The numbers in QEMU of what every machine is handed first, in this order. */
+enum { FD_QMP = VMFDS_FIRST, FD_GUEST };
+_Static_assert(FD_GUEST + 1 == VM_RUN_DIR_FD && VM_RUN_DIR_FD + 1 == VM_OWN_DIR_FD, "vm.h says so");
 
 struct boot {
     Inst *inst;
@@ -49,7 +55,9 @@ struct boot {
     Firmware firmware;
     const char *qemu;
     GPtrArray *extra; /* of the guest's agent */
-    int fds[FD_COUNT];
+    GArray *fds;      /* vmfds.h */
+    int tpm_fd, vsock_fd;
+    gint64 cid;
     pid_t pid;
 };
 
@@ -67,9 +75,7 @@ boot_done(struct boot *b)
     json_decref(b->sev);
     firmware_clear(&b->firmware);
     g_ptr_array_unref(b->extra);
-    for (int i = 0; i < FD_COUNT; i++) {
-        fd_close(&b->fds[i]);
-    }
+    g_array_unref(b->fds);
 }
 
 static void
@@ -165,6 +171,30 @@ make_dirs(struct boot *b, GError **error)
 }
 
 static bool
+make_sockets(struct boot *b, GError **error)
+{
+    g_autofree char *own = g_build_filename(b->run_dir, VM_OWN_DIR, NULL);
+    haw_autofd int qmp = vmsock_listen(b->run_dir, "qmp.sock", error);
+    haw_autofd int guest = qmp >= 0 ? vmsock_listen(b->run_dir, "guest.sock", error) : -1;
+    if (guest < 0 || !fd_remove_tree(own, error) || !fd_mkdir_p(own, 0700, error)) {
+        return false;
+    }
+    haw_autofd int dir = open(b->run_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    haw_autofd int own_dir = open(own, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (dir < 0 || own_dir < 0) {
+        return haw_fail_errno(error, errno, "Open '%s'", b->run_dir);
+    }
+    if (!vmuser_give(b->inst, own_dir, own, error)) {
+        return false;
+    }
+    int *const in_order[] = {&qmp, &guest, &dir, &own_dir};
+    for (size_t i = 0; i < G_N_ELEMENTS(in_order); i++) {
+        vmfds_add(b->fds, in_order[i]);
+    }
+    return true;
+}
+
+static bool
 prepare_volume(struct boot *b, GError **error)
 {
     Vol vol;
@@ -185,8 +215,31 @@ choose_uuids(struct boot *b)
         uuid = uuid != NULL ? uuid : keys_get(b->changes, "volatile.uuid");
         set_text(b, "volatile.uuid.generation", uuid);
     }
-    g_autofree char *cid = g_strdup_printf("%" G_GINT64_FORMAT, CID_BASE + b->inst->id);
-    set_text(b, "volatile.vsock_id", cid);
+}
+
+/* B5 */
+static bool
+choose_cid(struct boot *b, GError **error)
+{
+    bool wanted = json_is_true(json_object_get(b->layout, "vsock"));
+    haw_autofd int fd = wanted ? open("/dev/vhost-vsock", O_RDWR | O_CLOEXEC) : -1;
+    b->cid = CID_BASE + b->inst->id;
+    if (wanted && fd < 0) {
+        return haw_fail_errno(error, errno, "Open '/dev/vhost-vsock'");
+    }
+    for (int left = CID_TRIES; fd >= 0; left--, b->cid++) {
+        guint64 cid = (guint64) b->cid;
+        if (ioctl(fd, VHOST_VSOCK_SET_GUEST_CID, &cid) == 0) {
+            break;
+        }
+        if (errno != EADDRINUSE || left == 0) {
+            return haw_fail_errno(error, errno, "Take vsock address %" G_GINT64_FORMAT, b->cid);
+        }
+    }
+    g_autofree char *text = g_strdup_printf("%" G_GINT64_FORMAT, b->cid);
+    set_text(b, "volatile.vsock_id", text);
+    b->vsock_fd = vmfds_add(b->fds, &fd);
+    return true;
 }
 
 static const char *
@@ -205,14 +258,16 @@ start_tpms(struct boot *b, GError **error)
         if (g_strcmp0(vmitem_get(item, "type"), "tpm") != 0) {
             continue;
         }
-        if (b->fds[FD_TPM] >= 0) {
+        if (b->tpm_fd >= 0) {
             return haw_fail(error, HAW_INVALID, "A virtual machine has one TPM at most");
         }
+        haw_autofd int fd = -1;
         g_autofree char *node = vmitem_node(vmitem_get(item, "device"));
         g_autofree char *dir = g_strdup_printf("%s/tpm.%s", b->mount, node);
-        if (!vmtpm_start(b->inst, vmitem_get(item, "device"), dir, &b->fds[FD_TPM], error)) {
+        if (!vmtpm_start(b->inst, vmitem_get(item, "device"), dir, &fd, error)) {
             return false;
         }
+        b->tpm_fd = vmfds_add(b->fds, &fd);
     }
     return true;
 }
@@ -223,7 +278,8 @@ prepare(struct boot *b, GError **error)
 {
     Inst *inst = b->inst;
     b->qemu = vmhost_qemu(inst->architecture, error);
-    if (b->qemu == NULL || !check_config(b, error) || !make_dirs(b, error)) {
+    if (b->qemu == NULL || !check_config(b, error) || !make_dirs(b, error) ||
+        !make_sockets(b, error)) {
         return false;
     }
     crash_point("vm_start");
@@ -231,6 +287,9 @@ prepare(struct boot *b, GError **error)
         return false;
     }
     choose_uuids(b);
+    if (!choose_cid(b, error)) {
+        return false;
+    }
     if (!b->how->incoming) { /* they are in the config share */
         json_object_set_new(b->changes, "volatile.apply_template", json_null());
     }
@@ -249,21 +308,46 @@ prepare(struct boot *b, GError **error)
         return haw_push(error, "Load the saved memory");
     }
     const VmGuest *guest = vm_guest();
-    return guest->prepare == NULL || guest->prepare(inst, b->mount, b->items, b->extra, error);
+    return guest->prepare == NULL ||
+           guest->prepare(inst, b->mount, b->items, b->extra, b->fds, error);
 }
 
 /* ---- QEMU ---- */
 
+/* An open file for QEMU: *ret is its number there. */
 static bool
-make_sockets(struct boot *b, GError **error)
+hand(struct boot *b, const char *path, int flags, int *ret, GError **error)
 {
-    b->fds[FD_QMP] = vmsock_listen(b->run_dir, "qmp.sock", error);
-    b->fds[FD_GUEST] = b->fds[FD_QMP] >= 0 ? vmsock_listen(b->run_dir, "guest.sock", error) : -1;
-    if (b->fds[FD_GUEST] < 0) {
+    haw_autofd int fd = open(path, flags | O_CLOEXEC);
+    if (fd < 0) {
+        return haw_fail_errno(error, errno, "Open '%s'", path);
+    }
+    *ret = vmfds_add(b->fds, &fd);
+    return true;
+}
+
+static bool
+hand_files(struct boot *b, VmMachine *spec, GError **error)
+{
+    if (!hand(b, b->memory_path, O_RDWR, &spec->memory_fd, error) ||
+        !vmuser_give(b->inst, g_array_index(b->fds, int, spec->memory_fd - VMFDS_FIRST),
+                     b->memory_path, error)) {
         return false;
     }
-    b->fds[FD_RUN_DIR] = open(b->run_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    return b->fds[FD_RUN_DIR] >= 0 || haw_fail_errno(error, errno, "Open '%s'", b->run_dir);
+    return b->firmware.code == NULL ||
+           (hand(b, b->firmware.code, O_RDONLY, &spec->code_fd, error) &&
+            hand(b, b->nvram, O_RDWR, &spec->nvram_fd, error));
+}
+
+/* For a guest whose memory may come after it: trackfd.c's T5. Kernels before 6.1 have no such device. */
+static void
+hand_userfaults(struct boot *b)
+{
+    const char *stall = inst_get(b->inst, "migration.vm.stall");
+    haw_autofd int fd = b->how->incoming && g_strcmp0(stall, "postcopy") == 0
+                            ? open("/dev/userfaultfd", O_RDWR | O_CLOEXEC)
+                            : -1;
+    vmfds_add(b->fds, &fd);
 }
 
 static bool
@@ -288,29 +372,29 @@ static GPtrArray *
 build_argv(struct boot *b, GError **error)
 {
     Inst *inst = b->inst;
-    g_autofree char *pid_path = g_strdup_printf("%s/qemu.pid", b->run_dir);
     VmMachine spec = {.name = inst->name,
                       .uuid = uuid_of(b, "volatile.uuid"),
                       .generation = uuid_of(b, "volatile.uuid.generation"),
-                      .pid_path = pid_path,
-                      .memory_path = b->memory_path,
-                      .code = b->firmware.code,
-                      .nvram = b->nvram,
                       .layout = b->layout,
                       .overrides = inst_get(inst, "raw.qemu.conf"),
-                      .qmp_fd = 3 + FD_QMP,
-                      .guest_fd = 3 + FD_GUEST,
-                      .run_dir_fd = 3 + FD_RUN_DIR,
-                      .tpm_fd = b->fds[FD_TPM] >= 0 ? 3 + FD_TPM : -1,
+                      .qmp_fd = FD_QMP,
+                      .guest_fd = FD_GUEST,
+                      .own_dir_fd = VM_OWN_DIR_FD,
+                      .code_fd = -1,
+                      .nvram_fd = -1,
+                      .tpm_fd = b->tpm_fd,
+                      .vsock_fd = b->vsock_fd,
                       .spice = true,
-                      .vsock_cid = CID_BASE + inst->id,
+                      .vsock_cid = b->cid,
                       .incoming = b->how->incoming || b->how->state_path != NULL,
                       .sev = b->sev};
-    g_autoptr(VmArgs) args = vmmachine_args(&spec, error);
+    hand_userfaults(b);
+    g_autoptr(VmArgs) args = hand_files(b, &spec, error) ? vmmachine_args(&spec, error) : NULL;
     g_autoptr(GPtrArray) argv = g_ptr_array_new_with_free_func(g_free);
     if (args == NULL) {
         return NULL;
     }
+    vmuser_argv(inst, argv);
     g_ptr_array_add(argv, g_strdup(b->qemu));
     vmargs_render(args, argv);
     for (guint i = 0; i < b->extra->len; i++) {
@@ -356,12 +440,11 @@ spawn(struct boot *b, GError **error)
         return false;
     }
     store_argv(b, argv);
-    b->pid = proc_spawn((const char *const *) argv->pdata, NULL, log, b->fds,
-                        b->fds[FD_TPM] >= 0 ? FD_COUNT : FD_TPM, error); /* B2 */
-    for (int i = 0; i < FD_COUNT; i++) { /* so that the end of QEMU is the end of its sockets */
-        fd_close(&b->fds[i]);
-    }
-    return b->pid > 0 || haw_push(error, "Failed to run: %s", b->qemu);
+    b->pid = proc_spawn((const char *const *) argv->pdata, NULL, log, (const int *) b->fds->data,
+                        b->fds->len, error); /* B2 */
+    g_array_set_size(b->fds, 0);             /* so that the end of QEMU is the end of its sockets */
+    return b->pid > 0 ? vmprocess_note(b->inst, b->pid, error)
+                      : haw_push(error, "Failed to run: %s", b->qemu);
 }
 
 static bool
@@ -380,9 +463,6 @@ static bool
 launch(struct boot *b, GError **error)
 {
     Inst *inst = b->inst;
-    if (!make_sockets(b, error)) {
-        return false;
-    }
     set_text(b, "volatile.last_state.power", "RUNNING");
     if (!b->how->incoming && !record_set_used(inst, b->changes, clock_real_us(), error)) { /* T2 */
         return false;
@@ -408,11 +488,13 @@ launch(struct boot *b, GError **error)
 bool
 vmboot_run(Inst *inst, const VmBoot *how, GError **error)
 {
-    struct boot b = {.inst = inst, .how = how, .changes = json_object()};
-    b.extra = g_ptr_array_new_with_free_func(g_free);
-    for (int i = 0; i < FD_COUNT; i++) {
-        b.fds[i] = -1;
-    }
+    struct boot b = {.inst = inst,
+                     .how = how,
+                     .changes = json_object(),
+                     .extra = g_ptr_array_new_with_free_func(g_free),
+                     .fds = vmfds_new(),
+                     .tpm_fd = -1,
+                     .vsock_fd = -1};
     bool ok = vmsev_prepare(inst, &b.sev, error) && prepare(&b, error) && launch(&b, error);
     if (ok && !how->incoming) {
         ok = plug_post_start_all(inst, error);

@@ -198,5 +198,6 @@ int
 vmconsole_display(Inst *inst, GError **error)
 {
     g_autofree char *run_dir = inst_run_dir(inst);
-    return vmsock_connect(run_dir, "spice", error);
+    g_autofree char *own = g_build_filename(run_dir, VM_OWN_DIR, NULL);
+    return vmsock_connect(own, "spice", error);
 }

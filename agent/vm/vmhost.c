@@ -9,8 +9,10 @@
 #include <sched.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include "agent/vm/vmuser.h"
 #include "base/fd.h"
 
 enum { CPUINFO_MAX = 16 * 1024 * 1024 };
@@ -85,6 +87,7 @@ static void
 look_at_kvm(void *data)
 {
     struct look *look = data;
+    struct stat node;
     g_autofree char *info = fd_read_file("/proc/cpuinfo", CPUINFO_MAX, NULL, NULL);
     if (info == NULL || !vmhost_cpu_flag(info)) {
         look->why = g_strdup("the CPU shows neither vmx nor svm");
@@ -95,6 +98,9 @@ look_at_kvm(void *data)
         look->why = g_strdup_printf("/dev/kvm: %s", g_strerror(errno));
     } else if (ioctl(fd, KVM_GET_API_VERSION, 0) != KVM_API_VERSION) {
         look->why = g_strdup("/dev/kvm has another API version");
+    } else if (fstat(fd, &node) < 0 || !vmuser_may_open(&node)) {
+        look->why = g_strdup("/dev/kvm is root's alone, which QEMU is not: chgrp kvm and chmod 660 "
+                             "it, as udev does");
     }
 }
 

@@ -3,7 +3,7 @@
  *   nic   "kind": "tap", "link", "mac", "mtu";  "macvtap", "link", "mac";  "vfio", "pci";  "vdpa", "id", "mac"
  *   disk  "kind": "file" or "block", "path", "readonly", "cdrom", "cache", "direct";
  *         "share", "path", "target", "readonly" (the guest agent's)
- *   tpm   nothing;   pci, gpu  "pci";   usb  "vendor", "product"
+ *   tpm   nothing;   pci  "pci"
  * and "boot" (number, higher boots first; may be missing). Threads: any. */
 #pragma once
 #include <glib.h>

@@ -5,6 +5,7 @@
  *     the ports that NICs are plugged into, eight a slot.
  * C2  Memory is a shared file, always: it can be streamed without QEMU.
  * C3  No network, no display, no default device that is not written here; QEMU is under seccomp.
+ * C4  QEMU opens nothing by a path of the host's: files come as descriptors (vmuser.c U2).
  * Called by vmboot.c. */
 #include "agent/vm/vmmachine.h"
 #include "proto/guestwire.h"
@@ -29,7 +30,6 @@ add_options(const VmMachine *spec, VmArgs *args)
 {
     g_autofree char *name = g_strdup_printf("guest=%s,debug-threads=on", spec->name);
     vmargs_plain(args, "-S", NULL);
-    vmargs_plain(args, "-pidfile", spec->pid_path);
     vmargs_plain(args, "-nodefaults", NULL);
     vmargs_plain(args, "-no-user-config", NULL);
     vmargs_plain(args, "-display", "none");
@@ -47,8 +47,11 @@ add_options(const VmMachine *spec, VmArgs *args)
 
 /* One node of the block layer, as the JSON that QMP would take. */
 static void
-add_flash(VmArgs *args, const char *node, const char *path, bool read_only)
+add_flash(VmArgs *args, const char *node, int fd, bool read_only)
 {
+    g_autofree char *given = g_strdup_printf("fd=%d,set=%d", fd, fd);
+    g_autofree char *path = g_strdup_printf("/dev/fdset/%d", fd);
+    vmargs_plain(args, "-add-fd", given);
     json_t *flash =
         json_pack("{s:s,s:s,s:b,s:{s:s,s:s,s:s}}", "driver", "raw", "node-name", node, "read-only",
                   (int) read_only, "file", "driver", "file", "filename", path, "locking", "off");
@@ -65,9 +68,9 @@ add_board(const VmMachine *spec, VmArgs *args)
     vmargs_add(args, "machine", NULL, "type", word(spec, "machine"), "accel", word(spec, "accel"),
                "memory-backend", "mem0", "usb", "off", "vmport", "off", "dump-guest-core", "off",
                "mem-merge", "off", "smm", secure ? "on" : NULL, NULL);
-    if (spec->code != NULL) {
-        add_flash(args, "pflash0", spec->code, true);
-        add_flash(args, "pflash1", spec->nvram, false);
+    if (spec->code_fd >= 0) {
+        add_flash(args, "pflash0", spec->code_fd, true);
+        add_flash(args, "pflash1", spec->nvram_fd, false);
         vmargs_set(args, "pflash0", "pflash0");
         vmargs_set(args, "pflash1", "pflash1");
     }
@@ -89,8 +92,9 @@ add_memory(const VmMachine *spec, VmArgs *args)
     vmargs_add(args, "memory", NULL, "size", size, NULL);
     vmargs_add(args, "smp-opts", NULL, "cpus", "1", "sockets", "1", "cores", most, "threads", "1",
                "maxcpus", most, NULL);
-    vmargs_add(args, "object", "mem0", "qom-type", "memory-backend-file", "mem-path",
-               spec->memory_path, "size", size, "share", "on", "dump", "off", NULL);
+    g_autofree char *path = g_strdup_printf("/proc/self/fd/%d", spec->memory_fd);
+    vmargs_add(args, "object", "mem0", "qom-type", "memory-backend-file", "mem-path", path, "size",
+               size, "share", "on", "dump", "off", NULL);
     if (number(spec, "page_bytes") == 0) {
         vmargs_set(args, "align", "2M"); /* else no huge page of the tmpfs fits the mapping */
     }
@@ -143,7 +147,7 @@ add_display(const VmMachine *spec, VmArgs *args)
     vmargs_add(args, "device", "usb", "driver", "qemu-xhci", "bus", "pcie.0", "addr", "7", NULL);
     vmargs_add(args, "device", "tablet", "driver", "usb-tablet", "bus", "usb.0", NULL);
     if (spec->spice) {
-        g_autofree char *path = g_strdup_printf("/proc/self/fd/%d/spice", spec->run_dir_fd);
+        g_autofree char *path = g_strdup_printf("/proc/self/fd/%d/spice", spec->own_dir_fd);
         vmargs_add(args, "spice", NULL, "unix", "on", "addr", path, "disable-ticketing", "on",
                    "seamless-migration", "on", NULL);
     }
@@ -164,6 +168,7 @@ add_fixed(const VmMachine *spec, VmArgs *args)
         vmargs_add(args, "device", "vsock", "driver", "vhost-vsock-pci", "bus", "pcie.0", "addr",
                    "6", NULL);
         vmargs_set(args, "guest-cid", "%" G_GINT64_FORMAT, spec->vsock_cid);
+        vmargs_set(args, "vhostfd", "%d", spec->vsock_fd);
     }
     if (spec->tpm_fd >= 0) {
         add_socket(args, "tpm-socket", spec->tpm_fd, false);

@@ -7,12 +7,13 @@
 /* Descriptors are numbers in QEMU; -1: none. All borrowed. */
 typedef struct {
     const char *name, *uuid, *generation;
-    const char *pid_path, *memory_path;
-    const char *code, *nvram; /* NULL: a BIOS */
     json_t *layout;
     const char *overrides; /* raw.qemu.conf, may be NULL */
     int qmp_fd, guest_fd;  /* listening sockets */
-    int run_dir_fd;        /* where QEMU makes "spice" */
+    int own_dir_fd;        /* where QEMU makes "spice" */
+    int memory_fd;
+    int code_fd, nvram_fd; /* -1: a BIOS */
+    int vsock_fd;          /* /dev/vhost-vsock */
     int tpm_fd;            /* connected to swtpm */
     bool spice;
     gint64 vsock_cid;

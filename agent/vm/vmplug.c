@@ -6,6 +6,8 @@
  *     the network's (agent/net): they go with the NIC's stop, whatever became of QEMU.
  * P3  Unplugging asks the guest. One that does not let go (it has not booted, say) keeps the device, and
  *     the caller hears of it.
+ * P4  QEMU is nobody (vmuser.c): files and devices are opened here. It keeps the descriptor under the
+ *     node's name until the node goes.
  * Called by vmboot.c and driver_qemu.c. */
 #include "agent/vm/vmrun.h"
 
@@ -18,6 +20,7 @@
 #include "agent/dpd/dpdclient.h"
 #include "agent/vm/vmitem.h"
 #include "agent/vm/vmlayout.h"
+#include "agent/vm/vmuser.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "hw/tap.h"
@@ -201,7 +204,7 @@ add_nic(struct plug *p, GError **error)
     queues_init(&q, queue_count(p));
     bool vfio = is(p, "kind", "vfio");
     int port = vmlayout_port(p->vm->layout, p->device, error);
-    if (port < 0 ||
+    if (port < 0 || (vfio && !vmuser_give_group(p->vm->inst, vmitem_get(p->item, "pci"), error)) ||
         (is(p, "kind", "vdpa") ? !add_vdpa(p, error) : !vfio && !add_tap(p, &q, error))) {
         return false;
     }
@@ -226,13 +229,15 @@ can_direct(const char *path, bool read_only)
     return fd >= 0;
 }
 
+/* 'path': what QEMU is to open. */
 static json_t *
-block_node(struct plug *p)
+block_node(struct plug *p, const char *path)
 {
-    const char *cache = vmitem_get(p->item, "cache"), *path = vmitem_get(p->item, "path");
+    const char *cache = vmitem_get(p->item, "cache");
     bool read_only = json_is_true(json_object_get(p->item, "readonly"));
     bool direct = (cache == NULL || strcmp(cache, "none") == 0) &&
-                  !json_is_false(json_object_get(p->item, "direct")) && can_direct(path, read_only);
+                  !json_is_false(json_object_get(p->item, "direct")) &&
+                  can_direct(vmitem_get(p->item, "path"), read_only);
     return json_pack("{s:s,s:s,s:b,s:s,s:{s:b,s:b},s:{s:s,s:s,s:s,s:s,s:s,s:{s:b,s:b}}}", "driver",
                      "raw", "node-name", p->node, "read-only", (int) read_only, "discard", "unmap",
                      "cache", "direct", (int) direct, "no-flush",
@@ -242,13 +247,41 @@ block_node(struct plug *p)
                      "direct", (int) direct, "no-flush", (int) (g_strcmp0(cache, "unsafe") == 0));
 }
 
+/* P4. What QEMU is to open; the caller's. */
+static char *
+hand_file(struct plug *p, const char *path, int flags, GError **error)
+{
+    haw_autofd int fd = open(path, flags | O_CLOEXEC);
+    if (fd < 0) {
+        haw_fail_errno(error, errno, "Open '%s'", path);
+        return NULL;
+    }
+    return qmp_add_file(p->vm->qmp, p->node, fd, error);
+}
+
+static bool
+add_block_node(struct plug *p, GError **error)
+{
+    bool read_only = json_is_true(json_object_get(p->item, "readonly"));
+    g_autofree char *path =
+        hand_file(p, vmitem_get(p->item, "path"), read_only ? O_RDONLY : O_RDWR, error);
+    if (path == NULL) {
+        return false;
+    }
+    if (!qmp_do(p->vm->qmp, "blockdev-add", block_node(p, path), error)) {
+        qmp_drop_file(p->vm->qmp, p->node);
+        return false;
+    }
+    return true;
+}
+
 static bool
 add_disk(struct plug *p, GError **error)
 {
     Qmp *qmp = p->vm->qmp;
     int scsi = vmlayout_scsi(p->vm->layout, p->device, error);
     bool cdrom = json_is_true(json_object_get(p->item, "cdrom"));
-    if (scsi < 0 || !qmp_do(qmp, "blockdev-add", block_node(p), error)) {
+    if (scsi < 0 || !add_block_node(p, error)) {
         return false;
     }
     json_t *args =
@@ -260,6 +293,7 @@ add_disk(struct plug *p, GError **error)
         return true;
     }
     qmp_do(qmp, "blockdev-del", json_pack("{s:s}", "node-name", p->node), NULL); /* P1 */
+    qmp_drop_file(qmp, p->node);
     return false;
 }
 
@@ -270,20 +304,11 @@ add_pci(struct plug *p, GError **error)
 {
     int port = vmlayout_port(p->vm->layout, p->device, error);
     g_autofree char *bus = g_strdup_printf("port%d", port);
-    return port >= 0 &&
+    return port >= 0 && vmuser_give_group(p->vm->inst, vmitem_get(p->item, "pci"), error) &&
            qmp_do(p->vm->qmp, "device_add",
                   json_pack("{s:s,s:s,s:s,s:s,s:s}", "driver", "vfio-pci", "id", p->id, "bus", bus,
                             "addr", "0", "host", vmitem_get(p->item, "pci")),
                   error);
-}
-
-static bool
-add_usb(struct plug *p, GError **error)
-{
-    json_t *args = json_pack("{s:s,s:s,s:s}", "driver", "usb-host", "id", p->id, "bus", "usb.0");
-    json_object_set(args, "hostbus", json_object_get(p->item, "bus"));
-    json_object_set(args, "hostaddr", json_object_get(p->item, "address"));
-    return qmp_do(p->vm->qmp, "device_add", args, error);
 }
 
 static bool
@@ -296,8 +321,10 @@ add_share(struct plug *p, GError **error)
 static const struct {
     const char *type, *kind; /* kind NULL: any */
     bool (*add)(struct plug *p, GError **error);
-} kinds[] = {{"nic", NULL, add_nic}, {"disk", "share", add_share}, {"disk", NULL, add_disk},
-             {"pci", NULL, add_pci}, {"gpu", NULL, add_pci},       {"usb", NULL, add_usb}};
+} kinds[] = {{"nic", NULL, add_nic},
+             {"disk", "share", add_share},
+             {"disk", NULL, add_disk},
+             {"pci", NULL, add_pci}};
 
 bool
 vmplug_add(VmSession *vm, json_t *item, GError **error)
@@ -368,6 +395,7 @@ vmplug_remove(VmSession *vm, const char *device, json_t *config, GError **error)
     }
     if (disk) {
         delete_backend(vm, "blockdev-del", "node-name", node);
+        qmp_drop_file(vm->qmp, node);
     } else if (g_strcmp0(type, "nic") == 0) {
         delete_backend(vm, "netdev_del", "id", node);
     }

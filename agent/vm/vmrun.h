@@ -58,6 +58,8 @@ bool vmsettle_run(VmSession *vm, json_t *items, GError **error);
 /* ---- vmprocess.c ---- */
 /* Kills what there is of QEMU, and waits for its end. Yields. */
 void vmprocess_kill(Inst *inst);
+/* Writes run/NAME/qemu.pid. */
+bool vmprocess_note(Inst *inst, pid_t pid, GError **error);
 /* The pid in run/NAME/qemu.pid when that is a live QEMU of this instance, else 0. */
 pid_t vmprocess_find(Inst *inst);
 

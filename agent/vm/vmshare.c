@@ -5,6 +5,8 @@
  *     daemon's own (forkshare.c); a guest that mounts it otherwise gets EROFS.
  * S3  A daemon serves one connection of QEMU's and ends with it; what never got one is ended by its pid
  *     file, which has the time of its start as well: a number that somebody else has now is none of ours.
+ * S4  QEMU is nobody (vmuser.c): it serves 9p of its own directory alone, the config share. Other
+ *     directories have daemons, which are root so that owners and modes are the guest's to set.
  * Called by guestvm.c. Main loop. */
 #include "agent/vm/vmshare.h"
 
@@ -15,11 +17,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "agent/inst/record.h"
 #include "agent/vm/vmitem.h"
+#include "agent/vm/vmfds.h"
 #include "agent/vm/vmlayout.h"
 #include "agent/vm/vmrun.h"
 #include "agent/vm/vmsock.h"
@@ -32,26 +36,35 @@
 #define SHARE_FUNCTIONS  64
 #define SHARE_TAG_MAX    31
 
-static const char *
-program(void)
-{
-    static const char *const paths[] = {"/usr/lib/qemu/virtiofsd", "/usr/libexec/virtiofsd",
-                                        "/usr/lib/virtiofsd"};
+typedef struct {
+    const char *kind, *suffix; /* of its socket */
+    const char *paths[3];
+} Daemon;
 
-    for (size_t i = 0; i < G_N_ELEMENTS(paths); i++) {
-        if (access(paths[i], X_OK) == 0) {
-            return paths[i];
+static const Daemon virtiofs = {
+    "virtiofs",
+    "sock",
+    {"/usr/lib/qemu/virtiofsd", "/usr/libexec/virtiofsd", "/usr/lib/virtiofsd"}};
+static const Daemon plan9 = {
+    "9p", "9p.sock", {"/usr/lib/qemu/virtfs-proxy-helper", "/usr/libexec/virtfs-proxy-helper"}};
+
+static const char *
+program(const Daemon *daemon)
+{
+    for (size_t i = 0; i < G_N_ELEMENTS(daemon->paths); i++) {
+        if (daemon->paths[i] != NULL && access(daemon->paths[i], X_OK) == 0) {
+            return daemon->paths[i];
         }
     }
     return NULL;
 }
 
 static char *
-socket_name(const char *name)
+socket_name(const Daemon *daemon, const char *name)
 {
     g_autofree char *node = vmitem_node(name);
 
-    return g_strdup_printf("fs.%s.sock", node);
+    return g_strdup_printf("fs.%s.%s", node, daemon->suffix);
 }
 
 /* ---- the daemon ---- */
@@ -74,27 +87,48 @@ reap_body(void *data)
     fiber_wait_pid(GPOINTER_TO_INT(data), -1, NULL, &status, NULL);
 }
 
-/* Listens on a socket of the run directory and hands it to the daemon. */
 static bool
-start_daemon(Inst *inst, const VmShare *share, GError **error)
+start_on(Inst *inst, const Daemon *daemon, const VmShare *share, int fd, GError **error)
 {
-    g_autofree char *dir = inst_run_dir(inst), *socket = socket_name(share->name);
+    g_autofree char *dir = inst_run_dir(inst), *socket = socket_name(daemon, share->name);
     g_autofree char *logs = inst_log_dir(inst);
     g_autofree char *log = g_strdup_printf("%s/%s.log", logs, socket);
-    haw_autofd int listener = vmsock_listen(dir, socket, error);
-    const char *argv[] = {inst->agent->exe, "forkshare", share->path, share->readonly ? "ro" : "rw",
-                          program(),        NULL};
-
-    if (listener < 0) {
-        return false;
-    }
-    pid_t pid = proc_spawn(argv, NULL, log, &listener, 1, error);
+    const char *argv[] = {
+        inst->agent->exe, "forkshare",     share->path, share->readonly ? "ro" : "rw",
+        daemon->kind,     program(daemon), NULL};
+    pid_t pid = proc_spawn(argv, NULL, log, &fd, 1, error);
     if (pid < 0) {
-        return haw_push(error, "Start virtiofsd for \"%s\"", share->name);
+        return haw_push(error, "Start %s for \"%s\"", program(daemon), share->name);
     }
     remember(dir, socket, pid);
-    fiber_start("virtiofsd", reap_body, GINT_TO_POINTER(pid));
+    fiber_start("share", reap_body, GINT_TO_POINTER(pid));
     return true;
+}
+
+/* Listens on a socket of the run directory and hands it to the daemon. Returns a connection, or -1. */
+static int
+start_virtiofs(Inst *inst, const VmShare *share, GError **error)
+{
+    g_autofree char *dir = inst_run_dir(inst), *socket = socket_name(&virtiofs, share->name);
+    haw_autofd int listener = vmsock_listen(dir, socket, error);
+
+    return listener >= 0 && start_on(inst, &virtiofs, share, listener, error)
+               ? vmsock_connect(dir, socket, error)
+               : -1;
+}
+
+/* QEMU's end of its socket, or -1. */
+static int
+start_9p(Inst *inst, const VmShare *share, GError **error)
+{
+    int pair[2];
+
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0) {
+        haw_fail_errno(error, errno, "Make a socket pair");
+        return -1;
+    }
+    haw_autofd int ours = pair[0], theirs = pair[1];
+    return start_on(inst, &plan9, share, theirs, error) ? fd_steal(&ours) : -1;
 }
 
 static void
@@ -144,31 +178,43 @@ escaped(const char *text)
     return g_strjoinv(",,", parts);
 }
 
-static void
-add_9p(const VmShare *share, guint function, GPtrArray *argv)
+/* S4 */
+static bool
+add_9p(Inst *inst, const VmShare *share, guint function, GPtrArray *argv, GArray *fds,
+       GError **error)
 {
     g_autofree char *node = vmitem_node(share->name), *at = address(function);
-    g_autofree char *path = escaped(share->path), *tag = escaped(share->tag);
+    g_autofree char *tag = escaped(share->tag);
+    haw_autofd int fd = share->own ? open(share->path, O_PATH | O_DIRECTORY | O_CLOEXEC)
+                                   : start_9p(inst, share, error);
 
+    if (fd < 0) {
+        return !share->own || haw_fail_errno(error, errno, "Open '%s'", share->path);
+    }
+    int number = vmfds_add(fds, &fd);
     g_ptr_array_add(argv, g_strdup("-fsdev"));
-    g_ptr_array_add(argv, g_strdup_printf("local,id=p9-%s,path=%s,security_model=passthrough,"
-                                          "multidevs=remap,readonly=%s",
-                                          node, path, share->readonly ? "on" : "off"));
+    g_ptr_array_add(argv, share->own
+                              ? g_strdup_printf("local,id=p9-%s,path=/proc/self/fd/%d,"
+                                                "security_model=none,multidevs=remap,"
+                                                "readonly=on",
+                                                node, number)
+                              : g_strdup_printf("proxy,id=p9-%s,sock_fd=%d,readonly=%s", node,
+                                                number, share->readonly ? "on" : "off"));
     g_ptr_array_add(argv, g_strdup("-device"));
     g_ptr_array_add(argv, g_strdup_printf("virtio-9p-pci,id=dev-p9-%s,fsdev=p9-%s,mount_tag=%s,"
                                           "bus=pcie.0,addr=%s",
                                           node, node, tag, at));
+    return true;
 }
 
 static void
-add_virtiofs(Inst *inst, const VmShare *share, guint function, GPtrArray *argv)
+add_virtiofs(const VmShare *share, guint function, int fd, GPtrArray *argv)
 {
     g_autofree char *node = vmitem_node(share->name), *at = address(function);
-    g_autofree char *tag = escaped(share->tag), *socket = socket_name(share->name);
+    g_autofree char *tag = escaped(share->tag);
 
     g_ptr_array_add(argv, g_strdup("-chardev"));
-    g_ptr_array_add(argv, g_strdup_printf("socket,id=fs-%s,path=/proc/self/fd/%d/%s", node,
-                                          VM_RUN_DIR_FD, socket));
+    g_ptr_array_add(argv, g_strdup_printf("socket,id=fs-%s,fd=%d", node, fd));
     g_ptr_array_add(argv, g_strdup("-device"));
     g_ptr_array_add(argv, g_strdup_printf("vhost-user-fs-pci,id=dev-fs-%s,chardev=fs-%s,tag=%s,"
                                           "queue-size=1024,bus=pcie.0,addr=%s",
@@ -176,9 +222,12 @@ add_virtiofs(Inst *inst, const VmShare *share, guint function, GPtrArray *argv)
 }
 
 bool
-vmshare_add(Inst *inst, const VmShare *share, guint index, GPtrArray *argv, GError **error)
+vmshare_add(Inst *inst, const VmShare *share, guint index, GPtrArray *argv, GArray *fds,
+            GError **error)
 {
     g_autoptr(GError) local = NULL;
+    bool by_virtiofs = share->virtiofs && program(&virtiofs) != NULL;
+    bool by_9p = share->own || program(&plan9) != NULL;
 
     if (2 * index + 1 >= SHARE_FUNCTIONS) {
         return haw_fail(error, HAW_LIMIT, "A virtual machine can have %d shared directories",
@@ -188,16 +237,27 @@ vmshare_add(Inst *inst, const VmShare *share, guint index, GPtrArray *argv, GErr
         return haw_fail(error, HAW_INVALID, "The name of disk \"%s\" is too long for a share",
                         share->name);
     }
-    add_9p(share, 2 * index, argv);
-    if (!share->virtiofs || program() == NULL) {
+    if (!by_9p && !by_virtiofs) {
+        return haw_fail(error, HAW_UNSUPPORTED,
+                        "Directory \"%s\" needs virtiofsd%s (package qemu-system-common)",
+                        share->name,
+                        share->virtiofs ? ""
+                                        : ", which one with migration.stateful cannot have, or "
+                                          "virtfs-proxy-helper");
+    }
+    if (by_9p && !add_9p(inst, share, 2 * index, argv, fds, error)) {
+        return false;
+    }
+    if (!by_virtiofs) {
         return true;
     }
-    if (!start_daemon(inst, share, &local)) { /* 9p does it as well */
-        haw_warn("vm.virtiofsd", KS("inst", inst_name(inst)), KS("why", local->message));
+    haw_autofd int fd = start_virtiofs(inst, share, &local);
+    if (fd >= 0) {
+        add_virtiofs(share, 2 * index + 1, vmfds_add(fds, &fd), argv);
         return true;
     }
-    add_virtiofs(inst, share, 2 * index + 1, argv);
-    return true;
+    haw_warn("vm.virtiofsd", KS("inst", inst_name(inst)), KS("why", local->message));
+    return by_9p || haw_fail(error, HAW_FAILED, "%s", local->message); /* 9p does it as well */
 }
 
 /* ---- while it runs ---- */
@@ -205,11 +265,11 @@ vmshare_add(Inst *inst, const VmShare *share, guint index, GPtrArray *argv, GErr
 static bool
 plug_device(VmSession *vm, const VmShare *share, int port, GError **error)
 {
-    g_autofree char *node = vmitem_node(share->name), *socket = socket_name(share->name);
+    g_autofree char *node = vmitem_node(share->name);
     g_autofree char *chardev = g_strdup_printf("fs-%s", node);
     g_autofree char *id = g_strdup_printf("dev-fs-%s", node);
     g_autofree char *bus = g_strdup_printf("port%d", port);
-    haw_autofd int fd = vmsock_connect(vm->run_dir, socket, error);
+    haw_autofd int fd = start_virtiofs(vm->inst, share, error);
 
     if (fd < 0 || !qmp_send_fd(vm->qmp, chardev, fd, error)) {
         return false;
@@ -234,12 +294,12 @@ plug_device(VmSession *vm, const VmShare *share, int port, GError **error)
 bool
 vmshare_plug(VmSession *vm, const VmShare *share, GError **error)
 {
-    if (!share->virtiofs || program() == NULL) {
+    if (!share->virtiofs || program(&virtiofs) == NULL) {
         return haw_fail(error, HAW_UNSUPPORTED,
                         "Directories are plugged into a running virtual machine by virtiofs, which "
                         "%s: restart it",
-                        program() == NULL ? "is not installed (package qemu-system-common)"
-                                          : "one with migration.stateful cannot have");
+                        program(&virtiofs) == NULL ? "is not installed (package qemu-system-common)"
+                                                   : "one with migration.stateful cannot have");
     }
     if (strlen(share->tag) > SHARE_TAG_MAX) {
         return haw_fail(error, HAW_INVALID, "The name of disk \"%s\" is too long for a share",
@@ -247,7 +307,7 @@ vmshare_plug(VmSession *vm, const VmShare *share, GError **error)
     }
     g_autofree char *place = g_strdup_printf("share:%s", share->name);
     int port = vmlayout_port(vm->layout, place, error);
-    if (port < 0 || !start_daemon(vm->inst, share, error)) {
+    if (port < 0) {
         return false;
     }
     if (!plug_device(vm, share, port, error)) {

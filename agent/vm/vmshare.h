@@ -10,11 +10,14 @@ typedef struct {
     const char *path;
     const char *target; /* where the guest mounts it; NULL: it does not */
     bool readonly;
+    bool own;      /* QEMU's user owns it, and may serve it itself */
     bool virtiofs; /* beside 9p; not for a VM that may move: vhost-user-fs can't */
 } VmShare;
 
-/* Appends the arguments of the index-th share; starts its daemon where one is wanted and there. Yields. */
-bool vmshare_add(Inst *inst, const VmShare *share, guint index, GPtrArray *argv, GError **error);
+/* Appends the arguments of the index-th share, and to what QEMU is handed (vmfds.h); starts its daemons.
+ * Yields. */
+bool vmshare_add(Inst *inst, const VmShare *share, guint index, GPtrArray *argv, GArray *fds,
+                 GError **error);
 /* Into a running VM, and out of it: by virtiofs, as QEMU can't plug 9p. Yield. */
 bool vmshare_plug(VmSession *vm, const VmShare *share, GError **error);
 bool vmshare_unplug(VmSession *vm, const char *name, GError **error);

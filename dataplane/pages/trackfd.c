@@ -4,7 +4,9 @@
  * T2  Its registers come back exactly, the number of an interrupted system call included, so that the
  *     kernel restarts that as if nothing had been.
  * T3  A signal that arrives meanwhile is kept and sent again afterwards.
- * T4  Whatever fails, the process runs on: closing the tracer's hold detaches it. */
+ * T4  Whatever fails, the process runs on: closing the tracer's hold detaches it.
+ * T5  Faults that KVM takes are the kernel's, which a process that is nobody may not have handled
+ *     (vm.unprivileged_userfaultfd): it was handed /dev/userfaultfd open, which may, and which is closed then. */
 #include "dataplane/pages/trackfd.h"
 
 #include <errno.h>
@@ -13,7 +15,9 @@
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/user.h>
@@ -84,14 +88,20 @@ wait_stop(struct tracee *tracee, int *ret_signal, GError **error)
     return true;
 }
 
-/* Makes the process call 'number'; *ret_value is what the call returned. */
+struct call {
+    long number;
+    unsigned long arguments[3];
+};
+
+/* Makes the process do 'call'; *ret_value is what it returned. */
 static bool
-remote_call(struct tracee *tracee, long number, unsigned long argument, long *ret_value,
-            GError **error)
+remote_call(struct tracee *tracee, struct call call, long *ret_value, GError **error)
 {
     struct user_regs_struct regs = tracee->saved;
-    regs.rax = (unsigned long) number;
-    regs.rdi = argument;
+    regs.rax = (unsigned long) call.number;
+    regs.rdi = call.arguments[0];
+    regs.rsi = call.arguments[1];
+    regs.rdx = call.arguments[2];
     regs.rip = tracee->gadget;
     regs.orig_rax = (unsigned long) -1; /* T2: nothing to restart while it is ours */
     if (ptrace(PTRACE_SETREGS, tracee->pid, NULL, &regs) != 0) {
@@ -120,12 +130,48 @@ remote_call(struct tracee *tracee, long number, unsigned long argument, long *re
     return haw_fail(error, HAW_BUSY, "process %d is kept busy by signals", (int) tracee->pid);
 }
 
+/* The number of its open /dev/userfaultfd; -1. */
+static int
+find_device(const struct tracee *tracee)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%d/fd", (int) tracee->pid);
+    g_autoptr(GDir) dir = g_dir_open(path, 0, NULL);
+    for (const char *name = dir != NULL ? g_dir_read_name(dir) : NULL; name != NULL;
+         name = g_dir_read_name(dir)) {
+        g_autofree char *link = g_build_filename(path, name, NULL);
+        g_autofree char *target = g_file_read_link(link, NULL);
+        if (g_strcmp0(target, "/dev/userfaultfd") == 0) {
+            return atoi(name);
+        }
+    }
+    return -1;
+}
+
+/* T5. *ret_value: its descriptor, or a negative error number. */
+static bool
+make(struct tracee *tracee, enum trackfd kind, long *ret_value, GError **error)
+{
+    unsigned long mode = kind == TRACKFD_KEPT ? 0 : UFFD_USER_MODE_ONLY;
+    const unsigned long flags = O_CLOEXEC | O_NONBLOCK | mode;
+    long closed;
+    if (!remote_call(tracee, (struct call){__NR_userfaultfd, {flags}}, ret_value, error)) {
+        return false;
+    }
+    int device = *ret_value == -EPERM ? find_device(tracee) : -1;
+    if (device < 0) {
+        return true;
+    }
+    const unsigned long fd = (unsigned long) device;
+    return remote_call(tracee, (struct call){__NR_ioctl, {fd, USERFAULTFD_IOC_NEW, flags}},
+                       ret_value, error) &&
+           remote_call(tracee, (struct call){__NR_close, {fd}}, &closed, error);
+}
+
 static bool
 take(struct tracee *tracee, enum trackfd kind, int *ret_fd, GError **error)
 {
     long remote, closed;
-    unsigned long mode = kind == TRACKFD_KEPT ? 0 : UFFD_USER_MODE_ONLY;
-    if (!remote_call(tracee, __NR_userfaultfd, O_CLOEXEC | O_NONBLOCK | mode, &remote, error)) {
+    if (!make(tracee, kind, &remote, error)) {
         return false;
     }
     if (remote < 0) {
@@ -135,7 +181,7 @@ take(struct tracee *tracee, enum trackfd kind, int *ret_fd, GError **error)
     int fd = pidfd < 0 ? -1 : (int) syscall(__NR_pidfd_getfd, pidfd, (int) remote, 0);
     int reason = errno;
     if ((kind == TRACKFD_OURS || fd < 0) &&
-        !remote_call(tracee, __NR_close, (unsigned long) remote, &closed, error)) {
+        !remote_call(tracee, (struct call){__NR_close, {(unsigned long) remote}}, &closed, error)) {
         fd_close(&fd);
         return false;
     }

@@ -2,7 +2,7 @@
 # between them, one OVN for both, and in each a switch with OVN's controller. Sourced after lib.sh and e2e_begin.
 #   two_hosts                 the namespace and the wire ('far CMD…' runs in the other host)
 #   two_chassis ADDR ADDR     OVN and both switches, with the addresses of their tunnels
-#   daemon_there [DIR]        the agent of 'second', in the other host (and in a directory of its own)
+#   daemon_there              the agent of 'second', in the other host
 # nb and sb are OVN's databases; $C is where their sockets lie.
 T=$E2E_DIR
 C=$T/central
@@ -60,9 +60,9 @@ two_chassis() {
 daemon_there() {
     daemon_use second
     mkdir -p "$LXD_DIR"; chmod 711 "$LXD_DIR"
-    (cd "${1:-.}" && exec ip netns exec there env ASAN_OPTIONS="detect_leaks=0:abort_on_error=1:disable_coredump=1" \
+    ip netns exec there env ASAN_OPTIONS="detect_leaks=0:abort_on_error=1:disable_coredump=1" \
         OVS_RUNDIR="$T/second.ovs" OVN_RUNDIR="$T/second.ovs" \
-        "$(hawserd_path)" --dir "$LXD_DIR" --group root >>"$T/second.log" 2>&1 </dev/null) &
+        "$(hawserd_path)" --dir "$LXD_DIR" --group root >>"$T/second.log" 2>&1 </dev/null &
     e2e_pid[second]=$!
     daemon_ready second || e2e_bail "agent 'second' did not become ready"
 }

@@ -7,6 +7,7 @@ e2e_begin
 need ovs-vswitchd ovn-northd ovn-nbctl nsenter python3 ping qemu-system-x86_64
 guest=$HAWSER_BUILD/guest
 "$E2E_LIB/../guest/build" "$guest" >>"$E2E_DIR/log" 2>&1 || e2e_skip_all "no kernel for a test guest"
+boot=$(e2e_boot_dir "$guest")
 mkdir -p /run/netns && mount -t tmpfs tmpfs /run/netns # names of others do not meet ours
 mkdir "$E2E_DIR/bin"
 dpd=${HAWSER_DPD:-$HAWSER_BUILD/dataplane/hawser-dpd}
@@ -48,7 +49,7 @@ for name in 1 2; do
     must lxc start c$name
 done
 must lxc init vm --vm --empty -c limits.memory=160MiB -c security.secureboot=false -c security.csm=true \
-    -c raw.qemu="-kernel $guest/kernel -initrd $guest/initrd -append 'console=ttyS0 quiet panic=-1 guest.ip=10.95.12.9/24 guest.gateway=10.95.12.1'"
+    -c raw.qemu="-kernel $boot/kernel -initrd $boot/initrd -append 'console=ttyS0 quiet panic=-1 guest.ip=10.95.12.9/24 guest.gateway=10.95.12.1'"
 must lxc config device add vm eth0 nic network=o2 ipv4.address=10.95.12.9
 must lxc start vm
 P1=$(pid_of c1) P2=$(pid_of c2)

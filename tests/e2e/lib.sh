@@ -186,6 +186,24 @@ e2e_begin() {
     trap 'e2e_finish' EXIT
     trap 'exit 143' TERM INT
 }
+# The QEMUs of the agents whose directories are at or below $1: the run directory is open in them.
+e2e_qemus() {
+    local pid
+    for pid in $(pgrep -f qemu-system); do
+        case $(readlink "/proc/$pid/fd/5") in "$1"/*) echo "$pid" ;; esac
+    done
+    true
+}
+# A directory of the suite's with the kernels and initrds of the one that is given, for QEMU to read: its user
+# may not enter a directory that is only the builder's.
+e2e_boot_dir() {
+    local file
+    mkdir -p "$E2E_DIR/boot"
+    for file in kernel linux initrd; do
+        [ ! -e "$1/$file" ] || install -m 644 "$1/$file" "$E2E_DIR/boot/" || return 1
+    done
+    echo "$E2E_DIR/boot"
+}
 # The outer half: makes directory and cgroups, runs the script again in new namespaces, cleans up.
 e2e_outer() {
     export E2E_INSIDE=1

@@ -21,7 +21,8 @@ answers() { ping -c1 -W2 "$1" >/dev/null; }
 link_of() { lxc config get "$1" "volatile.$2.host_name"; }
 volume=$LXD_DIR/storage-pools/default/virtual-machines/v1
 efi=$(realpath /usr/share/OVMF 2>/dev/null)
-boot="-kernel $guest/linux -initrd $guest/initrd -append 'console=ttyS0 loglevel=3 panic=-1 random.trust_cpu=on'"
+boot_dir=$(e2e_boot_dir "$guest")
+boot="-kernel $boot_dir/linux -initrd $boot_dir/initrd -append 'console=ttyS0 loglevel=3 panic=-1 random.trust_cpu=on'"
 
 # ---- UEFI, by a path that is a symbolic link ----
 must lxc image import "$guest/vm.tar.gz" --alias vm

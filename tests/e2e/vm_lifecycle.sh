@@ -9,7 +9,8 @@ e2e_begin
 daemon_start
 e2e_defaults
 
-boot="-kernel $guest/linux -initrd $guest/initrd -append 'console=ttyS0 loglevel=3 panic=-1 random.trust_cpu=on'"
+boot_dir=$(e2e_boot_dir "$guest")
+boot="-kernel $boot_dir/linux -initrd $boot_dir/initrd -append 'console=ttyS0 loglevel=3 panic=-1 random.trust_cpu=on'"
 state() { lxc list "$1" -f csv -c s; }
 is() { [ "$(state "$1")" = "$2" ]; }
 qemu_pid() { api_meta GET "/1.0/instances/$1/state" | jq .pid; }
@@ -17,7 +18,7 @@ seen() { api GET "/1.0/instances/$1/console" | tr -d '\r' | grep -q "$2"; }
 boots() { api GET "/1.0/instances/$1/console" | grep -c 'guest ready'; }
 booted() { [ "$(boots "$1")" -ge "$2" ]; }
 typed() { python3 "$E2E_LIB/vmtype.py" "$1" "$2" "$3" 50; } # instance line regex
-no_qemu() { ! pgrep -f "$LXD_DIR/run/" >/dev/null; }
+no_qemu() { [ -z "$(e2e_qemus "$LXD_DIR")" ]; }
 no_taps() { ! ip -o link | grep -q ': tap'; }
 nothing_mounted() { ! grep -q "$LXD_DIR/memory" /proc/mounts && [ -z "$(ls "$LXD_DIR/memory" 2>/dev/null)" ]; }
 
@@ -57,6 +58,14 @@ refuse 'but does not grow beyond its start' 'beyond boot time size' lxc config s
 refuse 'what needs a restart is refused' 'cannot be updated when VM is running' lxc config set v1 security.csm=false
 
 pid=$(qemu_pid v1)
+same 'QEMU is seen by the way the suite looks for it' "$pid" e2e_qemus "$LXD_DIR"
+shows 'it is a user of its own' '^21[0-9]{8} 21[0-9]{8}$' stat -c '%u %g' "/proc/$pid"
+same 'without a capability, nor a way to get one' '0000000000000000 0000000000000000 1' \
+    awk '/^CapPrm|^CapEff/ {printf "%s ", $2} /^NoNewPrivs/ {print $2}' "/proc/$pid/status"
+for node in "$LXD_DIR/virtual-machines/v1/root.img" "$LXD_DIR/server.key"; do
+    same "which may not read ${node##*/}" 0,1 \
+        sh -c 'head -c 1 "$1" >/dev/null; echo -n $?,; setpriv --reuid "$2" --clear-groups head -c 1 "$1" >/dev/null 2>&1; echo $?' sh "$node" "$(stat -c %u "/proc/$pid")"
+done
 daemon_kill
 daemon_start
 same 'it runs on when the agent dies' RUNNING state v1

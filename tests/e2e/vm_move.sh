@@ -60,8 +60,8 @@ must lxc delete -f second:double
 claim 'a copy of it runs there from the same state' lxc copy vm second:twin
 same 'the copy runs' 'twin,RUNNING' state_of second:twin
 same 'and it runs on here' 'vm,RUNNING' state_of vm
-same "the copy's pages are right" bad=0 pages_right_at second
-same 'its own are, too' bad=0 pages_right_at main
+same "the copy's pages are right" bad=0 pages_right_of second/run/twin
+same 'its own are, too' bad=0 pages_right_of main/run/vm
 differs() { # key
     local one other
     one=$(lxc config get vm "$1") other=$(lxc config get second:twin "$1")

@@ -72,14 +72,15 @@ killed() { # what condition kill…
     claim "$what: it runs on here, and nothing is there" wait_for 60 settled
     same "$what: every page is right" bad=0 pages_right
 }
+kill_qemu() { kill -KILL "$(e2e_qemus "$T/$1")"; }
 killed 'cancelled while memory moves' "$memory_moves" cancel_here
 killed 'a hawser-pages killed' "$memory_moves" sh -c 'kill -KILL $(pgrep -f "[h]awser-pages 3" | head -n 1)'
 must lxc config set migration.bandwidth 1MB # 72 s
 began=$(now_ms)
-killed "the target's QEMU killed" "$memory_moves" sh -c "kill -KILL \$(pgrep -f '[q]emu-system.*mem-path=$T/second')"
+killed "the target's QEMU killed" "$memory_moves" kill_qemu second
 claim "the target's QEMU killed: nobody waits until the memory is over" test $(($(now_ms) - began)) -lt 50000
 must lxc config set migration.bandwidth 4MB
-later "$memory_moves" sh -c "kill -KILL \$(pgrep -f '[q]emu-system.*mem-path=$T/main')"
+later "$memory_moves" kill_qemu main
 refuse "the source's QEMU killed: the move fails" '' lxc move vm second:vm
 wait $later_pid
 stopped_here() { [ "$(state_of vm)/$(state_of second:vm)/$(one_qemu)" = vm,STOPPED//0 ] && [ -z "$(left second)" ]; }

@@ -8,6 +8,7 @@ e2e_begin
 need python3 qemu-system-x86_64 rsync ping nsenter
 guest=$HAWSER_BUILD/guest
 "$E2E_LIB/../guest/build" "$guest" >>"$E2E_DIR/log" 2>&1 || e2e_skip_all "no kernel for a test guest"
+boot=$(e2e_boot_dir "$guest")
 . "$E2E_LIB/chassis.sh"
 E2E_COMMAND_S=150
 
@@ -22,11 +23,8 @@ must far ip link set mgmt up
 two_chassis 10.94.53.1 10.94.53.2
 
 # ---- two servers ----
-mkdir "$T/at-main" "$T/at-second"
-cd "$T/at-main" || exit 1
 DAEMON_ENV="OVS_RUNDIR=$T/main.ovs OVN_RUNDIR=$T/main.ovs" daemon_start main
-cd "$T" || exit 1
-daemon_there "$T/at-second"
+daemon_there
 token=
 for name in second main; do
     daemon_use $name
@@ -77,7 +75,7 @@ must lxc start c1
 ask() {
     local at
     for at in main second; do
-        python3 "$E2E_LIB/../guest/ask.py" "$T/at-$at/serial" "$1" "$2" "${3:-60}" 2>/dev/null && return
+        python3 "$E2E_LIB/../guest/ask.py" "$T/$at/run/vm/qemu/serial" "$1" "$2" "${3:-60}" 2>/dev/null && return
     done
     return 1
 }
@@ -90,7 +88,7 @@ state_of() { lxc list "$1" -f csv -c ns 2>/dev/null | tr -d '\r'; }
 bound() { sb --bare --columns=name list Chassis "$(sb --bare --columns=chassis find Port_Binding "logical_port=$lsp")"; }
 owner() { nb get Logical_Switch_Port "$lsp" external_ids:hawser-owner; }
 must lxc init vm --vm --empty -c limits.memory=192MiB -c security.secureboot=false -c security.csm=true \
-    -c migration.stateful=true -c raw.qemu="-serial unix:serial,server=on,wait=off -kernel $guest/kernel -initrd $guest/initrd -append 'console=ttyS1 quiet panic=-1 guest.fill=48 guest.hot=24 guest.rate=20 guest.ip=10.97.1.9/24 guest.gateway=10.97.1.1'"
+    -c migration.stateful=true -c raw.qemu="-serial unix:serial,server=on,wait=off -kernel $boot/kernel -initrd $boot/initrd -append 'console=ttyS1 quiet panic=-1 guest.fill=48 guest.hot=24 guest.rate=20 guest.ip=10.97.1.9/24 guest.gateway=10.97.1.1'"
 must lxc config device add vm eth0 nic network=net1 ipv4.address=10.97.1.9
 must lxc start vm
 wait_for 90 hears || e2e_bail 'the guest does not come up'

@@ -12,6 +12,7 @@ e2e_begin
 need python3 qemu-system-x86_64 rsync ping nsenter
 guest=$HAWSER_BUILD/guest
 "$E2E_LIB/../guest/build" "$guest" >>"$E2E_DIR/log" 2>&1 || e2e_skip_all "no kernel for a test guest"
+boot=$(e2e_boot_dir "$guest")
 T=$E2E_DIR
 E2E_COMMAND_S=150
 
@@ -39,14 +40,12 @@ agent_there() { # starts the second one in its namespace
     # shellcheck disable=SC2086
     daemon_use second
     mkdir -p "$LXD_DIR"; chmod 711 "$LXD_DIR"
-    nsenter -t $there_pid -m -n sh -c 'cd "$1" && shift && exec "$@"' sh "$T/at-second" env ASAN_OPTIONS="detect_leaks=0:abort_on_error=1:disable_coredump=1" ${DAEMON_ENV:-} \
+    nsenter -t $there_pid -m -n env ASAN_OPTIONS="detect_leaks=0:abort_on_error=1:disable_coredump=1" ${DAEMON_ENV:-} \
         "$(hawserd_path)" --dir "$LXD_DIR" --group root >>"$T/second.log" 2>&1 </dev/null &
     e2e_pid[second]=$!
-    cd "$T" || exit 1
     daemon_ready second || e2e_bail "agent 'second' did not become ready"
 }
-mkdir "$T/at-main" "$T/at-second"
-agent_here() { cd "$T/at-main" && daemon_start main; cd "$T" || exit 1; }
+agent_here() { daemon_start main; }
 agent_here
 must lxc storage create default dir
 must lxc profile device add default root disk path=/ pool=default size=64MiB
@@ -60,19 +59,20 @@ daemon_use main
 must lxc remote add second "$token" --accept-certificate
 
 # ---- a guest ----
-# Each agent's QEMU makes the console's socket where its agent was started.
-ask_at() { python3 "$E2E_LIB/../guest/ask.py" "$T/at-$1/serial" "$2" "$3" "${4:-60}" 2>/dev/null; }
+# QEMU is in the directory that it may write, and makes the console's socket there.
+ask_of() { python3 "$E2E_LIB/../guest/ask.py" "$T/$1/qemu/serial" "$2" "$3" "${4:-60}" 2>/dev/null; } # agent/run/machine
+ask_at() { local at=$1; shift; ask_of "$at/run/vm" "$@"; }
 ask() { ask_at main "$@" || ask_at second "$@"; }
 hears() { ask gap 'gap us' 3; }
 vm_make() { # rate
     must lxc init vm --vm --empty -c limits.memory=192MiB -c security.secureboot=false -c security.csm=true \
-        -c migration.stateful=true -c raw.qemu="-serial unix:serial,server=on,wait=off -kernel $guest/kernel -initrd $guest/initrd -append 'console=ttyS1 quiet panic=-1 guest.fill=48 guest.hot=24 guest.rate=$1 guest.ip=10.94.50.9/24'"
+        -c migration.stateful=true -c raw.qemu="-serial unix:serial,server=on,wait=off -kernel $boot/kernel -initrd $boot/initrd -append 'console=ttyS1 quiet panic=-1 guest.fill=48 guest.hot=24 guest.rate=$1 guest.ip=10.94.50.9/24'"
     must lxc config device add vm eth0 nic nictype=bridged parent=vmbr
 }
 vm_ready() { must lxc start vm; wait_for 90 hears || e2e_bail "the guest does not come up"; wait_for 60 pings; }
 pings() { ping -n -q -c 1 -W 1 10.94.50.9; } >/dev/null 2>&1
 pages_right() { ask check checked | grep -o 'bad=[0-9]*'; }
-pages_right_at() { ask_at "$1" check checked | grep -o 'bad=[0-9]*'; }
+pages_right_of() { ask_of "$1" check checked | grep -o 'bad=[0-9]*'; }
 now_ms() { date +%s%3N; }
 runs_at() { [ "$(state_of "$1")" = vm,RUNNING ]; }
 state_of() { lxc list "$1" -f csv -c ns 2>/dev/null | tr -d '\r'; }
@@ -80,9 +80,9 @@ state_of() { lxc list "$1" -f csv -c ns 2>/dev/null | tr -d '\r'; }
 left() { # agent's name
     find "$T/$1/memory" -mindepth 1 2>/dev/null | sed "s,$T/,,"
     find "$T/$1/virtual-machines" "$T/$1/run" -mindepth 1 -maxdepth 1 2>/dev/null | sed "s,$T/,,"
-    pgrep -af "mem-path=$T/$1/" | sed 's/ .*//'
+    e2e_qemus "$T/$1"
 }
-one_qemu() { pgrep -f "qemu-system.*mem-path=$T/" | wc -l; }
+one_qemu() { e2e_qemus "$T" | wc -l; }
 
 # ---- what came of a move ----
 settled() { # one QEMU, and the agent that has it says so; the other has nothing of it

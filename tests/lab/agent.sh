@@ -48,11 +48,14 @@ agent_remote_self() {
     export LXD_DIR=$HAWSER_DIR LXD_CONF=/tmp/lxc
     must wait_for 60 timeout 60 lxc remote add self "$token" --accept-certificate
 }
+# lab_kernel: $vnetguest is the lab's guest where QEMU's user can read it
+lab_kernel() { vnetguest=/tmp/vnetguest; [ -e $vnetguest ] || install -m 644 "$HAWSER_BUILD/tests/lab/vnetguest" $vnetguest; }
 # agent_vm NAME: a small one that may move, with the lab's guest for a kernel
 agent_vm() {
+    lab_kernel
     must hawser profile device set default root size=16MiB
     must hawser init --empty --vm "$1" -c security.secureboot=false -c security.csm=true -c limits.memory=64MiB \
-        -c migration.stateful=true -c raw.qemu="-kernel $HAWSER_BUILD/tests/lab/vnetguest"
+        -c migration.stateful=true -c raw.qemu="-kernel $vnetguest"
 }
 agent_end() {
     kill "$agent"

@@ -7,8 +7,9 @@ guest() { hawser query "/1.0/instances/$1/console" 2>/dev/null; }
 said() { guest "$1" | grep -q "$2"; }
 # vm NAME: empty, with the lab's guest for a kernel
 vm() {
+    lab_kernel
     must hawser init --empty --vm "$1" -c security.secureboot=false -c security.csm=true -c limits.memory=64MiB \
-        -c raw.qemu="-kernel $HAWSER_BUILD/tests/lab/vnetguest"
+        -c raw.qemu="-kernel $vnetguest"
 }
 now() { ip -d link show "$pf"; devlink port show; vdpa dev show; }
 as_before() { [ "$before" = "$(now)" ]; }

@@ -11,8 +11,9 @@ for thread in sys.argv[1:]:
     print(c.value)' "$@"
 }
 vm() {
+    lab_kernel
     must hawser init --empty --vm "$1" -c security.secureboot=false -c security.csm=true -c limits.memory=64MiB \
-        -c limits.cpu=2 -c raw.qemu="-kernel $HAWSER_BUILD/tests/lab/vnetguest"
+        -c limits.cpu=2 -c raw.qemu="-kernel $vnetguest"
     succeeds "$1 starts" hawser start "$1"
 }
 # of_cpus MACHINE: the threads of its virtual CPUs
