@@ -43,22 +43,29 @@ enter_mounts(int pidfd, GError **error)
     return true;
 }
 
-static bool
-own_user_namespace(pid_t pid)
+bool
+enter_user_flag(pid_t pid, int *ret_flag, GError **error)
 {
     g_autofree char *path = g_strdup_printf("/proc/%d/ns/user", (int) pid);
     struct stat theirs, ours;
 
-    return stat(path, &theirs) == 0 && stat("/proc/self/ns/user", &ours) == 0 &&
-           (theirs.st_ino != ours.st_ino || theirs.st_dev != ours.st_dev);
+    if (stat(path, &theirs) < 0 || stat("/proc/self/ns/user", &ours) < 0) {
+        return haw_fail_errno(error, errno, "see the container's user namespace");
+    }
+    bool same = theirs.st_ino == ours.st_ino && theirs.st_dev == ours.st_dev;
+    *ret_flag = same ? 0 : CLONE_NEWUSER;
+    return true;
 }
 
 bool
 enter_guest(pid_t pid, int pidfd, GError **error)
 {
-    int what = CLONE_NEWNS | (own_user_namespace(pid) ? CLONE_NEWUSER : 0);
+    int user = 0;
 
-    if (setns(pidfd, what) < 0) {
+    if (!enter_user_flag(pid, &user, error)) {
+        return false;
+    }
+    if (setns(pidfd, CLONE_NEWNS | user) < 0) {
         return haw_fail_errno(error, errno, "enter the container's namespaces");
     }
     if (setgroups(0, NULL) < 0 || setresgid(0, 0, 0) < 0 || setresuid(0, 0, 0) < 0) {

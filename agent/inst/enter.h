@@ -6,6 +6,9 @@
 
 /* A pidfd of the container's init; checked to be still the process that 'pid' names. -1. */
 int enter_pidfd(pid_t pid, GError **error);
+/* *ret_flag: CLONE_NEWUSER when the process has a user namespace of its own, 0 when it has ours. False when that
+ * can't be seen: then it is not to be entered, or one would be root there with all of the host's power. */
+bool enter_user_flag(pid_t pid, int *ret_flag, GError **error);
 /* Joins the mount namespace (and root directory) only; credentials stay ours. */
 bool enter_mounts(int pidfd, GError **error);
 /* Joins user (unless it is ours) and mount namespaces, becomes root of the container. */

@@ -215,16 +215,6 @@ listen_all(Relay *relay, Setup *setup, GError **error)
 /* ---- places and privileges ---- */
 
 static bool
-user_namespace_differs(pid_t pid)
-{
-    g_autofree char *path = g_strdup_printf("/proc/%d/ns/user", (int) pid);
-    struct stat theirs, ours;
-
-    return stat(path, &theirs) == 0 && stat("/proc/self/ns/user", &ours) == 0 &&
-           theirs.st_ino != ours.st_ino;
-}
-
-static bool
 keep_capabilities(unsigned keep)
 {
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
@@ -245,8 +235,11 @@ settle(Setup *setup, int host_net, int host_mount, GError **error)
             return haw_fail_errno(error, errno, "return to the host's namespaces");
         }
     } else {
-        what |= user_namespace_differs(setup->pid) ? CLONE_NEWUSER : 0;
-        if (setns(FORKPROXY_PIDFD, what) < 0) {
+        int user = 0;
+        if (!enter_user_flag(setup->pid, &user, error)) {
+            return false;
+        }
+        if (setns(FORKPROXY_PIDFD, what | user) < 0) {
             return haw_fail_errno(error, errno, "enter the container's namespaces");
         }
     }
