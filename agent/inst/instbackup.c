@@ -185,10 +185,9 @@ run_create(Operation *op, void *data, GError **error)
                              .optimized = job->optimized,
                              .fd = fd,
                              .meter = meter};
-    bool ok = backuppack_write(&pack, error) && backup_place(fd, temp, file, error) &&
-              volume_backups_insert(inst->agent->db, made, error); /* Z2 */
-    if (!ok) {
-        unlink(temp);
+    bool placed = backuppack_write(&pack, error) && backup_place(fd, temp, file, error);
+    if (!placed || !volume_backups_insert(inst->agent->db, made, error)) { /* Z2 */
+        unlink(placed ? file : temp);
         return haw_push(error, "Create backup");
     }
     announce(inst, op_caller(op), job->name, "instance-backup-created");

@@ -93,18 +93,14 @@ take_entry(json_t *entry, size_t index, GError **error)
 }
 
 static bool
-check_entry(const ZoneRow *zone, const char *name, json_t *entries, size_t index, GError **error)
+check_entry(const ZoneRow *zone, const char *name, json_t *entry, GHashTable *seen, GError **error)
 {
     static const char *const none[] = {NULL};
-    json_t *entry = json_array_get(entries, index);
     g_autoptr(ZoneContent) trial = zonewire_content_new(zone->name, none, 1, error);
-    for (size_t i = 0; i < index; i++) {
-        json_t *other = json_array_get(entries, i);
-        if (strcmp(text_of(other, "type"), text_of(entry, "type")) == 0 &&
-            strcmp(text_of(other, "value"), text_of(entry, "value")) == 0) {
-            return haw_fail(error, HAW_INVALID, "Duplicate record for type \"%s\" and value \"%s\"",
-                            text_of(entry, "type"), text_of(entry, "value"));
-        }
+    char *key = g_strdup_printf("%s %s", text_of(entry, "type"), text_of(entry, "value"));
+    if (!g_hash_table_add(seen, key)) {
+        return haw_fail(error, HAW_INVALID, "Duplicate record for type \"%s\" and value \"%s\"",
+                        text_of(entry, "type"), text_of(entry, "value"));
     }
     return trial != NULL &&
            zonewire_add(trial, name, text_of(entry, "type"), 300, text_of(entry, "value"), error);
@@ -113,6 +109,7 @@ check_entry(const ZoneRow *zone, const char *name, json_t *entries, size_t index
 static bool
 take_entries(const ZoneRow *zone, ZoneRecord *record, json_t *entries, GError **error)
 {
+    g_autoptr(GHashTable) seen = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     json_t *taken = json_array();
     json_t *entry;
     size_t i;
@@ -127,7 +124,7 @@ take_entries(const ZoneRow *zone, ZoneRecord *record, json_t *entries, GError **
             return false;
         }
         json_array_append_new(taken, kept);
-        if (!check_entry(zone, record->name, taken, i, error)) {
+        if (!check_entry(zone, record->name, kept, seen, error)) {
             return false;
         }
     }

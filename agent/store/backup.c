@@ -229,10 +229,9 @@ run_create(Operation *op, void *data, GError **error)
                               .created_at = clock_real_us(),
                               .expires_at = job->expires_at,
                               .volume_only = job->volume_only};
-    bool ok = write_archive(job, row, fd, meter, error) && backup_place(fd, temp, file, error) &&
-              volume_backups_insert(job->table->agent->db, made, error);
-    if (!ok) {
-        unlink(temp);
+    bool placed = write_archive(job, row, fd, meter, error) && backup_place(fd, temp, file, error);
+    if (!placed || !volume_backups_insert(job->table->agent->db, made, error)) {
+        unlink(placed ? file : temp);
         return haw_push(error, "Create volume backup");
     }
     tell(job->table->agent, op_caller(op), &vol, job->name, "storage-volume-backup-created");
