@@ -59,7 +59,7 @@ pools() { sed -n 's/.*poll.pool .*whole=//p' "$LAB_DIR/log" | sort -n | sed -n '
 same() { [ $# = 2 ] && [ "$1" -gt 4000 ] && [ $(($2 - $1)) -lt 100 ]; }
 claim 'nor are the packets of its pool lost' same $(pools)
 # Half of a pool's packets were ones that the kernel does not know, and what went by them was dropped.
-anew() { local turn; for turn in $(seq 8); do ask remove a && add_xdp && ping_a -c 5 -i 0.02 -W 1 10.1.0.1 >"$LAB_DIR/pings" &&
+anew() { local turn; for turn in $(seq 8); do ask remove a && add_xdp && ping_a -c 5 -i 0.02 -W 10 10.1.0.1 >"$LAB_DIR/pings" &&
     grep -q ' 0% packet loss' "$LAB_DIR/pings" || { echo "turn $turn"; cat "$LAB_DIR/pings"; return 1; }; done; }
 claim 'eight times anew, the port loses no packet' anew
 flood() { ping_a -q -f -c 12000 -W 2 10.1.0.1 >"$LAB_DIR/pings" && grep -q ' 0% packet loss' "$LAB_DIR/pings" || { cat "$LAB_DIR/pings"; return 1; }; }
