@@ -23,7 +23,7 @@ must hawser config set migration.bandwidth 8MB # so that there is time to look
 agent_remote_self
 agent_vm v1
 must hawser start v1
-wait_for 180 reached v1 GUEST && ok "the guest runs" || nok "the guest: $(guest v1)"
+wait_for 400 reached v1 GUEST && ok "the guest runs" || nok "the guest: $(guest v1)"
 
 # The second agent: its own directory and port, by the same device.
 second() { HAWSER_DIR=/tmp/second hawser "$@"; }

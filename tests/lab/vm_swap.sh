@@ -24,7 +24,7 @@ agent_remote_self
 agent_vm v1
 must hawser config device add v1 eth0 nic network=o1 acceleration=vdpa
 must hawser start v1
-wait_for 180 reached v1 GUEST-RECEIVED 1 && ok "the guest drives a vDPA device" || nok "the guest: $(guest v1)"
+wait_for 400 reached v1 GUEST-RECEIVED 1 && ok "the guest drives a vDPA device" || nok "the guest: $(guest v1)"
 before=$(place v1)
 function=$(vdpa_of v1)
 
