@@ -6,21 +6,51 @@
  * U2  What QEMU needs is handed over as open descriptors, whoever owns the files. It owns its memory file,
  *     which it opens itself, a directory for sockets that it makes, where it is, and the config share.
  * U3  Groups are those of the devices that every VM may open: /dev/kvm and /dev/sev.
+ * U4  In a container, whose ids may end earlier, all share one that is nobody's.
  * Called by vmboot.c, vmplug.c, configshare.c; forkuser.c is the other end of the arguments. */
 #include "agent/vm/vmuser.h"
 
 #include "agent/vm/vmrun.h"
+#include "base/fd.h"
 
 #include <errno.h>
 #include <fts.h>
+#include <string.h>
 #include <unistd.h>
 
-enum { USER_FIRST = 0x7e000000, USER_COUNT = 1 << 24 };
+enum { USER_FIRST = 0x7e000000, USER_COUNT = 1 << 24, NOBODY = 65534, MAP_MAX = 1 << 16 };
+
+/* "first outside count" lines. */
+static bool
+is_mapped(guint64 user, const char *uid_map)
+{
+    for (const char *at = uid_map; *at != '\0';) {
+        char *end = NULL;
+        guint64 first = g_ascii_strtoull(at, &end, 10);
+        g_ascii_strtoull(end, &end, 10);
+        guint64 count = g_ascii_strtoull(end, &end, 10);
+        if (user >= first && user - first < count) {
+            return true;
+        }
+        at = end + strcspn(end, "\n");
+        at += strspn(at, "\n");
+    }
+    return false;
+}
+
+/* U1, U4 */
+uid_t
+vmuser_number(gint64 id, const char *uid_map)
+{
+    uid_t user = USER_FIRST + (uid_t) (id % USER_COUNT);
+    return is_mapped(user, uid_map) ? user : NOBODY;
+}
 
 uid_t
 vmuser_of(Inst *inst)
 {
-    return USER_FIRST + (uid_t) (inst_id(inst) % USER_COUNT); /* U1 */
+    g_autofree char *map = fd_read_file("/proc/self/uid_map", MAP_MAX, NULL, NULL);
+    return vmuser_number(inst_id(inst), map != NULL ? map : "");
 }
 
 /* U3 */

@@ -5,6 +5,8 @@
 #include <sys/stat.h>
 
 uid_t vmuser_of(Inst *inst);
+/* The user of the instance with that number, where ids are mapped as the text of /proc/self/uid_map says. */
+uid_t vmuser_number(gint64 id, const char *uid_map);
 /* Whether that user may open a device of all VMs (/dev/kvm) for reading and writing. */
 bool vmuser_may_open(const struct stat *node);
 /* The first arguments of a command that is to run as that user: appended to 'argv' (of owned strings). */
