@@ -6,14 +6,18 @@
 #include "agent/vm/vmsev.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "agent/inst/record.h"
 #include "agent/vm/qmp.h"
+#include "agent/vm/vm.h"
 #include "agent/vm/vmhost.h"
+#include "agent/vm/vmuser.h"
 #include "base/fd.h"
 #include "base/proc.h"
 #include "proto/keys.h"
@@ -144,16 +148,31 @@ vmsev_properties(json_t *config, json_t *found, const char *dir)
 
 /* ---- a start ---- */
 
-/* QEMU takes them as files. */
+/* QEMU takes them as files, which its user reads. */
 static bool
-store(json_t *config, const char *key, const char *dir, const char *name, GError **error)
+store(Inst *inst, json_t *config, const char *key, const char *name, GError **error)
 {
     const char *text = keys_get(config, key);
+    g_autofree char *dir = inst_run_dir(inst);
     g_autofree char *path = g_build_filename(dir, name, NULL);
-    g_autoptr(GError) local = NULL;
-    return text == NULL ||
-           g_file_set_contents_full(path, text, -1, G_FILE_SET_CONTENTS_CONSISTENT, 0600, &local) ||
-           haw_fail(error, HAW_IO, "%s", local->message);
+    if (text == NULL) {
+        return true;
+    }
+    if (!fd_mkdir_p(dir, 0711, error) || !fd_write_copy(path, text, strlen(text), 0600, error)) {
+        return false;
+    }
+    haw_autofd int fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    return fd >= 0 ? vmuser_give(inst, fd, path, error)
+                   : haw_fail_errno(error, errno, "Open '%s'", path);
+}
+
+static bool
+check_device(GError **error)
+{
+    struct stat node;
+    return stat("/dev/sev", &node) < 0 || vmuser_may_open(&node) ||
+           haw_fail(error, HAW_UNSUPPORTED,
+                    "/dev/sev is root's alone, which QEMU is not: chgrp kvm and chmod 660 it");
 }
 
 bool
@@ -173,12 +192,11 @@ vmsev_prepare(Inst *inst, json_t **ret_sev, GError **error)
     if (found == NULL) {
         return haw_push(error, "AMD SEV is not supported by the host's QEMU");
     }
-    g_autofree char *dir = inst_run_dir(inst);
-    if (!fd_mkdir_p(dir, 0711, error) ||
-        !store(config, "security.sev.session.dh", dir, VMSEV_DH, error) ||
-        !store(config, "security.sev.session.data", dir, VMSEV_SESSION, error)) {
+    if (!check_device(error) || !store(inst, config, "security.sev.session.dh", VMSEV_DH, error) ||
+        !store(inst, config, "security.sev.session.data", VMSEV_SESSION, error)) {
         return false;
     }
+    g_autofree char *dir = g_strdup_printf("/proc/self/fd/%d", VM_RUN_DIR_FD);
     *ret_sev = vmsev_properties(config, found, dir);
     return true;
 }
