@@ -110,6 +110,24 @@ check_parent(NicUse *use, GError **error)
                     nested, use->nic->device, use->net->row->name, use->nic->inst);
 }
 
+/* Only ends of a veth pair are: what a guest sends into its tap has unfinished checksums, and may be larger than a
+ * frame. */
+static bool
+is_polled(const NicUse *use)
+{
+    return !nicuse_is_vm(use) && nicuse_bool(use, "hawser.poll");
+}
+
+/* A wish that has no effect is said, not swallowed. */
+static void
+warn_unpolled(const NicUse *use)
+{
+    if (nicuse_bool(use, "hawser.poll") && !is_polled(use)) {
+        haw_warn("nic.unpolled", KS("inst", use->nic->inst), KS("nic", use->nic->device),
+                 KS("why", "NICs of virtual machines are not polled"));
+    }
+}
+
 static bool
 make_link(NicUse *use, const OvnPort *port, char **ret_link, GError **error)
 {
@@ -129,9 +147,10 @@ make_link(NicUse *use, const OvnPort *port, char **ret_link, GError **error)
                      .iface_id = port->lsp,
                      .mac = port->mac,
                      .peer = spec.tap ? NULL : spec.peer,
-                     .poll = !spec.tap && nicuse_bool(use, "hawser.poll")};
+                     .poll = is_polled(use)};
     bool ok = hostport_bind(netobj_agent(use->table), &host, error);
     if (ok) {
+        warn_unpolled(use);
         *ret_link = g_strdup(spec.peer);
     }
     veth_spec_done(&spec);
@@ -316,7 +335,7 @@ ovn_adopt_nic(NicUse *use, GError **error)
                           .netdev = host,
                           .iface_id = port->lsp,
                           .mac = port->mac,
-                          .poll = !nicuse_is_vm(use) && nicuse_bool(use, "hawser.poll")};
+                          .poll = is_polled(use)};
         hostport_adopt(agent, &bound);
     }
     return true;

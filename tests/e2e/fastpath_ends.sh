@@ -52,6 +52,12 @@ must lxc init vm --vm --empty -c limits.memory=160MiB -c security.secureboot=fal
     -c raw.qemu="-kernel $boot/kernel -initrd $boot/initrd -append 'console=ttyS0 quiet panic=-1 guest.ip=10.95.12.9/24 guest.gateway=10.95.12.1'"
 must lxc config device add vm eth0 nic network=o2 ipv4.address=10.95.12.9
 must lxc start vm
+unpolled() { grep -c 'nic.unpolled inst=vm nic=eth0' "$E2E_DIR/main.log"; }
+same 'a NIC that does not ask to be polled is no matter for the log' 0 unpolled
+must lxc stop -f vm
+must lxc config device set vm eth0 hawser.poll=true
+must lxc start vm
+same 'one of a virtual machine that does is not, which the log says' 1 unpolled
 P1=$(pid_of c1) P2=$(pid_of c2)
 if [ "$(plane | jq .available)" != true ]; then
     skip 'the fast path' "$(plane | jq -r .why)"
