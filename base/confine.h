@@ -11,5 +11,9 @@ int confine_open(int root_fd, const char *path, int flags, mode_t mode);
  * (a copy of PATH_MAX bytes of the caller). "." is the name of the root itself. ELOOP, EINVAL for
  * a last name of "..". */
 int confine_parent(int root_fd, const char *path, char *path_buf, const char **ret_name);
+/* A plain file below root_fd: EINVAL for anything else, ELOOP and EXDEV where a symbolic link is on the way, the
+ * last name included. Neither waits for a pipe's other end nor touches a device. With O_TRUNC it is emptied once it
+ * is known to be plain. */
+int confine_plain(int root_fd, const char *path, int flags, mode_t mode);
 /* Makes the directories up to and with 'path' that are missing. */
 bool confine_mkdir_p(int root_fd, const char *path, mode_t mode);

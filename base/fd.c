@@ -1,6 +1,8 @@
 /* Descriptors and whole files. */
 #include "base/fd.h"
 
+#include "base/confine.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -52,15 +54,9 @@ fd_write_all(int fd, const void *bytes, size_t size, const char *what, GError **
     return true;
 }
 
-char *
-fd_read_file(const char *path, size_t max_bytes, size_t *ret_size, GError **error)
+static char *
+read_rest(int fd, const char *path, size_t max_bytes, size_t *ret_size, GError **error)
 {
-    haw_autofd int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) {
-        haw_fail_errno(error, errno, "open '%s'", path);
-        return NULL;
-    }
-
     g_autoptr(GByteArray) bytes = g_byte_array_new();
     for (;;) {
         guint8 chunk[16384];
@@ -86,6 +82,28 @@ fd_read_file(const char *path, size_t max_bytes, size_t *ret_size, GError **erro
     }
     g_byte_array_append(bytes, (const guint8 *) "", 1);
     return (char *) g_byte_array_free(g_steal_pointer(&bytes), FALSE);
+}
+
+char *
+fd_read_file(const char *path, size_t max_bytes, size_t *ret_size, GError **error)
+{
+    haw_autofd int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        haw_fail_errno(error, errno, "open '%s'", path);
+        return NULL;
+    }
+    return read_rest(fd, path, max_bytes, ret_size, error);
+}
+
+char *
+fd_read_plain(int dir_fd, const char *path, size_t max_bytes, size_t *ret_size, GError **error)
+{
+    haw_autofd int fd = confine_plain(dir_fd, path, O_RDONLY, 0);
+    if (fd < 0) {
+        haw_fail_errno(error, errno, "open '%s'", path);
+        return NULL;
+    }
+    return read_rest(fd, path, max_bytes, ret_size, error);
 }
 
 static bool

@@ -16,6 +16,9 @@ void fd_close(int *fd);
 bool fd_write_all(int fd, const void *bytes, size_t size, const char *what, GError **error);
 /* The whole file, NUL added behind it; caller frees. LIMIT when larger than max_bytes. */
 char *fd_read_file(const char *path, size_t max_bytes, size_t *ret_size, GError **error);
+/* The same of a file below a directory that others may have filled: confine_plain() opens it. */
+char *fd_read_plain(int dir_fd, const char *path, size_t max_bytes, size_t *ret_size,
+                    GError **error);
 /* Writes a temporary beside 'path', fsyncs, renames: readers see the old or the new file. */
 bool fd_write_atomic(const char *path, const void *bytes, size_t size, mode_t mode, GError **error);
 /* The same without fsync, for copies of what is stored elsewhere: a power cut may leave it empty. */

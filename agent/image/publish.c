@@ -36,10 +36,10 @@ text_of(json_t *object, const char *key)
 static char *
 metadata_for(const char *dir, Inst *inst, json_t *request, GError **error)
 {
-    g_autofree char *path = g_build_filename(dir, "metadata.yaml", NULL);
+    haw_autofd int dir_fd = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
     json_auto_t *metadata = NULL;
     size_t size = 0;
-    g_autofree char *text = fd_read_file(path, METADATA_MAX_BYTES, &size, NULL);
+    g_autofree char *text = fd_read_plain(dir_fd, "metadata.yaml", METADATA_MAX_BYTES, &size, NULL);
     if (text != NULL) {
         metadata = metadata_parse(text, size, NULL);
     }

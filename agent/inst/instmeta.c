@@ -1,7 +1,7 @@
 /* An instance's metadata.yaml and templates/, as they came with its image and as people edit them.
  * J1  Both lie in the instance's volume, beside rootfs/, where the container cannot reach; what an
- *     image brought is still opened below the volume only, and no symbolic link is followed at the
- *     end of a name.
+ *     image brought is still opened below the volume only, with no symbolic link on the way, and only
+ *     where it is a plain file: nobody waits for a pipe.
  * J2  A new metadata.yaml replaces the old one by rename: a crash leaves one of the two.
  * Handlers run in fibers; the volume is mounted for the call. */
 #include "agent/inst/instmeta.h"
@@ -64,25 +64,6 @@ announce(Request *req, Volume *volume, const char *action, const char *template_
                     "/1.0/instances/%s", inst_name(volume->inst));
 }
 
-/* The text of a file in the volume; NULL with an error; caller frees. */
-static char *
-read_text(Volume *volume, const char *name, size_t *ret_size, GError **error)
-{
-    haw_autofd int fd = confine_open(volume->dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0);
-    struct stat st;
-
-    if (fd < 0 || fstat(fd, &st) < 0) {
-        haw_fail_errno(error, errno, "open '%s'", name);
-        return NULL;
-    }
-    if (!S_ISREG(st.st_mode)) {
-        haw_fail(error, HAW_INVALID, "'%s' is no regular file", name);
-        return NULL;
-    }
-    g_autofree char *path = g_strdup_printf("/proc/self/fd/%d", fd);
-    return fd_read_file(path, YAML_MAX_BYTES, ret_size, error);
-}
-
 /* ---- metadata.yaml ---- */
 
 /* What LXD always shows, for images that leave it out. */
@@ -103,7 +84,8 @@ load(Volume *volume, GError **error)
     static const char *const text_keys[] = {"properties", NULL};
     g_autoptr(GError) failure = NULL;
     size_t size = 0;
-    g_autofree char *text = read_text(volume, "metadata.yaml", &size, &failure);
+    g_autofree char *text =
+        fd_read_plain(volume->dir, "metadata.yaml", YAML_MAX_BYTES, &size, &failure);
     json_t *metadata;
 
     if (text == NULL && haw_code(failure) != HAW_NOT_FOUND) {
@@ -242,7 +224,8 @@ handle_templates(Request *req, GError **error)
         return list_templates(req, &volume, error);
     }
     g_autofree char *path = template_path(name, error);
-    g_autofree char *text = path != NULL ? read_text(&volume, path, &size, error) : NULL;
+    g_autofree char *text =
+        path != NULL ? fd_read_plain(volume.dir, path, YAML_MAX_BYTES, &size, error) : NULL;
     if (text == NULL) {
         return false;
     }
@@ -285,8 +268,7 @@ handle_template_post(Request *req, GError **error)
     if (!confine_mkdir_p(volume.dir, "templates", 0711)) {
         return haw_fail_errno(error, errno, "make the directory of templates");
     }
-    haw_autofd int fd =
-        confine_open(volume.dir, path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, 0644);
+    haw_autofd int fd = confine_plain(volume.dir, path, O_WRONLY | O_CREAT | O_TRUNC, 0644);
     if (fd < 0) {
         return haw_fail_errno(error, errno, "open template \"%s\"", name);
     }

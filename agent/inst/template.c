@@ -2,6 +2,8 @@
  * filesystem, and when.
  * P1  The target path is resolved inside the root filesystem (openat2 RESOLVE_IN_ROOT): a symlink in
  *     an image can't lead a write out of it.
+ *     metadata.yaml and what is below templates/ came with the image, too: they are read where they are plain
+ *     files, with no link on the way.
  * P2  A template that is not there or does not parse fails the start, as in LXD.
  * P3  The disk of a virtual machine is not ours to write: what was rendered goes along in the config share, and
  *     the guest's agent puts it in place.
@@ -112,7 +114,7 @@ wanted(const struct job *job, json_t *when)
 }
 
 static bool
-apply_one(struct job *job, int root, const char *path, json_t *template)
+apply_one(struct job *job, int mount, int root, const char *path, json_t *template)
 {
     const char *name = json_string_value(json_object_get(template, "template"));
     bool create_only = json_is_true(json_object_get(template, "create_only"));
@@ -122,8 +124,8 @@ apply_one(struct job *job, int root, const char *path, json_t *template)
     if (name == NULL || strchr(name, '/') != NULL || *name == '.') {
         return haw_fail(&job->error, HAW_INVALID, "Invalid template name for '%s'", path);
     }
-    g_autofree char *source = g_strdup_printf("%s/templates/%s", job->mount, name);
-    g_autofree char *text = fd_read_file(source, TEMPLATE_MAX, NULL, &job->error);
+    g_autofree char *source = g_strdup_printf("templates/%s", name);
+    g_autofree char *text = fd_read_plain(mount, source, TEMPLATE_MAX, NULL, &job->error);
     if (text == NULL) {
         return false;
     }
@@ -146,10 +148,9 @@ static void
 apply_run(void *data)
 {
     struct job *job = data;
-    g_autofree char *path = g_strdup_printf("%s/metadata.yaml", job->mount);
-    g_autofree char *rootfs = g_strdup_printf("%s/rootfs", job->mount);
     gsize size;
-    g_autofree char *text = fd_read_file(path, YAML_MAX_BYTES, &size, NULL);
+    haw_autofd int mount = open(job->mount, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    g_autofree char *text = fd_read_plain(mount, "metadata.yaml", YAML_MAX_BYTES, &size, NULL);
     if (text == NULL || strstr(text, "templates") == NULL) {
         return;
     }
@@ -158,11 +159,13 @@ apply_run(void *data)
         return;
     }
     haw_autofd int root =
-        job->rendered == NULL ? open(rootfs, O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
+        job->rendered == NULL
+            ? openat(mount, "rootfs", O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
+            : -1;
     const char *target;
     json_t *template;
     json_object_foreach (json_object_get(metadata, "templates"), target, template) {
-        if (!apply_one(job, root, target, template)) {
+        if (!apply_one(job, mount, root, target, template)) {
             break;
         }
     }

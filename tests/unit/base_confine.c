@@ -128,6 +128,31 @@ parent_gives_directory_and_last_name(void)
 }
 
 static void
+plain_files_are_plain_and_nobody_waits(void)
+{
+    struct stat st;
+
+    link_to("dir/file", "link");
+    link_to("dir", "way");
+    g_assert_cmpint(mkfifoat(root, "pipe", 0600), ==, 0);
+    static const struct {
+        const char *path;
+        int err;
+    } cases[] = {{"link", ELOOP},      {"way/file", ELOOP}, {"pipe", EINVAL},    {"dir", EINVAL},
+                 {"../secret", EXDEV}, {"none", ENOENT},    {"/dir/file", EXDEV}};
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        g_assert_cmpint(confine_plain(root, cases[i].path, O_RDONLY, 0), ==, -1);
+        g_assert_cmpint(errno, ==, cases[i].err);
+    }
+    g_assert_cmpint(confine_plain(root, "pipe", O_WRONLY | O_CREAT | O_TRUNC, 0600), ==, -1);
+    g_autofree char *text = fd_read_plain(root, "dir/file", 64, NULL, NULL);
+    g_assert_cmpstr(text, ==, "inside");
+    haw_autofd int fd = confine_plain(root, "dir/file", O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    g_assert_cmpint(fstat(fd, &st), ==, 0);
+    g_assert_cmpint(st.st_size, ==, 0);
+}
+
+static void
 mkdir_p_makes_what_is_missing_inside(void)
 {
     struct stat st;
@@ -153,6 +178,8 @@ main(int argc, char **argv)
                     parent_gives_directory_and_last_name);
     g_test_add_func("/confine/mkdir-p-makes-what-is-missing-inside",
                     mkdir_p_makes_what_is_missing_inside);
+    g_test_add_func("/confine/plain-files-are-plain-and-nobody-waits",
+                    plain_files_are_plain_and_nobody_waits);
     int status = g_test_run();
     fd_remove_tree(top, NULL);
     g_free(top);
