@@ -139,7 +139,7 @@ idmap_shift_tree(const char *path, const GArray *from, const GArray *to, GError 
 {
     struct shift shift = {from, to};
     struct stat st;
-    haw_autofd int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    haw_autofd int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0 || fstat(fd, &st) < 0) {
         return haw_fail_errno(error, errno, "Open '%s'", path);
     }

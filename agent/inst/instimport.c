@@ -3,9 +3,9 @@
  *     pass image/archive.h, and names in it are names, never paths.
  * H2  The row is there first, marked unfinished; a failure at any line leaves nothing (create_abort).
  * H3  What an instance was is kept: local config, devices, profiles, snapshots with their times; its
- *     MAC addresses only under its own name. The root disk moves to the pool that is asked for, or to
+ *     MAC addresses only under its own name, and nothing of the host that it was on. The root disk moves to the pool that is asked for, or to
  *     that of the default profile when its own is not here.
- * H4  A virtual machine's disk and directory are opened by QEMU and by us, by name: they may hold nothing but
+ * H4  A container's rootfs is a directory (store/instdir.h); a virtual machine's disk and directory are opened by QEMU and by us, by name: they may hold nothing but
  *     plain files (store/vmdir.h).
  * H5  An optimized backup is streams of btrfs, of which root writes what they say: never a restricted
  *     caller's (copies between servers hold the same). */
@@ -20,6 +20,7 @@
 #include "agent/inst/create.h"
 #include "agent/inst/optimized.h"
 #include "agent/inst/plug.h"
+#include "agent/store/instdir.h"
 #include "agent/store/shelf.h"
 #include "agent/store/told.h"
 #include "agent/store/vmdir.h"
@@ -105,16 +106,26 @@ drop_unique(json_t *config)
     }
 }
 
+/* H3: what was noted of the host that it ran on, by which a stop here would put things back. */
+static bool
+is_of_host(const char *key)
+{
+    return g_str_has_prefix(key, "volatile.") && strcmp(key, "volatile.last_state.idmap") != 0 &&
+           (strstr(key, ".last_state.") != NULL || g_str_has_suffix(key, ".host_name") ||
+            g_str_has_prefix(key, "volatile.idmap.") || g_str_has_prefix(key, "volatile.hawser."));
+}
+
 static json_t *
 import_config(const Import *job, json_t *shown)
 {
-    static const char *const fresh[] = {"volatile.idmap.base",       "volatile.idmap.current",
-                                        "volatile.idmap.next",       "volatile.last_state.power",
-                                        "volatile.last_state.ready", CREATE_UNFINISHED};
-    json_t *config = told_texts(shown, "config");
+    json_t *config = told_texts(shown, "config"), *value;
+    const char *key;
+    void *next;
 
-    for (size_t i = 0; i < G_N_ELEMENTS(fresh); i++) {
-        json_object_del(config, fresh[i]);
+    json_object_foreach_safe (config, next, key, value) {
+        if (is_of_host(key)) {
+            json_object_del(config, key);
+        }
     }
     if (g_strcmp0(keys_get(shown, "name"), job->name) != 0) {
         drop_unique(config);
@@ -222,7 +233,7 @@ fill(const char *path, void *data, GError **error)
                                 .prefix = filling->prefix,
                                 .meter = filling->meter};
 
-    return archive_unpack(&spec, error);
+    return archive_unpack(&spec, error) && instdir_check(path, error);
 }
 
 static bool

@@ -416,7 +416,8 @@ inst_root_open(Inst *inst, InstRoot *ret_root, GError **error)
         path = g_strdup_printf("%s/rootfs", mount);
         root.idmap = idmap_of(inst, "volatile.last_state.idmap");
     }
-    root.root_fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    /* /proc/PID/root is a magic link; a rootfs that is a link leads out (store/instdir.h). */
+    root.root_fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC | (root.pid != 0 ? 0 : O_NOFOLLOW));
     if (root.root_fd < 0) {
         haw_fail_errno(error, errno, "Open the root of '%s'", inst->name);
         inst_root_close(inst, &root);

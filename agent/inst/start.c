@@ -19,6 +19,7 @@
 #include "agent/inst/plug.h"
 #include "agent/inst/snapshot.h"
 #include "agent/inst/template.h"
+#include "agent/store/instdir.h"
 #include "base/clock.h"
 #include "base/crash.h"
 #include "base/fd.h"
@@ -321,10 +322,11 @@ prepare_volume(struct start *s, GError **error)
     json_t *map = idmap_to_json(s->map);
     bool ok = vol_mount_idmapped(inst->agent->pools, &s->vol, map, &s->mount, &s->premapped, error);
     json_decref(map);
-    if (ok) {
-        s->rootfs = g_strdup_printf("%s/rootfs", s->mount);
+    if (!ok || !instdir_check(s->mount, error)) { /* what is mounted start_undo() unmounts */
+        return false;
     }
-    return ok;
+    s->rootfs = g_strdup_printf("%s/rootfs", s->mount);
+    return true;
 }
 
 static bool

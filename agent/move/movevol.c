@@ -8,11 +8,13 @@
  *     following symlinks.
  * M4  A block volume is one file. A virtual machine's is, in LXD's order, its directory by rsync without
  *     that file, then the file.
- * M5  Nothing in a volume with a disk is a link: whoever opens a name in it opens what lies there.
+ * M5  Nothing in a volume with a disk is a link, nor is a container's rootfs: whoever opens a name in it opens what
+ *     lies there.
  * Called by moveinst.c and movecustom.c. */
 #include "agent/move/movevol.h"
 
 #include "agent/move/subvols.h"
+#include "agent/store/instdir.h"
 #include "agent/store/vmdir.h"
 #include "agent/store/volview.h"
 #include "agent/store/work.h"
@@ -196,7 +198,8 @@ receive_once(const Receiving *state, const char *path, bool snapshot, GError **e
     MoveVol *job = state->job;
     bool disk = snapshot || !job->live;
     if (job->how.fs != MIGRATE__FS_TYPE__BLOCK_AND_RSYNC) {
-        return pour_rsync_receive(job->conn, path, &job->how.rsync, error);
+        return pour_rsync_receive(job->conn, path, &job->how.rsync, error) &&
+               (state->vol->type != VOL_CONTAINER || instdir_check(path, error)); /* M5 */
     }
     g_autofree char *file = g_build_filename(path, DRIVER_BLOCK_FILE, NULL);
     if (state->vol->type == VOL_VM && /* M4 */
@@ -269,7 +272,8 @@ land(const char *path, void *data, GError **error)
 {
     const Landing *landing = data;
     return subvols_receive(landing->in, landing->snap, path, error) &&
-           (!landing->state->block || vmdir_check(path, error)); /* M5 */
+           (!landing->state->block || vmdir_check(path, error)) && /* M5 */
+           (landing->state->vol->type != VOL_CONTAINER || instdir_check(path, error));
 }
 
 static bool
