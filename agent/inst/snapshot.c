@@ -4,6 +4,8 @@
  *     the first pass after the start.
  * S2  A restore brings back the maps of the snapshot, but not its volatile keys; only those that tell
  *     what is on disk come with the disk.
+ *     They are checked as any change is: the project may have become stricter since, and the snapshots of a backup
+ *     were written by whoever made its archive.
  * S3  The minute's fiber never runs twice at once.
  * Called by api/snapshots.c, api/instances.c (restore) and inst.c (timer). */
 #include "agent/inst/snapshot.h"
@@ -11,6 +13,7 @@
 #include "agent/inst/backupfile.h"
 #include "agent/inst/instbackup.h"
 #include "agent/inst/change.h"
+#include "agent/inst/create.h"
 #include "agent/inst/instdriver.h"
 #include "agent/inst/journal.h"
 #include "agent/inst/lifecycle.h"
@@ -334,6 +337,17 @@ restored_devices(Inst *inst, const SnapRow *snap)
     return kept != NULL ? kept : json_incref(snap->devices);
 }
 
+/* S2, before anything is touched. */
+static bool
+may_restore(Inst *inst, const SnapRow *snap, GError **error)
+{
+    json_auto_t *config = restored_config(inst, snap);
+    json_auto_t *devices = restored_devices(inst, snap);
+    return create_check(inst->agent, inst->project, inst->name, inst->type, inst, snap->profiles,
+                        config, devices, error) ||
+           haw_push(error, "Restore snapshot '%s'", snap->name);
+}
+
 static bool
 restore_rows(Inst *inst, const SnapRow *snap, GError **error)
 {
@@ -389,7 +403,7 @@ snapshot_restore(Inst *inst, const char *name, bool stateful, const Caller *call
                         "stateless");
     }
     bool running = inst->pid != 0;
-    if (running && !lifecycle_kill(inst, error)) {
+    if (!may_restore(inst, snap, error) || (running && !lifecycle_kill(inst, error))) {
         return false;
     }
     bool ok = restore_held(inst, name, error);
