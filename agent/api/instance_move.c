@@ -4,6 +4,7 @@
 
 #include "agent/api/instances.h"
 #include "agent/auth/project.h"
+#include "agent/inst/change.h"
 #include "agent/inst/relocate.h"
 #include "agent/move/live.h"
 #include "agent/move/moveinst.h"
@@ -125,16 +126,26 @@ lay_over(json_t **place, json_t *over)
     }
 }
 
+/* The keys of the request lie over the instance's: what it may not change by PUT, it may not by a move. */
+static bool
+lay_config_over(const struct moving *job, InstRow *row, GError **error)
+{
+    json_t *own = inst_config(job->inst);
+    lay_over(&row->config, job->config);
+    return job->config == NULL || (change_keep_volatile(own, row->config, error) &&
+                                   project_allow_volatile(job->inst->agent, job->project, row->type,
+                                                          row->name, own, row->config, error));
+}
+
 static bool
 move_op(Operation *op, void *data, GError **error)
 {
     struct moving *job = data;
     g_autoptr(InstRow) row = relocate_row(job->inst, *job->pool != '\0' ? job->pool : NULL,
                                           job->project, job->name, error);
-    if (row == NULL) {
+    if (row == NULL || !lay_config_over(job, row, error)) {
         return false;
     }
-    lay_over(&row->config, job->config);
     lay_over(&row->devices, job->devices);
     if (job->profiles != NULL) {
         json_decref(row->profiles);

@@ -315,7 +315,7 @@ is_harmless(const char *key)
     static const char *const names[] = {"volatile.apply_template", "volatile.base_image",
                                         "volatile.last_state.power", NULL};
     return g_strv_contains(names, key) || g_str_has_suffix(key, ".apply_quota") ||
-           g_str_has_suffix(key, ".hwaddr");
+           (g_str_has_suffix(key, ".hwaddr") && strstr(key, ".last_state.") == NULL);
 }
 
 bool

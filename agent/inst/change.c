@@ -27,8 +27,8 @@
 
 /* G2. A client that leaves out what it can't know (the refresh of a copy does) keeps what is there;
  * only volatile.idmap.next has to come back, which shows that it was read. */
-static bool
-check_volatile(json_t *from, json_t *to, GError **error)
+bool
+change_keep_volatile(json_t *from, json_t *to, GError **error)
 {
     static const struct {
         const char *name;
@@ -192,7 +192,7 @@ static bool
 update_held(Inst *inst, const InstRow *wanted, GError **error)
 {
     json_t *x_config, *x_devices;
-    if (!check_volatile(inst->config, wanted->config, error) ||
+    if (!change_keep_volatile(inst->config, wanted->config, error) ||
         !project_allow_volatile(inst->agent, inst->project, inst->type, inst->name, inst->config,
                                 wanted->config, error) ||
         !record_expand(inst->agent, inst->project, wanted->profiles, wanted->config,
