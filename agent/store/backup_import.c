@@ -12,6 +12,7 @@
 #include "agent/store/vmdir.h"
 #include "agent/store/wire.h"
 #include "base/fd.h"
+#include "proto/grammar.h"
 #include "proto/yaml.h"
 
 #include <errno.h>
@@ -133,7 +134,7 @@ import_snapshot(Import *job, json_t *index, json_t *snap, GError **error)
         !wire_config(snap, &config, error) ||
         !wire_time(snap, "created_at", &created_at, NULL, error) ||
         !wire_time(snap, "expires_at", &expires_at, NULL, error) ||
-        !wire_check_volume_name(name, error)) {
+        !wire_check_volume_name(name, error) || !grammar_snapshot_name(name, error)) {
         return false;
     }
     struct filling filling = {
