@@ -1,0 +1,141 @@
+#!/bin/bash
+# hostile: images, backups and clients of restricted projects that reach for what is not theirs: links and pipes
+# where files are expected, keys that only the server writes, other people's projects.
+E2E_LEAKS=1
+. "$(dirname "$0")/lib.sh"
+e2e_begin
+need openssl python3
+daemon_start
+must lxc storage create default dir
+must lxc profile device add default root disk path=/ pool=default
+e2e_image busybox
+echo 'of the host' >"$E2E_DIR/secret"
+alive() { [ "$(timeout 10 curl -s -o /dev/null -w '%{http_code}' --unix-socket "$LXD_DIR/unix.socket" http://lxd/1.0)" = 200 ]; }
+
+# An archive from another one: the program below, with the tree in directory 'd', changes it. Ids are root's.
+rewrite() { # from to python
+    local dir
+    dir=$(mktemp -d "$E2E_DIR/tree-XXXXXX")
+    mkdir "$dir/d"
+    tar -C "$dir/d" -xpf "$1" --numeric-owner || return 1
+    (cd "$dir/d" && SECRET=$E2E_DIR/secret python3 -c "
+import os, re, shutil
+secret = os.environ['SECRET']
+def edit(name, change):
+    text = open(name).read()
+    os.unlink(name)
+    open(name, 'w').write(change(text))
+$3") || return 1
+    tar -C "$dir/d" -cpf "$2" --numeric-owner .
+    rm -rf "$dir"
+}
+
+# ---- images ----
+evil_image() { # name python
+    rewrite "$E2E_DIR/busybox.tar.gz" "$E2E_DIR/$1.tar" "$2" &&
+        lxc image import "$E2E_DIR/$1.tar" --alias "$1"
+}
+stolen() { lxc file pull "$1/etc/stolen" - 2>/dev/null | grep -q 'of the host'; }
+told='
+edit("metadata.yaml", lambda t: re.sub(r"templates:.*", "", t, flags=re.S) + """
+templates:
+  /etc/stolen:
+    when: [create]
+    template: stolen.tpl
+""")
+'
+must evil_image link "$told
+os.symlink(secret, 'templates/stolen.tpl')"
+quiet lxc launch link link
+refuse 'a template that is a link shows no file of the host' '' stolen link
+must evil_image dir "$told
+shutil.rmtree('templates')
+os.symlink(os.path.dirname(secret), 'templates')
+edit('metadata.yaml', lambda t: t.replace('stolen.tpl', 'secret'))"
+quiet lxc launch dir dir
+refuse 'nor do templates in a linked directory' '' stolen dir
+must evil_image pipe "$told
+os.mkfifo('templates/stolen.tpl')"
+must lxc init pipe pipe
+refuse 'a template that is a pipe is not read' 'Error' timeout 20 lxc config template show pipe stolen.tpl
+same 'nor written' 400 timeout 20 curl -s -o /dev/null -w '%{http_code}\n' --unix-socket "$LXD_DIR/unix.socket" \
+    -X POST -H 'Content-Type: application/octet-stream' --data x \
+    'http://lxd/1.0/instances/pipe/metadata/templates?path=stolen.tpl'
+claim 'and nobody waits for it' alive
+refuse 'not a start either' '' timeout 20 lxc start pipe
+must lxc delete -f link dir pipe
+
+# ---- backups ----
+must lxc project create p1 -c features.images=false
+must lxc profile device add default root disk path=/ pool=default --project p1
+must lxc init busybox c1 --project p1
+must lxc config set c1 user.mark=then --project p1
+must lxc snapshot c1 s0 --project p1
+must lxc config unset c1 user.mark --project p1
+must lxc config set c1 user.mark=now --project p1
+must lxc export c1 "$E2E_DIR/c1.tar" --compression none --project p1
+must lxc delete c1 --project p1
+must lxc project set p1 restricted=true restricted.snapshots=allow restricted.backups=allow
+evil_backup() { rewrite "$E2E_DIR/c1.tar" "$E2E_DIR/$1.tar" "$2"; }
+import() { lxc import "$E2E_DIR/$1.tar" "$1" --project p1; }
+must evil_backup rootlink "shutil.rmtree('backup/container/rootfs')
+os.symlink('/', 'backup/container/rootfs')"
+refuse 'no rootfs that is a link' 'no directory' import rootlink
+must evil_backup snaplink "shutil.rmtree('backup/snapshots/s0/rootfs')
+os.symlink('/', 'backup/snapshots/s0/rootfs')"
+refuse 'nor one of a snapshot' 'no directory' import snaplink
+must evil_backup pipes "os.unlink('backup/container/metadata.yaml')
+os.mkfifo('backup/container/metadata.yaml')"
+quiet import pipes
+refuse 'a pipe for metadata.yaml is not waited for' '' timeout 20 lxc config metadata show pipes --project p1
+quiet timeout 20 lxc publish pipes --alias pipes --project p1
+claim 'nor when it is published' alive
+quiet lxc image delete pipes
+quiet lxc delete -f pipes --project p1
+
+# ---- keys that no request may bring ----
+must evil_backup keys "edit('backup/index.yaml', lambda t: t.replace('user.mark: then', 'security.privileged: \"true\"')
+    .replace('user.mark: now', 'volatile.eth0.host_name: lo'))"
+claim 'a backup is imported' import keys
+same 'without what it tells of a host' '' lxc config get keys volatile.eth0.host_name --project p1
+refuse 'its snapshot brings no privileges back' 'Privileged containers are forbidden' \
+    lxc restore keys s0 --project p1
+same 'nothing of it' '' lxc config get keys security.privileged --project p1
+must lxc storage create other dir
+move() { # project name config
+    api_meta POST "/1.0/instances/$2?project=$1" \
+        "{\"name\":\"$2\",\"migration\":true,\"pool\":\"other\",\"config\":$3}"
+}
+refuse 'a move sets no notes of ours' 'is forbidden' move p1 keys '{"volatile.eth0.host_name":"lo"}'
+must lxc init busybox plain
+refuse 'nor whose ids are on the disk' 'idmap keys' \
+    move default plain '{"volatile.idmap.next":"[{}]"}'
+claim 'without them it goes' move default plain '{"user.a":"b"}'
+must lxc delete plain
+must lxc delete keys --project p1
+
+# ---- volumes of others ----
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:secp384r1 -keyout "$E2E_DIR/r.key" -nodes \
+    -out "$E2E_DIR/r.crt" -days 5 -subj /CN=r 2>>"$E2E_DIR/log"
+must lxc config set core.https_address 127.0.0.1:18463
+must lxc project create shares -c features.images=false -c features.storage.volumes=false
+must lxc project create small -c features.images=false -c limits.disk=100MiB
+must lxc config trust add "$E2E_DIR/r.crt" --name r --restricted --projects p1,shares,small
+rest() { # method path body
+    curl -sk --max-time 30 --cert "$E2E_DIR/r.crt" --key "$E2E_DIR/r.key" -X "$1" -d "$3" \
+        -o "$E2E_DIR/rest" -w '%{http_code}\n' "https://127.0.0.1:18463$2"
+}
+must lxc storage volume create default v1 size=200MiB --project p1
+V=/1.0/storage-pools/default/volumes/custom
+same 'a volume does not move to a project that only borrows' 403 \
+    rest POST "$V/v1?project=p1" '{"name":"v1","project":"shares"}'
+refuse 'nor where it is too much' 'Reached maximum' \
+    api_meta POST "$V/v1?project=p1" '{"name":"v1","project":"small"}'
+claim 'it is where it was' lxc storage volume show default v1 --project p1
+refuse 'a copy takes no keys that volumes have not' 'Invalid option' \
+    api_meta POST "$V?project=p1" \
+    '{"name":"v2","config":{"raw.mount":"x"},"source":{"type":"copy","name":"v1","pool":"default"}}'
+claim 'but its own' api_meta POST "$V?project=p1" \
+    '{"name":"v2","config":{"user.a":"b"},"source":{"type":"copy","name":"v1","pool":"default"}}'
+
+e2e_end
