@@ -32,11 +32,11 @@ json_t *
 livehello_make(const struct live_hello *hello)
 {
     return json_pack(
-        "{s:i,s:s,s:s,s:s,s:I,s:i,s:b,s:o,s:o,s:O,s:O,s:O,s:O,s:O,s:O,s:O}", "version",
+        "{s:i,s:s,s:s,s:s,s:I,s:i,s:b,s:b,s:o,s:o,s:O,s:O,s:O,s:O,s:O,s:O,s:O}", "version",
         LIVEHELLO_VERSION, "uuid", hello->uuid, "secret", hello->secret, "cpu", hello->cpu,
         "memory", (json_int_t) hello->memory, "channels", (int) hello->channels, "native",
-        hello->native, "token", put_bytes(hello->token, sizeof hello->token), "key",
-        hello->sealed ? put_bytes(hello->key, sizeof hello->key) : json_string(""), "layout",
+        hello->native, "marks", hello->marks, "token", put_bytes(hello->token, sizeof hello->token),
+        "key", hello->sealed ? put_bytes(hello->key, sizeof hello->key) : json_string(""), "layout",
         hello->layout, "disks", hello->disks, "sizes", hello->sizes, "identity", hello->identity,
         "urls", hello->urls, "certificate", hello->certificate, "blockers", hello->blockers);
 }
@@ -126,6 +126,7 @@ livehello_read(json_t *message, struct live_hello *ret_hello, GError **error)
         .secret = g_strdup(text_of(message, "secret")),
         .cpu = g_strdup(text_of(message, "cpu")),
         .native = json_is_true(json_object_get(message, "native")),
+        .marks = json_is_true(json_object_get(message, "marks")),
         .memory = json_integer_value(json_object_get(message, "memory")),
         .layout = json_incref(json_object_get(message, "layout")),
         .disks = json_incref(json_object_get(message, "disks")),

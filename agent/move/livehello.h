@@ -13,6 +13,7 @@ struct live_hello {
     guint8 key[LIVEHELLO_KEY], token[LANES_TOKEN];
     bool sealed; /* the key is one */
     bool native; /* memory goes by QEMU's own migration */
+    bool marks;  /* the source marks where devices' state begins: movemux_mark() */
     gint64 memory;
     guint channels;
     /* Owned. The layout of the machine, names of block nodes (the root disk's first) and their sizes, what keeps it the same machine, where the source can be

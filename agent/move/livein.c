@@ -3,7 +3,7 @@
  *     when the move fails. After "prepared" was said only the source knows (livedecide.h).
  * H2  What the source says is checked before it is used: sizes, numbers, names of disks. Pages are written by
  *     hawser-pages into the guest's own memory file, disks by QEMU into the guest's own disk.
- * H3  Devices' state is kept back until the memory is whole: loading a device reads its rings.
+ * H3  Devices' state is kept back until the memory is whole (livestate.h).
  * H4  A QEMU of ours that ends while it waits ends the move at once, whatever is being waited for.
  * H5  Where this kernel can't do what hawser-pages needs, QEMU's own migration is asked for (livenative.h).
  * H6  A guest that runs before all of its memory is there (post-copy) is held back from what is missing by hawser-pages.
@@ -21,6 +21,7 @@
 #include "agent/move/livehello.h"
 #include "agent/move/livenative.h"
 #include "agent/move/liveqemu.h"
+#include "agent/move/livestate.h"
 #include "agent/move/liveswap.h"
 #include "agent/move/streamer.h"
 #include "agent/net/ovn_handover.h"
@@ -44,8 +45,6 @@ enum {
     DATA_MS = 24 * 3600 * 1000, /* disks */
     GO_MS = 20000,
     WATCH_MS = 200,
-    HELD_MAX = 64 << 20,
-    CHUNK = 256 * 1024,
 };
 
 struct LiveIn {
@@ -55,13 +54,11 @@ struct LiveIn {
     struct live_hello hello;
     bool same; /* not a copy */
     int listener, memory_fd;
-    /* H3 */
-    int state_from, state_to;
-    GByteArray *held;
+    LiveState *state;   /* owns; H3 */
     LiveNative *native; /* owns; memory comes by QEMU's own migration */
     bool owing;         /* pages may be owed to us */
     Streamer *debt;     /* owns; receives them */
-    bool released, carrying, watching;
+    bool watching;
     FiberSignal happened;
     GCancellable *ended;
     GCancellable *stop; /* the client's cancel, or H4 */
@@ -135,8 +132,7 @@ livein_greet(Inst *inst, MoveConn *conn, Ws **state, GError **error)
     live->inst = inst_ref(inst);
     live->conn = conn;
     live->mux = movemux_new(state);
-    live->listener = live->memory_fd = live->state_from = live->state_to = -1;
-    live->held = g_byte_array_new();
+    live->listener = live->memory_fd = -1;
     live->happened = (FiberSignal) FIBER_SIGNAL_INIT;
     live->ended = g_cancellable_new();
     live->stop = g_cancellable_new();
@@ -176,90 +172,21 @@ livein_free(LiveIn *live)
         return;
     }
     g_cancellable_cancel(live->ended);
-    while (live->carrying || live->watching) {
+    while (live->watching) {
         fiber_signal_wait(&live->happened, -1, NULL, NULL);
     }
     streamer_free(live->debt);
+    livestate_free(live->state);
     livenative_free(live->native);
     movemux_free(live->mux);
     fd_close(&live->listener);
     fd_close(&live->memory_fd);
-    fd_close(&live->state_from);
-    fd_close(&live->state_to);
     livehello_done(&live->hello);
-    g_byte_array_unref(live->held);
     g_object_unref(live->ended);
     g_cancellable_disconnect(moveconn_cancel(live->conn), live->stop_id);
     g_object_unref(live->stop);
     inst_unref(live->inst);
     g_free(live);
-}
-
-/* ---- devices' state: H3 ---- */
-
-static bool
-pass_held(LiveIn *live)
-{
-    bool ok = live->held->len == 0 ||
-              fiber_write(live->state_to, live->held->data, live->held->len, live->ended, NULL);
-    g_byte_array_set_size(live->held, 0);
-    return ok;
-}
-
-static void
-carry_state(void *data)
-{
-    LiveIn *live = data;
-    g_autofree guint8 *chunk = g_malloc(CHUNK);
-    bool more = true;
-    while (more) {
-        ssize_t n = recv(live->state_from, chunk, CHUNK, MSG_DONTWAIT);
-        if (n < 0 && errno == EAGAIN) {
-            more = fiber_wait_fd(live->state_from, G_IO_IN, -1, live->ended, NULL);
-            continue;
-        }
-        more = n > 0 && live->held->len + (size_t) n <= HELD_MAX;
-        if (more) {
-            g_byte_array_append(live->held, chunk, (guint) n);
-        }
-        if (live->released && more) {
-            more = pass_held(live);
-        }
-    }
-    while (!live->released && !g_cancellable_is_cancelled(live->ended)) {
-        fiber_signal_wait(&live->happened, -1, live->ended, NULL);
-    }
-    pass_held(live);
-    fd_close(&live->state_to);
-    live->carrying = false;
-    fiber_signal_all(&live->happened);
-}
-
-static bool
-await_state(LiveIn *live, GError **error)
-{
-    int pair[2];
-    if (!liveqemu_prepare(qmp_of(live), false, live->hello.native, error)) {
-        return false;
-    }
-    if (live->hello.native) {
-        live->native = livenative_take(vm_session(live->inst), live->mux,
-                                       livenative_channels(&live->hello, !live->same), error);
-        return live->native != NULL;
-    }
-    live->state_from = movemux_open(live->mux, MOVEMUX_DEVICES, error);
-    if (live->state_from < 0) {
-        return false;
-    }
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) {
-        return haw_fail_errno(error, errno, "make a socket pair");
-    }
-    haw_autofd int theirs = pair[0];
-    live->state_to = pair[1];
-    fcntl(live->state_to, F_SETFL, fcntl(live->state_to, F_GETFL) | O_NONBLOCK);
-    live->carrying = true;
-    fiber_start("live-state", carry_state, live);
-    return liveqemu_migrate(qmp_of(live), "migrate-incoming", theirs, error);
 }
 
 /* ---- getting ready ---- */
@@ -314,6 +241,22 @@ our_hosts(Agent *agent)
         json_array_append_new(hosts, json_string(host));
     }
     return hosts;
+}
+
+static bool
+await_state(LiveIn *live, GError **error)
+{
+    haw_autofd int fd = -1;
+    if (!liveqemu_prepare(qmp_of(live), false, live->hello.native, error)) {
+        return false;
+    }
+    if (live->hello.native) {
+        live->native = livenative_take(vm_session(live->inst), live->mux,
+                                       livenative_channels(&live->hello, !live->same), error);
+        return live->native != NULL;
+    }
+    live->state = livestate_new(live->mux, live->hello.marks, &fd, error);
+    return live->state != NULL && liveqemu_migrate(qmp_of(live), "migrate-incoming", fd, error);
 }
 
 static bool
@@ -427,8 +370,9 @@ take_all(LiveIn *live, GError **error)
         return false;
     }
     crash_point("live_target");
-    live->released = true;
-    fiber_signal_all(&live->happened);
+    if (live->state != NULL) {
+        livestate_release(live->state);
+    }
     if (!alive(live, error) ||
         !liveqemu_await(qmp_of(live), "completed", live->hello.native ? DATA_MS : LOAD_MS,
                         cancel_of(live), error)) {

@@ -26,7 +26,7 @@ enum {
     PAGE = 4096,
 };
 
-/* The guest stands still: devices' state may go, up to the door. */
+/* The guest stands still when QEMU comes to its door, with no device's state sent yet. */
 static bool
 stop_for_good(LiveOut *live, GError **error)
 {
@@ -38,6 +38,7 @@ stop_for_good(LiveOut *live, GError **error)
     bool ok = liveqemu_await(liveout_qmp(live), "pre-switchover", LIVEOUT_SWITCH_MS,
                              liveout_cancel(live), error);
     live->stopped_us = clock_mono_us();
+    movemux_mark(live->mux, MOVEMUX_DEVICES);
     crash_point("live_source");
     return ok;
 }

@@ -152,6 +152,7 @@ fill_hello(LiveOut *live)
     hello->cpu = our_cpu(vm);
     hello->sizes = disk_sizes(live);
     hello->channels = LIVEOUT_CHANNELS;
+    hello->marks = true;
     hello->layout = vm_layout(vm);
     hello->identity = identity(live);
     hello->urls = our_urls(agent);

@@ -5,6 +5,7 @@
  *     name: by a descriptor, it would take the same number again when it connects anew, whatever that is by then.
  * N4  A QEMU that is told to cancel just as it comes to its last door waits there for ever (migration_maybe_pause()
  *     looks at the state before it changes it), with its guest stopped: it is told to go through.
+ * N5  A question costs QEMU's main loop, which loads devices: it is asked again when it has told of something.
  * Called by liveout.c, livein.c and livedecide.c. */
 #include "agent/move/liveqemu.h"
 
@@ -20,7 +21,7 @@
 #define REMOTE "hawser_nbd_"
 
 enum {
-    POLL_MS = 1,
+    LOOK_MS = 10, /* between looks, when no event comes */
     MIRROR_POLL_MS = 100,
     CANCEL_POLL_MS = 50,
     UNDO_MS = 20000,
@@ -79,6 +80,7 @@ liveqemu_await(Qmp *qmp, const char *status, gint64 wait_ms, GCancellable *cance
     static const char *const bad[] = {"failed", "cancelled", "cancelling", NULL};
     gint64 until = clock_mono_us() + wait_ms * 1000;
     for (;;) {
+        guint64 seen = qmp_events(qmp);
         json_auto_t *info = qmp_call(qmp, "query-migrate", NULL, error);
         const char *now = text_of(info, "status");
         if (info == NULL) {
@@ -95,7 +97,7 @@ liveqemu_await(Qmp *qmp, const char *status, gint64 wait_ms, GCancellable *cance
         if (clock_mono_us() > until) {
             return haw_fail(error, HAW_TIMEOUT, "QEMU's migration stays \"%s\"", now);
         }
-        if (!fiber_sleep_ms(POLL_MS, cancel, error)) {
+        if (!qmp_await_event(qmp, seen, LOOK_MS, cancel, error)) { /* N5 */
             return false;
         }
     }
@@ -194,6 +196,7 @@ end_jobs(Qmp *qmp, bool force, gint64 wait_ms, GError **error)
         size_t i;
         json_t *job;
         int left = 0;
+        guint64 seen = qmp_events(qmp);
         json_auto_t *list = qmp_call(qmp, "query-block-jobs", NULL, error);
         if (list == NULL) {
             return false;
@@ -215,7 +218,7 @@ end_jobs(Qmp *qmp, bool force, gint64 wait_ms, GError **error)
         if (clock_mono_us() > until) {
             return haw_fail(error, HAW_TIMEOUT, "A disk's mirror does not end");
         }
-        fiber_sleep_ms(POLL_MS, NULL, NULL);
+        qmp_await_event(qmp, seen, LOOK_MS, NULL, NULL); /* N5 */
     }
 }
 
@@ -265,7 +268,7 @@ cancel_migration(Qmp *qmp, GError **error)
         if (clock_mono_us() > until) {
             return haw_fail(error, HAW_TIMEOUT, "QEMU does not give the migration up");
         }
-        fiber_sleep_ms(POLL_MS, NULL, NULL);
+        fiber_sleep_ms(LOOK_MS, NULL, NULL);
     }
 }
 

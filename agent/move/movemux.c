@@ -4,7 +4,8 @@
  *     closes: whoever waits here or reads a stream sees the end.
  * U3  A stream that nobody reads holds no other up: what has arrived of it waits in a queue of MOVEMUX_WINDOW bytes,
  *     and its sender sends no more than it was told that there is room for ("took"). More ends the connection.
- * Called by liveout.c and livein.c. */
+ * U4  A mark says how many bytes of a stream were written before it, and goes before whatever is written after it.
+ * Called by liveout.c, livein.c and livestate.c. */
 #include "agent/move/movemux.h"
 
 #include "base/clock.h"
@@ -14,6 +15,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -35,6 +37,8 @@ typedef struct {
     pid_t expected;
     bool opened, ended;
     gint64 window;     /* U3: what may be sent still */
+    guint64 read;      /* of our end */
+    gint64 mark;       /* U4: the other side's; -1: none */
     GByteArray *queue; /* what has arrived and is not passed on */
     bool passing;
 } Stream;
@@ -108,6 +112,7 @@ outward(void *data)
             continue;
         }
         stream->window -= MAX(n, 0);
+        stream->read += (guint64) MAX(n, 0);
         if (!send_bytes(mux, stream->number, chunk, n > 0 ? (size_t) n : 0) || n <= 0) {
             break;
         }
@@ -246,6 +251,18 @@ take_credit(MoveMux *mux, json_t *message)
     return true;
 }
 
+static bool
+take_mark(MoveMux *mux, json_t *message)
+{
+    json_int_t number = json_integer_value(json_object_get(message, "stream"));
+    json_int_t bytes = json_integer_value(json_object_get(message, "mark"));
+    if (number <= 0 || number >= MOVEMUX_STREAMS || bytes < 0) {
+        return false;
+    }
+    mux->streams[number].mark = bytes;
+    return true;
+}
+
 static void
 take_message(MoveMux *mux, const guint8 *bytes, size_t size)
 {
@@ -254,6 +271,10 @@ take_message(MoveMux *mux, const guint8 *bytes, size_t size)
         hang_up(mux);
     } else if (json_object_get(message, "took") != NULL) {
         if (!take_credit(mux, message)) {
+            hang_up(mux);
+        }
+    } else if (json_object_get(message, "mark") != NULL) {
+        if (!take_mark(mux, message)) {
             hang_up(mux);
         }
     } else if (json_object_get(message, "beat") == NULL) {
@@ -407,6 +428,27 @@ movemux_recv(MoveMux *mux, const char *what, gint64 wait_ms, GCancellable *cance
     }
 }
 
+/* U4 */
+void
+movemux_mark(MoveMux *mux, guint number)
+{
+    Stream *stream = &mux->streams[number];
+    int waiting = 0; /* in the socket, not read yet */
+    if (stream->far >= 0 && ioctl(stream->far, FIONREAD, &waiting) == 0) {
+        movemux_send(mux,
+                     json_pack("{s:I,s:i}", "mark", (json_int_t) (stream->read + (guint64) waiting),
+                               "stream", (int) number),
+                     NULL);
+    }
+}
+
+bool
+movemux_marked(const MoveMux *mux, guint number, guint64 *ret_bytes)
+{
+    *ret_bytes = (guint64) MAX(mux->streams[number].mark, 0);
+    return mux->streams[number].mark >= 0;
+}
+
 bool
 movemux_alive(const MoveMux *mux)
 {
@@ -433,6 +475,7 @@ movemux_new(Ws **ws)
                                    .far = -1,
                                    .door = -1,
                                    .window = MOVEMUX_WINDOW,
+                                   .mark = -1,
                                    .queue = g_byte_array_new()};
     }
     mux->fibers = 2;

@@ -33,5 +33,9 @@ bool movemux_attach(MoveMux *mux, guint number, int *fd, GError **error);
 /* The same for a process that connects by itself: the first connection of 'pid' to the abstract unix name
  * *ret_name (caller frees), and then no other. */
 bool movemux_door(MoveMux *mux, guint number, pid_t pid, char **ret_name, GError **error);
+/* Tells the other side how many bytes have been written to stream 'number' so far. Yields. */
+void movemux_mark(MoveMux *mux, guint number);
+/* The other side's last mark of 'number'; false before there is one. It is known here before any byte behind it. */
+bool movemux_marked(const MoveMux *mux, guint number, guint64 *ret_bytes);
 /* False once the other side has gone, or was silent for MOVEMUX_SILENCE_MS. */
 bool movemux_alive(const MoveMux *mux);

@@ -27,7 +27,7 @@ struct Qmp {
     QmpOptions options;
     JsonScan *scan;
     GHashTable *waiting; /* id → struct call, borrowed from the stacks of waiting fibers */
-    guint64 last_id;
+    guint64 last_id, events;
     bool greeted, alive, closed; /* closed: the owner has let go */
     guint version[3];
     char *version_text;
@@ -148,6 +148,7 @@ hand_on(Qmp *qmp, const QmpMessage *message)
         qmp->greeted = true;
     } else if (message->kind == QMP_EVENT) {
         json_t *data = message->data != NULL ? json_incref(message->data) : json_object();
+        qmp->events++;
         if (!qmp->closed && qmp->options.event != NULL) {
             qmp->options.event(message->name, data, qmp->options.user);
         }
@@ -330,6 +331,27 @@ qmp_do(Qmp *qmp, const char *command, json_t *args, GError **error)
     json_t *result = qmp_call(qmp, command, args, error);
     bool ok = result != NULL;
     json_decref(result);
+    return ok;
+}
+
+guint64
+qmp_events(const Qmp *qmp)
+{
+    return qmp->events;
+}
+
+bool
+qmp_await_event(Qmp *qmp, guint64 seen, gint64 wait_ms, GCancellable *cancel, GError **error)
+{
+    gint64 until = clock_mono_us() / 1000 + wait_ms, left = wait_ms;
+    bool ok = true;
+    qmp->refs++;
+    while (ok && qmp->alive && qmp->events == seen && left > 0) {
+        fiber_signal_wait(&qmp->changed, left, cancel, NULL);
+        left = until - clock_mono_us() / 1000;
+        ok = cancel == NULL || !g_cancellable_set_error_if_cancelled(cancel, error);
+    }
+    qmp_unref(qmp);
     return ok;
 }
 

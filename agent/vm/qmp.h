@@ -2,6 +2,7 @@
  * Threads: main loop, inside fibers. Protocol: QEMU's docs/interop/qmp-spec.txt. */
 #pragma once
 #include "base/error.h"
+#include <gio/gio.h>
 #include <jansson.h>
 
 typedef struct Qmp Qmp;
@@ -36,6 +37,10 @@ json_t *qmp_call_with(Qmp *qmp, const char *command, json_t *args, const int *fd
                       gint64 wait_ms, GError **error);
 /* The same for commands whose answer says nothing. */
 bool qmp_do(Qmp *qmp, const char *command, json_t *args, GError **error);
+/* How many events have come so far. */
+guint64 qmp_events(const Qmp *qmp);
+/* Until more than 'seen' have, the session ends, or wait_ms have passed: true. CANCELLED. Yields. */
+bool qmp_await_event(Qmp *qmp, guint64 seen, gint64 wait_ms, GCancellable *cancel, GError **error);
 /* Hands 'fd' (borrowed) over under a name, for arguments that take one. */
 bool qmp_send_fd(Qmp *qmp, const char *name, int fd, GError **error);
 /* The same for what QEMU opens by a path, as often as it likes, with the descriptor's access mode: the path,

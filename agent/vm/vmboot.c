@@ -116,7 +116,8 @@ choose_layout(struct boot *b, GError **error)
                          .hugepage_bytes = vmhost_hugepage_bytes(),
                          .host_cpus = vmhost_cpus(),
                          .vsock = vmhost_vsock()};
-    b->layout = vmlayout_new(inst->expanded_config, &host, error);
+    b->layout =
+        vmlayout_new(inst->expanded_config, json_object_size(inst->expanded_devices), &host, error);
     return b->layout != NULL;
 }
 

@@ -63,7 +63,7 @@ firmware_word_of(json_t *config)
 }
 
 json_t *
-vmlayout_new(json_t *config, const VmlayoutHost *host, GError **error)
+vmlayout_new(json_t *config, size_t devices, const VmlayoutHost *host, GError **error)
 {
     json_t *layout = json_object();
     bool stateful = keys_get_bool(config, "migration.stateful", false);
@@ -81,7 +81,9 @@ vmlayout_new(json_t *config, const VmlayoutHost *host, GError **error)
     json_object_set_new(layout, "cpus", json_integer(cpus));
     json_object_set_new(layout, "cpus_max",
                         json_integer(MAX(cpus, MIN(host->host_cpus, CPUS_MAX))));
-    json_object_set_new(layout, "ports", json_integer(VMLAYOUT_PORTS));
+    json_object_set_new(
+        layout, "ports",
+        json_integer((json_int_t) MIN(devices + VMLAYOUT_SPARE, VMLAYOUT_PORTS_MAX)));
     json_object_set_new(layout, "firmware", json_string(firmware_word_of(config)));
     json_object_set_new(layout, "vsock", json_boolean(host->vsock));
     json_object_set_new(layout, "devices", json_object());

@@ -5,7 +5,9 @@
 #include "base/error.h"
 #include <jansson.h>
 
-enum { VMLAYOUT_PORTS = 16, VMLAYOUT_PORTS_MAX = 64, VMLAYOUT_SCSI_MAX = 255 };
+/* Ports beyond those of the devices that it starts with: for what is plugged in later. Few, since a machine's state takes longer
+ * to load with each (a live move's pause: near a millisecond). */
+enum { VMLAYOUT_SPARE = 8, VMLAYOUT_PORTS_MAX = 64, VMLAYOUT_SCSI_MAX = 255 };
 #define VMLAYOUT_MEMORY (G_GINT64_CONSTANT(1) << 30) /* LXD's default */
 
 typedef struct {
@@ -15,8 +17,9 @@ typedef struct {
     bool vsock;
 } VmlayoutHost;
 
-/* From an expanded config; a new reference. INVALID, or UNSUPPORTED for what the host lacks. */
-json_t *vmlayout_new(json_t *config, const VmlayoutHost *host, GError **error);
+/* From an expanded config, for so many devices that want a port; a new reference. INVALID, or UNSUPPORTED for what the
+ * host lacks. */
+json_t *vmlayout_new(json_t *config, size_t devices, const VmlayoutHost *host, GError **error);
 /* Looks at one that came from elsewhere: sizes and numbers in bounds. CORRUPT. */
 bool vmlayout_check(json_t *layout, GError **error);
 /* The number of CPUs of a limits.cpu value: a count, or the size of a set; 1 for NULL. */

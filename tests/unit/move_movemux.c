@@ -1,5 +1,6 @@
-/* move/movemux.c: messages and streams over one WebSocket, both ends in one process; then a peer that breaks the rules. */
-#include "agent/move/movemux.h"
+/* move/movemux.c: messages and streams over one WebSocket, both ends in one process; then a peer that breaks the rules;
+ * and what a target makes of devices' state (move/livestate.c). */
+#include "agent/move/livestate.h"
 #include "base/fd.h"
 #include "base/fiber.h"
 #include "tests/fakes/in_fiber.h"
@@ -244,6 +245,8 @@ hostile_body(void *data)
     hangs_up(WS_TEXT, "{\"ready\":1}", 11);
     hangs_up(WS_BINARY, "\0{\"took\":1,\"stream\":17}", 24); /* of nothing that was sent */
     hangs_up(WS_BINARY, "\0{\"took\":1,\"stream\":81}", 24);
+    hangs_up(WS_BINARY, "\0{\"mark\":1,\"stream\":81}", 24);
+    hangs_up(WS_BINARY, "\0{\"mark\":-1,\"stream\":17}", 25);
 }
 
 /* Messages that nobody takes are bounded. */
@@ -263,6 +266,95 @@ flood_body(void *data)
     ws_free(peer);
 }
 
+/* ---- devices' state ---- */
+
+struct state_pair {
+    MoveMux *source, *target;
+    LiveState *state;
+    int near, qemu; /* the source's QEMU writes, the target's reads */
+};
+
+static struct state_pair
+state_pair(bool marks)
+{
+    struct state_pair pair = {.qemu = -1};
+    muxes(&pair.source, &pair.target);
+    pair.near = movemux_open(pair.source, MOVEMUX_DEVICES, NULL);
+    pair.state = livestate_new(pair.target, marks, &pair.qemu, NULL);
+    g_assert_nonnull(pair.state);
+    return pair;
+}
+
+static void
+state_pair_free(struct state_pair *pair)
+{
+    livestate_free(pair->state);
+    movemux_free(pair->source);
+    movemux_free(pair->target);
+    fd_close(&pair->near);
+    fd_close(&pair->qemu);
+}
+
+/* All that was sent has come, and QEMU still has nothing to read. */
+static void
+expect_nothing(struct state_pair *pair)
+{
+    char byte;
+    g_assert_true(movemux_send(pair->source, json_pack("{s:i}", "sent", 1), NULL));
+    json_auto_t *sent = movemux_recv(pair->target, "sent", WAIT_MS, NULL, NULL);
+    g_assert_nonnull(sent);
+    fiber_sleep_ms(20, NULL, NULL);
+    g_assert_cmpint(recv(pair->qemu, &byte, 1, MSG_DONTWAIT), ==, -1);
+}
+
+static void
+markless_body(void *data)
+{
+    struct state_pair pair = state_pair(false);
+    put(pair.near, "pages");
+    fiber_sleep_ms(20, NULL, NULL);
+    expect_nothing(&pair);
+    put(pair.near, "devices");
+    livestate_release(pair.state);
+    expect(pair.qemu, "pagesdevices");
+    fd_close(&pair.near);
+    expect_end(pair.qemu);
+    state_pair_free(&pair);
+}
+
+static void
+marked_body(void *data)
+{
+    struct state_pair pair = state_pair(true);
+    put(pair.near, "pages");
+    expect(pair.qemu, "pages"); /* at once */
+    put(pair.near, "rest");     /* in the socket still, when the mark is made */
+    movemux_mark(pair.source, MOVEMUX_DEVICES);
+    put(pair.near, "devices");
+    expect(pair.qemu, "rest");
+    expect_nothing(&pair);
+    fd_close(&pair.near); /* the end is no leave */
+    fiber_sleep_ms(20, NULL, NULL);
+    expect_nothing(&pair);
+    livestate_release(pair.state);
+    expect(pair.qemu, "devices");
+    expect_end(pair.qemu);
+    state_pair_free(&pair);
+}
+
+static void
+never_released_body(void *data)
+{
+    struct state_pair pair = state_pair(true);
+    put(pair.near, "pages");
+    movemux_mark(pair.source, MOVEMUX_DEVICES);
+    put(pair.near, "devices");
+    expect(pair.qemu, "pages");
+    livestate_free(g_steal_pointer(&pair.state));
+    expect_end(pair.qemu);
+    state_pair_free(&pair);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -275,6 +367,9 @@ main(int argc, char **argv)
         {"/movemux/a-stream-that-nobody-reads-holds-no-other-up", unread_body},
         {"/movemux/a-stream-is-bounded", greedy_body},
         {"/movemux/messages-are-bounded", flood_body},
+        {"/livestate/all-is-kept-of-a-source-that-makes-no-mark", markless_body},
+        {"/livestate/what-comes-before-the-mark-goes-at-once", marked_body},
+        {"/livestate/a-move-that-fails-lets-nothing-through", never_released_body},
     };
     g_test_init(&argc, &argv, NULL);
     signal(SIGPIPE, SIG_IGN); /* as the agent does */

@@ -21,7 +21,7 @@ layout_of(const char *config_text, const VmlayoutHost *host)
 {
     g_autoptr(GError) error = NULL;
     json_t *config = json_loads(config_text, 0, NULL);
-    json_t *layout = vmlayout_new(config, host, &error);
+    json_t *layout = vmlayout_new(config, 2, host, &error);
     g_assert_no_error(error);
     g_assert_true(vmlayout_check(layout, &error));
     json_decref(config);
@@ -130,7 +130,7 @@ places_are_kept_and_given_again(void)
     g_assert_cmpint(vmlayout_port(layout, "eth0", NULL), ==, 0);
     vmlayout_forget(layout, "eth0");
     g_assert_cmpint(vmlayout_port(layout, "eth2", NULL), ==, 0);
-    for (int i = 0; i < VMLAYOUT_PORTS - 2; i++) {
+    for (int i = 0; i < VMLAYOUT_SPARE; i++) {
         g_autofree char *name = g_strdup_printf("more%d", i);
         g_assert_cmpint(vmlayout_port(layout, name, NULL), ==, i + 2);
     }
@@ -178,7 +178,7 @@ huge_pages_need_a_kernel_that_has_them(void)
 {
     g_autoptr(GError) error = NULL;
     json_t *config = json_pack("{s:s}", "limits.memory.hugepages", "true");
-    g_assert_null(vmlayout_new(config, &tcg, &error));
+    g_assert_null(vmlayout_new(config, 0, &tcg, &error));
     g_assert_error(error, HAW_ERROR, HAW_UNSUPPORTED);
     json_decref(config);
 }
