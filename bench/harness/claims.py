@@ -97,6 +97,20 @@ def of_vm_start(text):
             for line in text.splitlines() if "start to QEMU running" in line]
 
 
+def of_pauses(text):
+    found, rest = [], {}
+    for line in text.splitlines():
+        pause = re.match(r"# (.*), by (.*): pause median ([\d.]+) ms, longest ([\d.]+) ms", line)
+        if pause and pause[1] == "at rest":
+            rest[pause[2]] = float(pause[3])
+        elif pause:
+            found.append(claim(f"the longest pause of a guest that is {pause[1]}", float(pause[4]), 50, unit="ms"))
+    if len(rest) == 2:
+        ours, theirs = rest["hawser-pages"], rest["QEMU's migration"]
+        found.insert(0, claim("pause of a guest at rest, median", ours / theirs, 1, unit="ms", QEMU=theirs, Hawser=ours))
+    return found
+
+
 def of_verdicts(text):
     """'met    WHAT: VALUE (target ≤ BOUND)', as bench/dpdk/dpdk.py says it."""
     return [claim(match[1].strip(), float(match[2]), float(match[4]), match[3] == "≤")

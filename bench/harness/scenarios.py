@@ -106,6 +106,8 @@ SCENARIOS = [
              builds=["bench/bench_dpdk"], read=claims.of_verdicts),
     Scenario("vm-start", "an agent's time from the request to a virtual machine's first instruction",
              ["{tree}/bench/vm-start"], ["3"], needs="root, QEMU", read=claims.of_vm_start),
+    Scenario("moves", "for how long a virtual machine stands still that moves between two agents",
+             ["{tree}/bench/moves"], ["3"], needs="root, QEMU", read=claims.of_pauses),
     Scenario("hw-inventory", "one look at a host with 256 virtual functions",
              ["{build}/bench/bench_hw_inventory", "50"], rounds=5, builds=["bench/bench_hw_inventory"],
              read=claims.of_inventory),

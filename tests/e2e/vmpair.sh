@@ -7,8 +7,8 @@
 #     left AGENT        what is there of 'vm': QEMU, memory, volume, run directory
 #     settled           one QEMU runs, and just the agent that has it says so
 #     home              back to "main", whoever has it
-. "$(dirname "$0")/lib.sh"
-e2e_begin
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+e2e_begin "$@"
 need python3 qemu-system-x86_64 rsync ping nsenter
 guest=$HAWSER_BUILD/guest
 "$E2E_LIB/../guest/build" "$guest" >>"$E2E_DIR/log" 2>&1 || e2e_skip_all "no kernel for a test guest"
