@@ -182,8 +182,55 @@ fd_mkdir_p(const char *path, mode_t mode, GError **error)
     }
 }
 
+/* ---- removal ---- */
+
+/* Deeper directories are moved up below the top, and come again from there: a tree may be deeper than there are
+ * descriptors, or bytes on a thread's stack. */
+#define REMOVE_DEPTH 64
+
+struct removal {
+    int top; /* borrowed */
+    guint moved;
+};
+
 static bool
-remove_at(int parent, const char *name, dev_t device, GError **error)
+move_up(struct removal *job, int parent, const char *name, GError **error)
+{
+    for (;;) {
+        g_autofree char *free_name = g_strdup_printf(".deep-%u", job->moved++);
+        struct stat st;
+        if (fstatat(job->top, free_name, &st, AT_SYMLINK_NOFOLLOW) == 0) {
+            continue;
+        }
+        return renameat(parent, name, job->top, free_name) == 0 ||
+               haw_fail_errno(error, errno, "move '%s' up", name);
+    }
+}
+
+static bool remove_at(struct removal *job, int parent, const char *name, dev_t device, int depth,
+                      GError **error);
+
+static bool
+remove_entries(struct removal *job, DIR *dir, const char *name, dev_t device, int depth,
+               GError **error)
+{
+    guint before;
+    do {
+        before = job->moved;
+        rewinddir(dir);
+        for (struct dirent *entry; (entry = readdir(dir)) != NULL;) {
+            if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0 &&
+                !remove_at(job, dirfd(dir), entry->d_name, device, depth + 1, error)) {
+                return haw_push(error, "%s", name);
+            }
+        }
+    } while (depth == 0 && job->moved != before);
+    return true;
+}
+
+static bool
+remove_at(struct removal *job, int parent, const char *name, dev_t device, int depth,
+          GError **error)
 {
     struct stat st;
     if (fstatat(parent, name, &st, AT_SYMLINK_NOFOLLOW) < 0) {
@@ -196,6 +243,9 @@ remove_at(int parent, const char *name, dev_t device, GError **error)
     if (device != 0 && st.st_dev != device) {
         return haw_fail(error, HAW_BUSY, "remove '%s': something is mounted there", name);
     }
+    if (depth == REMOVE_DEPTH) {
+        return move_up(job, parent, name, error);
+    }
 
     int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0) {
@@ -203,12 +253,8 @@ remove_at(int parent, const char *name, dev_t device, GError **error)
     }
     DIR *dir = fdopendir(fd);
     g_assert(dir != NULL);
-    bool ok = true;
-    for (struct dirent *entry; ok && (entry = readdir(dir)) != NULL;) {
-        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0) {
-            ok = remove_at(fd, entry->d_name, st.st_dev, error) || haw_push(error, "%s", name);
-        }
-    }
+    job->top = depth == 0 ? fd : job->top;
+    bool ok = remove_entries(job, dir, name, st.st_dev, depth, error);
     closedir(dir);
     if (ok && unlinkat(parent, name, AT_REMOVEDIR) < 0 && errno != ENOENT) {
         return haw_fail_errno(error, errno, "remove the directory '%s'", name);
@@ -219,5 +265,6 @@ remove_at(int parent, const char *name, dev_t device, GError **error)
 bool
 fd_remove_tree(const char *path, GError **error)
 {
-    return remove_at(AT_FDCWD, path, 0, error);
+    struct removal job = {.top = -1};
+    return remove_at(&job, AT_FDCWD, path, 0, 0, error);
 }

@@ -104,9 +104,26 @@ shift_one(const struct shift *shift, int dir_fd, const char *name, const struct 
     return true;
 }
 
-static bool
-shift_dir(const struct shift *shift, int fd, dev_t device, GError **error)
+/* A directory on the way down: which it is, and those in it that are still to come. */
+struct level {
+    dev_t device;
+    ino_t inode;
+    GPtrArray *names;
+};
+
+static void
+level_clear(void *data)
 {
+    g_ptr_array_unref(((struct level *) data)->names);
+}
+
+/* Everything in the directory but what is below its directories, whose names are put aside. */
+static bool
+shift_entries(const struct shift *shift, int fd, const struct stat *here, GArray *levels,
+              GError **error)
+{
+    struct level level = {here->st_dev, here->st_ino, g_ptr_array_new_with_free_func(g_free)};
+    g_array_append_val(levels, level);
     int copy = fcntl(fd, F_DUPFD_CLOEXEC, 3);
     DIR *dir = copy >= 0 ? fdopendir(copy) : NULL;
     if (dir == NULL) {
@@ -119,18 +136,55 @@ shift_dir(const struct shift *shift, int fd, dev_t device, GError **error)
         if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0) {
             continue;
         }
-        if (fstatat(fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_dev != device) {
+        if (fstatat(fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_dev != here->st_dev) {
             continue;
         }
         ok = shift_one(shift, fd, entry->d_name, &st, error);
         if (ok && S_ISDIR(st.st_mode)) {
-            haw_autofd int child =
-                openat(fd, entry->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-            ok = child >= 0 ? shift_dir(shift, child, device, error)
-                            : haw_fail_errno(error, errno, "Open '%s'", entry->d_name);
+            g_ptr_array_add(level.names, g_strdup(entry->d_name));
         }
     }
     closedir(dir);
+    return ok;
+}
+
+/* Into 'name', or back up with "..", which has to be where we came from. */
+static bool
+step(int *fd, const char *name, struct stat *ret_st, GError **error)
+{
+    haw_autofd int next = openat(*fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (next < 0 || fstat(next, ret_st) < 0) {
+        return haw_fail_errno(error, errno, "Open '%s'", name);
+    }
+    fd_close(fd);
+    *fd = fd_steal(&next);
+    return true;
+}
+
+/* One directory is open at a time, and what is on the way is on the heap: containers make trees that are deeper
+ * than there are descriptors, or bytes on a thread's stack. */
+static bool
+shift_below(const struct shift *shift, int *fd, const struct stat *top, GError **error)
+{
+    g_autoptr(GArray) levels = g_array_new(FALSE, FALSE, sizeof(struct level));
+    g_array_set_clear_func(levels, level_clear);
+    bool ok = shift_entries(shift, *fd, top, levels, error);
+    while (ok && levels->len > 0) {
+        GPtrArray *names = g_array_index(levels, struct level, levels->len - 1).names;
+        struct stat st;
+        if (names->len > 0) {
+            g_autofree char *name = g_ptr_array_steal_index(names, names->len - 1);
+            ok = step(fd, name, &st, error) && shift_entries(shift, *fd, &st, levels, error);
+            continue;
+        }
+        g_array_set_size(levels, levels->len - 1);
+        if (levels->len > 0) {
+            const struct level *above = &g_array_index(levels, struct level, levels->len - 1);
+            ok = step(fd, "..", &st, error) &&
+                 ((st.st_dev == above->device && st.st_ino == above->inode) ||
+                  haw_fail(error, HAW_BUSY, "A directory was moved meanwhile"));
+        }
+    }
     return ok;
 }
 
@@ -143,5 +197,5 @@ idmap_shift_tree(const char *path, const GArray *from, const GArray *to, GError 
     if (fd < 0 || fstat(fd, &st) < 0) {
         return haw_fail_errno(error, errno, "Open '%s'", path);
     }
-    return shift_one(&shift, fd, ".", &st, error) && shift_dir(&shift, fd, st.st_dev, error);
+    return shift_one(&shift, fd, ".", &st, error) && shift_below(&shift, &fd, &st, error);
 }

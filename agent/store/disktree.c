@@ -509,49 +509,54 @@ disktree_copy_file(const char *from, const char *to, GError **error)
 
 /* ---- removal ---- */
 
-/* chattr -i -a on everything below; symlinks are not followed. */
-static void
-take_flags_off(int parent, const char *name)
+/* As deep as a removal goes before it moves things up (base/fd.c): what it moves is in reach the next time. */
+enum { FLAGS_DEPTH = 72 };
+
+/* chattr -i -a on everything below; symlinks are not followed. How many had flags. */
+static guint
+take_flags_off(int parent, const char *name, int depth)
 {
+    guint changed = 0;
     haw_autofd int fd = openat(parent, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     struct stat st;
     int flags = 0;
     if (fd < 0 || fstat(fd, &st) < 0 || (!S_ISDIR(st.st_mode) && !S_ISREG(st.st_mode))) {
-        return;
+        return 0;
     }
     if (ioctl(fd, FS_IOC_GETFLAGS, &flags) == 0 && (flags & (FS_IMMUTABLE_FL | FS_APPEND_FL))) {
         flags &= ~(FS_IMMUTABLE_FL | FS_APPEND_FL);
-        ioctl(fd, FS_IOC_SETFLAGS, &flags);
+        changed += ioctl(fd, FS_IOC_SETFLAGS, &flags) == 0;
     }
-    if (!S_ISDIR(st.st_mode)) {
-        return;
+    if (!S_ISDIR(st.st_mode) || depth == FLAGS_DEPTH) {
+        return changed;
     }
     DIR *entries = fdopendir(dup(fd));
     for (struct dirent *entry; entries != NULL && (entry = readdir(entries)) != NULL;) {
         if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0 &&
             (entry->d_type == DT_DIR || entry->d_type == DT_REG || entry->d_type == DT_UNKNOWN)) {
-            take_flags_off(fd, entry->d_name);
+            changed += take_flags_off(fd, entry->d_name, depth + 1);
         }
     }
     if (entries != NULL) {
         closedir(entries);
     }
+    return changed;
 }
 
 bool
 disktree_remove(const char *path, GError **error)
 {
-    GError *first = NULL;
-    if (fd_remove_tree(path, &first)) {
-        return true;
+    for (;;) {
+        GError *cause = NULL;
+        if (fd_remove_tree(path, &cause)) {
+            return true;
+        }
+        if (haw_code(cause) != HAW_DENIED || take_flags_off(AT_FDCWD, path, 0) == 0) {
+            g_propagate_error(error, cause);
+            return false;
+        }
+        g_clear_error(&cause);
     }
-    if (haw_code(first) == HAW_DENIED) {
-        g_clear_error(&first);
-        take_flags_off(AT_FDCWD, path);
-        return fd_remove_tree(path, error);
-    }
-    g_propagate_error(error, first);
-    return false;
 }
 
 bool

@@ -3,7 +3,9 @@
 
 #include <glib/gstdio.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -103,6 +105,47 @@ what_does_not_reach_the_disk_gets_no_name(void)
     place_one(true, "f");
 }
 
+/* Deeper than there are descriptors, and than a thread's stack has room for. */
+static void
+make_deep(const char *top, int depth)
+{
+    int fd = open(top, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    for (int i = 0; i < depth; i++) {
+        g_assert_cmpint(mkdirat(fd, "d", 0755), ==, 0);
+        int next = openat(fd, "d", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        g_assert_cmpint(next, >=, 0);
+        close(fd);
+        fd = next;
+    }
+    close(openat(fd, "file", O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+    close(fd);
+}
+
+static gpointer
+remove_it(gpointer path)
+{
+    GError *error = NULL;
+    fd_remove_tree(path, &error);
+    return error;
+}
+
+static void
+a_tree_of_any_depth_is_removed(void)
+{
+    struct rlimit before, few;
+    g_autofree char *dir = g_dir_make_tmp("fd-XXXXXX", NULL);
+    g_autofree char *taken = g_build_filename(dir, ".deep-0", "x", NULL);
+    g_assert_cmpint(g_mkdir_with_parents(taken, 0755), ==, 0);
+    make_deep(dir, 40000);
+    getrlimit(RLIMIT_NOFILE, &before);
+    few = (struct rlimit){128, before.rlim_max};
+    setrlimit(RLIMIT_NOFILE, &few);
+    g_autoptr(GError) error = g_thread_join(g_thread_new("remove", remove_it, dir));
+    setrlimit(RLIMIT_NOFILE, &before);
+    g_assert_no_error(error);
+    g_assert_false(g_file_test(dir, G_FILE_TEST_EXISTS));
+}
+
 int
 main(int argc, char **argv)
 {
@@ -113,5 +156,6 @@ main(int argc, char **argv)
     g_test_add_func("/fd/what-gets-its-name-is-on-the-disk", what_gets_its_name_is_on_the_disk);
     g_test_add_func("/fd/what-does-not-reach-the-disk-gets-no-name",
                     what_does_not_reach_the_disk_gets_no_name);
+    g_test_add_func("/fd/a-tree-of-any-depth-is-removed", a_tree_of_any_depth_is_removed);
     return g_test_run();
 }

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <glib/gstdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -192,6 +193,71 @@ a_tree_moves_there_and_back_and_twice_is_once(void)
     g_assert_true(fd_remove_tree(dir, NULL));
 }
 
+struct deep {
+    const char *dir;
+    GArray *from, *to;
+    GError *error;
+};
+
+static gpointer
+shift_deep(gpointer data)
+{
+    struct deep *deep = data;
+    idmap_shift_tree(deep->dir, deep->from, deep->to, &deep->error);
+    return NULL;
+}
+
+/* The ids of the last directory and of the one beside each on the way. */
+static void
+check_deep(const char *top, int depth)
+{
+    struct stat st;
+    int fd = open(top, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    for (int i = 0; i < depth; i++) {
+        g_assert_cmpint(fstatat(fd, "side", &st, AT_SYMLINK_NOFOLLOW), ==, 0);
+        g_assert_cmpuint(st.st_uid, ==, 1000000);
+        int next = openat(fd, "d", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        g_assert_cmpint(next, >=, 0);
+        close(fd);
+        fd = next;
+    }
+    g_assert_cmpint(fstat(fd, &st), ==, 0);
+    g_assert_cmpuint(st.st_uid, ==, 1000000);
+    close(fd);
+}
+
+static void
+a_tree_of_any_depth_moves(void)
+{
+    enum { DEPTH = 20000 };
+    struct rlimit before, few;
+    g_autofree char *dir = g_dir_make_tmp("hawser-shift-XXXXXX", NULL);
+    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    for (int i = 0; i < DEPTH; i++) {
+        g_assert_cmpint(mkdirat(fd, "side", 0755), ==, 0);
+        g_assert_cmpint(mkdirat(fd, "d", 0755), ==, 0);
+        int next = openat(fd, "d", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        close(fd);
+        fd = next;
+    }
+    close(fd);
+    g_autoptr(GArray) map = choose("{}", NULL);
+    g_autoptr(GArray) none = g_array_new(FALSE, TRUE, sizeof(IdmapEntry));
+    struct deep deep = {.dir = dir, .from = none, .to = map};
+    if (geteuid() == 0) {
+        getrlimit(RLIMIT_NOFILE, &before);
+        few = (struct rlimit){128, before.rlim_max};
+        setrlimit(RLIMIT_NOFILE, &few);
+        g_thread_join(g_thread_new("shift", shift_deep, &deep));
+        setrlimit(RLIMIT_NOFILE, &before);
+        g_assert_no_error(deep.error);
+        check_deep(dir, DEPTH);
+    } else {
+        g_test_skip("needs root");
+    }
+    g_assert_true(fd_remove_tree(dir, NULL));
+}
+
 int
 main(int argc, char **argv)
 {
@@ -209,5 +275,6 @@ main(int argc, char **argv)
                     the_hosts_range_is_roots_in_subuid_and_subgid);
     g_test_add_func("/idmap/a-tree-moves-there-and-back-and-twice-is-once",
                     a_tree_moves_there_and_back_and_twice_is_once);
+    g_test_add_func("/idmap/a-tree-of-any-depth-moves", a_tree_of_any_depth_moves);
     return g_test_run();
 }
