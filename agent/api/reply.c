@@ -7,6 +7,7 @@
 
 #include "agent/api/operation.h"
 #include "agent/api/settings.h"
+#include "agent/api/usedby.h"
 #include "base/fd.h"
 #include "proto/jsontext.h"
 
@@ -116,6 +117,7 @@ req_reply(Request *req, json_t *metadata)
 {
     GString *text = req_text_new();
     if (metadata != NULL) {
+        metadata = usedby_seen_by(&req->caller, metadata);
         jsontext_append(text, metadata);
         json_decref(metadata);
     } else {

@@ -141,6 +141,10 @@ describe(const Custom *job, GPtrArray *snaps, GError **error)
         json_array_append_new(shown, wire_snapshot(row, rows->pdata[i], false));
     }
     json_auto_t *pool = wire_pool(job->pools, job->pool, error);
+    if (pool != NULL) { /* nobody's business there */
+        json_object_set_new(pool, "used_by", json_array());
+        json_object_set_new(pool, "config", json_object());
+    }
     return pool != NULL ? json_pack("{s:O,s:o,s:O,s:O}", "pool", pool, "volume",
                                     wire_volume(job->pools, row), "volume_snapshots", shown,
                                     "VolumeSnapshots", shown)

@@ -14,6 +14,17 @@ by_text(gconstpointer a, gconstpointer b)
     return strcmp(*(const char *const *) a, *(const char *const *) b);
 }
 
+/* A pool's configuration names places of the host: not for restricted callers. A new reference; NULL with an error. */
+static json_t *
+shown(Request *req, const char *name, GError **error)
+{
+    json_t *pool = wire_pool(req_agent(req)->pools, name, error);
+    if (pool != NULL && req_caller(req)->restricted) {
+        json_object_set_new(pool, "config", json_object());
+    }
+    return pool;
+}
+
 static bool
 list_pools(Request *req, GError **error)
 {
@@ -30,7 +41,7 @@ list_pools(Request *req, GError **error)
     bool whole = req_recursion(req) > 0 || req_query(req, "filter") != NULL;
     json_t *list = json_array();
     for (char **name = names; *name != NULL; name++) {
-        json_t *pool = whole ? wire_pool(table, *name, NULL) : NULL;
+        json_t *pool = whole ? shown(req, *name, NULL) : NULL;
         if (pool != NULL && !filter_matches(filter, pool)) {
             json_decref(pool);
             continue;
@@ -75,7 +86,7 @@ get_pool(Request *req, GError **error)
 {
     PoolTable *table = req_agent(req)->pools;
     const char *name = req_arg(req, "pool");
-    json_t *object = wire_pool(table, name, error);
+    json_t *object = shown(req, name, error);
     if (object == NULL) {
         return false;
     }

@@ -78,6 +78,14 @@ same 'an instance does not move to a project of others' 403 \
     rest POST '/1.0/instances/c1?project=p1' '{"name":"c1","migration":true,"project":"default"}'
 same 'nor is it told which there are' 403 \
     rest POST '/1.0/instances/c1?project=p1' '{"name":"c1","migration":true,"project":"nowhere"}'
+must lxc init --empty hidden -s default
+same 'a pool is shown' 200 rest GET '/1.0/storage-pools?recursion=1'
+shows 'with what it has of its own' '/1.0/instances/c1\?project=p1' body
+hides 'without the instances of others' 'hidden' body
+hides 'nor where it is' 'source' body
+same 'a profile that is borrowed, too' 200 rest GET '/1.0/profiles/default?project=shares'
+hides 'without who else has it' 'hidden' body
+must lxc delete hidden
 must lxc delete c1 --project p1
 same 'server settings are not changed' 403 rest PATCH /1.0 '{"config":{"user.x":"y"}}'
 same 'projects are not made' 403 rest POST /1.0/projects '{"name":"p9"}'
