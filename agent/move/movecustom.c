@@ -140,11 +140,7 @@ describe(const Custom *job, GPtrArray *snaps, GError **error)
     for (guint i = 0; i < rows->len && snaps->len > 0; i++) {
         json_array_append_new(shown, wire_snapshot(row, rows->pdata[i], false));
     }
-    json_auto_t *pool = wire_pool(job->pools, job->pool, error);
-    if (pool != NULL) { /* nobody's business there */
-        json_object_set_new(pool, "used_by", json_array());
-        json_object_set_new(pool, "config", json_object());
-    }
+    json_auto_t *pool = wire_pool_told(job->pools, job->pool, error);
     return pool != NULL ? json_pack("{s:O,s:o,s:O,s:O}", "pool", pool, "volume",
                                     wire_volume(job->pools, row), "volume_snapshots", shown,
                                     "VolumeSnapshots", shown)

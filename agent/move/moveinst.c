@@ -88,7 +88,7 @@ describe(const MoveOut *out, const Vol *vol, GPtrArray *snaps, GError **error)
             }
         }
     }
-    json_auto_t *pool = wire_pool(pools, vol->pool, error);
+    json_auto_t *pool = wire_pool_told(pools, vol->pool, error);
     /* The last name twice: as LXD 5.0 and as later ones read it. */
     return pool != NULL
                ? json_pack("{s:o,s:O,s:O,s:o,s:O,s:O}", "container", show_instance(out->inst),

@@ -377,6 +377,17 @@ wire_pool(PoolTable *table, const char *name, GError **error)
                      broken ? "Unavailable" : pool->row->state, "locations", "none");
 }
 
+json_t *
+wire_pool_told(PoolTable *table, const char *name, GError **error)
+{
+    json_t *pool = wire_pool(table, name, error);
+    if (pool != NULL) {
+        json_object_set_new(pool, "config", json_object());
+        json_object_set_new(pool, "used_by", json_array());
+    }
+    return pool;
+}
+
 /* ---- the volume of a request ---- */
 
 bool

@@ -15,6 +15,8 @@ bool wire_time(json_t *body, const char *name, gint64 *ret_us, bool *ret_given, 
 char *wire_volume_url(const Vol *vol);
 /* A new reference. Yields (used_by). */
 json_t *wire_pool(PoolTable *table, const char *name, GError **error);
+/* The same as other servers hear of it: not where it is, nor who uses it. */
+json_t *wire_pool_told(PoolTable *table, const char *name, GError **error);
 json_t *wire_pool_tag(Pool *pool);
 json_t *wire_volume(PoolTable *table, const VolumeRow *row);
 json_t *wire_volume_tag(const VolumeRow *row);
