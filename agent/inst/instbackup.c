@@ -3,6 +3,7 @@
  *     the disk.
  * Z3  A rename gives the file both names until the row has followed: a crash leaves a name too many,
  *     never a row without its file.
+ * A name that is being given is given once (store/backup.c, K4).
  * Rows are those of volume backups: an instance's volume is a volume. The archive itself is
  * backuppack.c's, import instimport.c's. */
 #include "agent/inst/instbackup.h"
@@ -149,9 +150,8 @@ volume_id(Inst *inst, GError **error)
 }
 
 static bool
-run_create(Operation *op, void *data, GError **error)
+create_claimed(Operation *op, Job *job, const char *file, GError **error)
 {
-    Job *job = data;
     Inst *inst = job->inst;
     g_autofree char *dir = dir_of(inst);
     g_autoptr(VolumeBackupRow) there = row_of(inst, job->name, NULL);
@@ -170,7 +170,6 @@ run_create(Operation *op, void *data, GError **error)
         return haw_fail_errno(error, errno, "create a file in '%s'", dir);
     }
     g_autoptr(Meter) meter = meter_start(op, "create_backup_progress", NULL);
-    g_autofree char *file = file_of(inst, job->name);
     g_autoptr(VolumeBackupRow) made = g_new0(VolumeBackupRow, 1);
     *made = (VolumeBackupRow){.volume_id = volume,
                               .name = g_strdup(job->name),
@@ -194,6 +193,20 @@ run_create(Operation *op, void *data, GError **error)
     return true;
 }
 
+static bool
+run_create(Operation *op, void *data, GError **error)
+{
+    Job *job = data;
+    g_autofree char *file = file_of(job->inst, job->name);
+
+    if (!backup_claim(file, error)) {
+        return false;
+    }
+    bool ok = create_claimed(op, job, file, error);
+    backup_release(file);
+    return ok;
+}
+
 /* ---- renaming, deletion, expiry ---- */
 
 static bool
@@ -207,12 +220,16 @@ run_rename(Operation *op, void *data, GError **error)
     if (row == NULL) {
         return false;
     }
-    /* Z3 */
-    if (link(from, to) < 0) {
-        return haw_fail_errno(error, errno, "rename '%s'", from);
+    if (!backup_claim(to, error)) {
+        return false;
     }
-    bool ok = volume_backups_rename(inst->agent->db, row->id, job->new_name, error);
-    unlink(ok ? from : to);
+    /* Z3 */
+    bool linked = link(from, to) == 0 || haw_fail_errno(error, errno, "rename '%s'", from);
+    bool ok = linked && volume_backups_rename(inst->agent->db, row->id, job->new_name, error);
+    if (linked) {
+        unlink(ok ? from : to);
+    }
+    backup_release(to);
     if (!ok) {
         return false;
     }

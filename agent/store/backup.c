@@ -5,6 +5,8 @@
  *     name first.
  * K3  A rename gives the file both names until the row has followed: a crash leaves a name too many,
  *     never a row without its file.
+ * K4  A name that is being given is given once: two at a time would find it free, and the one that came too late
+ *     would take the other's file along.
  * Reading one back is backup_import.c. Each handler runs in a fiber of its own; operations own copies of their strings. */
 #include "agent/store/backup.h"
 
@@ -199,10 +201,32 @@ backup_place(int fd, const char *temp, const char *file, GError **error)
     return job.ok;
 }
 
-static bool
-run_create(Operation *op, void *data, GError **error)
+/* K4 */
+static GHashTable *claims; /* paths of files */
+
+bool
+backup_claim(const char *file, GError **error)
 {
-    Backup *job = data;
+    if (claims == NULL) {
+        claims = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    }
+    if (g_hash_table_contains(claims, file)) {
+        g_autofree char *name = g_path_get_basename(file);
+        return haw_fail(error, HAW_EXISTS, "Backup \"%s\" is being made already", name);
+    }
+    g_hash_table_add(claims, g_strdup(file));
+    return true;
+}
+
+void
+backup_release(const char *file)
+{
+    g_hash_table_remove(claims, file);
+}
+
+static bool
+create_claimed(Operation *op, Backup *job, const char *file, GError **error)
+{
     Vol vol = vol_of(job);
     VolumeWhich which = shelf_which(&vol);
     g_autoptr(VolumeBackupRow) there = row_of(job->table, &vol, job->name, NULL);
@@ -222,7 +246,6 @@ run_create(Operation *op, void *data, GError **error)
     }
 
     g_autoptr(Meter) meter = meter_start(op, "create_backup_progress", NULL);
-    g_autofree char *file = file_of(job->table, &vol, job->name);
     g_autoptr(VolumeBackupRow) made = g_new0(VolumeBackupRow, 1);
     *made = (VolumeBackupRow){.volume_id = row->id,
                               .name = g_strdup(job->name),
@@ -236,6 +259,20 @@ run_create(Operation *op, void *data, GError **error)
     }
     tell(job->table->agent, op_caller(op), &vol, job->name, "storage-volume-backup-created");
     return true;
+}
+
+static bool
+run_create(Operation *op, void *data, GError **error)
+{
+    Backup *job = data;
+    Vol vol = vol_of(job);
+    g_autofree char *file = file_of(job->table, &vol, job->name);
+    if (!backup_claim(file, error)) {
+        return false;
+    }
+    bool ok = create_claimed(op, job, file, error);
+    backup_release(file);
+    return ok;
 }
 
 /* ---- handlers ---- */
@@ -385,12 +422,16 @@ run_rename(Operation *op, void *data, GError **error)
     }
     g_autofree char *from = file_of(job->table, &vol, job->name);
     g_autofree char *to = file_of(job->table, &vol, job->new_name);
-    /* K3 */
-    if (link(from, to) < 0) {
-        return haw_fail_errno(error, errno, "rename '%s'", from);
+    if (!backup_claim(to, error)) {
+        return false;
     }
-    bool ok = volume_backups_rename(job->table->agent->db, row->id, job->new_name, error);
-    unlink(ok ? from : to);
+    /* K3 */
+    bool linked = link(from, to) == 0 || haw_fail_errno(error, errno, "rename '%s'", from);
+    bool ok = linked && volume_backups_rename(job->table->agent->db, row->id, job->new_name, error);
+    if (linked) {
+        unlink(ok ? from : to);
+    }
+    backup_release(to);
     if (!ok) {
         return false;
     }

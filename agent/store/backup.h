@@ -15,6 +15,9 @@ bool backup_import(Request *req, const char *type, GError **error);
 void backup_expire(PoolTable *table, gint64 now_us);
 /* fd_place() on a worker. Yields. */
 bool backup_place(int fd, const char *temp, const char *file, GError **error);
+/* The file of a backup that is being made or renamed to is one operation's: EXISTS for the next. */
+bool backup_claim(const char *file, GError **error);
+void backup_release(const char *file);
 /* With the volume its backups go. Yields. */
 bool backup_remove_all(PoolTable *table, const Vol *vol, GError **error);
 /* After the volume was renamed: its backups' files. Does not yield. */
