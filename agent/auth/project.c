@@ -1,7 +1,8 @@
 /* Projects: where the objects of a kind live, and what a project's limits and restrictions allow.
  * J1  The default project has every feature and always exists.
  * J2  A check looks at what is stored and running now, with the candidate in place of what has its
- *     name; the caller stores the candidate in the same turn of its queue.
+ *     name; the caller stores the candidate in the same turn of its queue, and while it holds project_hold():
+ *     what is checked meanwhile in the same project is another candidate.
  * The rules themselves are in restrict.c, REST in project_rest.c and profiles.c.
  * Main loop, in fibers. */
 #include "agent/auth/project.h"
@@ -174,6 +175,22 @@ put_candidate(json_t *entities, json_t *candidate)
         }
     }
     json_array_append(entities, candidate);
+}
+
+/* J2 */
+FiberHold
+project_hold(Agent *agent, const char *project)
+{
+    static FiberLock limits_lock = FIBER_LOCK_INIT;
+    json_t *config = project_config(agent, project, NULL);
+    const char *key;
+    json_t *value;
+    bool limited = false;
+    json_object_foreach (config, key, value) {
+        limited = limited || g_str_has_prefix(key, "limits.");
+    }
+    json_decref(config);
+    return limited ? fiber_hold(&limits_lock) : NULL;
 }
 
 bool

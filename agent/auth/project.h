@@ -3,6 +3,7 @@
 #pragma once
 #include "agent/agent.h"
 #include "agent/api/server.h"
+#include "base/fiber.h"
 
 /* The project's config, a new reference; NOT_FOUND "Project not found". Yields. */
 json_t *project_config(Agent *agent, const char *project, GError **error);
@@ -16,6 +17,9 @@ const char *project_for_zones(Agent *agent, const char *project);
 /* "web1" in the default project, else "<project>_web1": names of volumes and host objects. */
 char *project_object_name(const char *project, const char *name);
 
+/* Held from a check against limits.* until what was checked is stored, so that two at a time do not both fit; no
+ * lock (NULL) for a project without limits. Not to be taken twice by a fiber. Yields. */
+FiberHold project_hold(Agent *agent, const char *project);
 /* What a change would make of an instance or a volume, held against limits.* and restricted.* of the
  * project. 'instance' is {"name","type","config","devices"} expanded. Yields. */
 bool project_allow_instance(Agent *agent, const char *project, json_t *instance, GError **error);

@@ -199,6 +199,7 @@ update_held(Inst *inst, const InstRow *wanted, GError **error)
                        wanted->devices, &x_config, &x_devices, error)) {
         return false;
     }
+    g_auto(FiberHold) limits = project_hold(inst->agent, inst->project);
     bool ok = (inst_pid(inst) == 0 || inst->driver->may_change == NULL ||
                inst->driver->may_change(inst, inst->expanded_config, x_config, error)) &&
               check_root_pool(inst->expanded_devices, x_devices, error) &&
@@ -221,7 +222,9 @@ update_held(Inst *inst, const InstRow *wanted, GError **error)
     g_autoptr(InstRow) old = record_row(inst);
     json_t *config = json_incref(inst->expanded_config);
     json_t *devices = json_incref(inst->expanded_devices);
-    ok = record_update(inst, wanted, error) && apply_or_revert(inst, old, config, devices, error);
+    ok = record_update(inst, wanted, error);
+    fiber_hold_done(&limits);
+    ok = ok && apply_or_revert(inst, old, config, devices, error);
     if (ok && inst_pid(inst) > 0) {
         devlxd_changed(inst, config, devices);
     }

@@ -174,6 +174,7 @@ create_record(Agent *agent, InstRow **row, bool find_root, GError **error)
 {
     g_autoptr(InstRow) own = g_steal_pointer(row);
     Inst *inst = NULL;
+    g_auto(FiberHold) limits = project_hold(agent, own->project);
     if ((!find_root || add_root(agent, own, error)) && complete_row(agent, own, error)) {
         crash_point("create");
         inst = record_create(agent->instances, &own, error);

@@ -163,6 +163,7 @@ create(Request *req, const char *name, const char *type, const char *description
 {
     Agent *agent = req_agent(req);
     const char *project = net_project(req);
+    g_auto(FiberHold) limits = project_hold(agent, project);
     bool default_project = strcmp(project, "default") == 0;
     type = *type != '\0' ? type : default_project ? "bridge" : "ovn";
     if (keys_of_network(type) == NULL) {

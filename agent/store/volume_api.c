@@ -126,6 +126,7 @@ static bool
 create_plain(Request *req, const Vol *vol, const VolMake *make, GError **error)
 {
     g_autofree char *disk_name = shelf_disk_name(vol);
+    g_auto(FiberHold) limits = project_hold(req_agent(req), vol->project);
     wire_keep_ids(make->config, NULL);
     if (!wire_check_volume_config(disk_name, make->content_type, make->config, error) ||
         !project_allow_volume(req_agent(req), vol->project, make->config, error) ||
