@@ -7,6 +7,7 @@
 #include "agent/auth/project.h"
 #include "agent/net/balancer.h"
 #include "agent/net/netreq.h"
+#include "agent/net/ovn_external.h"
 #include "agent/net/ovn_net.h"
 #include "agent/net/subnet.h"
 #include "agent/state/balancers.h"
@@ -146,6 +147,7 @@ static bool
 create(Request *req, Network *net, BalancerRow *row, GError **error)
 {
     Db *db = req_agent(req)->db;
+    g_auto(FiberHold) addresses = ovn_external_hold();
     if (!check_free(net, row->listen, error)) {
         return false;
     }
@@ -155,6 +157,7 @@ create(Request *req, Network *net, BalancerRow *row, GError **error)
     if (!balancerrow_insert(db, row, error)) {
         return false;
     }
+    fiber_hold_done(&addresses);
     crash_point("balancer");
     if (!ovn_net_apply(net, error)) {
         balancerrow_delete(db, row->id, NULL);

@@ -9,6 +9,7 @@
 #include "agent/inst/inst.h"
 #include "agent/net/forward.h"
 #include "agent/net/netreq.h"
+#include "agent/net/ovn_external.h"
 #include "agent/net/ovn_net.h"
 #include "agent/net/subnet.h"
 #include "agent/state/balancers.h"
@@ -258,6 +259,7 @@ forwards_post(Request *req, GError **error)
         return haw_fail(error, HAW_FAILED, "Failed creating forward: Invalid listen address");
     }
     g_auto(FiberHold) hold = fiber_hold(&net->lock);
+    g_auto(FiberHold) addresses = ovn_external_hold();
     if (!check_free(req, net, row->listen, error)) {
         return false;
     }
@@ -268,6 +270,7 @@ forwards_post(Request *req, GError **error)
     if (!forwardrow_insert(agent->db, row, error)) {
         return false;
     }
+    fiber_hold_done(&addresses);
     if (!apply(net, error)) {
         forwardrow_delete(agent->db, row->id, NULL);
         apply(net, NULL);

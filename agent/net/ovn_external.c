@@ -172,6 +172,13 @@ check_listeners(NetTable *table, const struct ovn_external *use, GError **error)
     return ok;
 }
 
+FiberHold
+ovn_external_hold(void)
+{
+    static FiberLock lock = FIBER_LOCK_INIT;
+    return fiber_hold(&lock);
+}
+
 bool
 ovn_external_check(NetTable *table, const struct ovn_external *use, GError **error)
 {

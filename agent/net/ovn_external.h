@@ -15,5 +15,8 @@ struct ovn_external {
     const char *own_nic;    /* "<instance id>/<device>": its uses do not count; NULL */
     const char *own_listen; /* a listen address of the network that does not count; NULL */
 };
+/* Held by forwards and load balancers of all networks from the check of a listen address until it is stored: two at
+ * a time would both find it free. Yields. */
+FiberHold ovn_external_hold(void);
 /* INVALID when it is outside what is allowed, EXISTS when somebody else has it. Names both. Yields. */
 bool ovn_external_check(NetTable *table, const struct ovn_external *use, GError **error);
