@@ -138,4 +138,41 @@ refuse 'a copy takes no keys that volumes have not' 'Invalid option' \
 claim 'but its own' api_meta POST "$V?project=p1" \
     '{"name":"v2","config":{"user.a":"b"},"source":{"type":"copy","name":"v1","pool":"default"}}'
 
+# ---- two at a time ----
+both() { # times, function with a number: runs each number's twice at once, and waits
+    local i
+    for ((i = 0; i < $1; i++)); do
+        "$2" "$i" & "$2" "$i" &
+    done
+    wait $(jobs -p | grep -vx "${e2e_pid[main]}")
+}
+must lxc project create few -c features.images=false -c limits.instances=3
+must lxc profile device add default root disk path=/ pool=default --project few
+one_instance() { api_meta POST '/1.0/instances?project=few' \
+    "{\"name\":\"i$1-$BASHPID\",\"source\":{\"type\":\"none\"}}"; }
+both 6 one_instance >>"$E2E_DIR/log" 2>&1
+same 'limits hold for instances that come together' 3 sh -c 'lxc list -f csv -c n --project few | wc -l'
+must lxc init busybox c2
+must lxc storage volume create default v3
+one_backup() { api_meta POST /1.0/instances/c2/backups "{\"name\":\"b$1\"}"; }
+one_volume_backup() { api_meta POST "$V/v3/backups" "{\"name\":\"b$1\"}"; }
+both 3 one_backup >>"$E2E_DIR/log" 2>&1
+both 3 one_volume_backup >>"$E2E_DIR/log" 2>&1
+for i in 0 1 2; do
+    same "backup $i is there, once made twice" 200 api_code GET "/1.0/instances/c2/backups/b$i/export"
+    same "and the volume's" 200 api_code GET "$V/v3/backups/b$i/export"
+done
+must lxc network create n1 ipv4.address=10.94.8.1/24 ipv6.address=none
+must lxc network create n2 ipv4.address=10.94.9.1/24 ipv6.address=none
+one_forward() {
+    api POST /1.0/networks/n1/forwards "{\"listen_address\":\"192.0.2.$1\"}" &
+    api POST /1.0/networks/n2/forwards "{\"listen_address\":\"192.0.2.$1\"}"
+    wait $!
+}
+both 5 one_forward >>"$E2E_DIR/log" 2>&1
+same 'an address is one network'"'"'s' 5 sh -c \
+    'for n in n1 n2; do lxc network forward list $n -f csv; done | cut -d, -f1 | grep -c .'
+must lxc network delete n1
+must lxc network delete n2
+
 e2e_end
