@@ -199,7 +199,7 @@ receive_once(const Receiving *state, const char *path, bool snapshot, GError **e
     bool disk = snapshot || !job->live;
     if (job->how.fs != MIGRATE__FS_TYPE__BLOCK_AND_RSYNC) {
         return pour_rsync_receive(job->conn, path, &job->how.rsync, error) &&
-               (state->vol->type != VOL_CONTAINER || instdir_check(path, error)); /* M5 */
+               (state->vol->type != VOL_CONTAINER || instdir_check_foreign(path, error)); /* M5 */
     }
     g_autofree char *file = g_build_filename(path, DRIVER_BLOCK_FILE, NULL);
     if (state->vol->type == VOL_VM && /* M4 */
@@ -273,7 +273,7 @@ land(const char *path, void *data, GError **error)
     const Landing *landing = data;
     return subvols_receive(landing->in, landing->snap, path, error) &&
            (!landing->state->block || vmdir_check(path, error)) && /* M5 */
-           (landing->state->vol->type != VOL_CONTAINER || instdir_check(path, error));
+           (landing->state->vol->type != VOL_CONTAINER || instdir_check_foreign(path, error));
 }
 
 static bool

@@ -2,8 +2,8 @@
  * O1  An image is unpacked once, under images/<fingerprint>/rootfs, with the container's own ids, and
  *     never changes. A launch makes four directories and copies nothing of it.
  * O2  A volume on an image has .layers/{upper,work} and .layers/below (the fingerprint); rootfs is where
- *     the overlay gets mounted. A volume without .layers is a plain directory (custom volumes, virtual
- *     machines, what came from another pool or a backup) and is treated as 'dir' treats it.
+ *     the overlay gets mounted. A container's without .layers (it came from another pool or a backup), a virtual
+ *     machine's and a custom volume are plain directories, and treated as 'dir' treats them.
  * O3  Ids on disk are always the container's own. The mount's layers carry the id map (mnt.c, M2), so
  *     nothing is ever shifted on disk, and instances with different maps share one image.
  * O4  Snapshots and copies are copies of the upper layer, and live on the same image: its directory
@@ -39,12 +39,13 @@ overlay_image_below(const DriverVol *vol)
     return fd_read_file(file, BELOW_BYTES, NULL, NULL);
 }
 
-/* O2 */
+/* O2. Whoever has a custom volume in a container writes there what it wants, ".layers" as well. */
 static bool
 is_layered(const DriverVol *vol)
 {
     g_autofree char *layers = layers_path(vol, "upper");
-    return access(layers, F_OK) == 0;
+    struct stat st;
+    return vol->type == VOL_CONTAINER && lstat(layers, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
 static char *

@@ -138,6 +138,29 @@ refuse 'a copy takes no keys that volumes have not' 'Invalid option' \
 claim 'but its own' api_meta POST "$V?project=p1" \
     '{"name":"v2","config":{"user.a":"b"},"source":{"type":"copy","name":"v1","pool":"default"}}'
 
+# ---- what a container writes into a volume is no layer of a root ----
+if ! quiet lxc storage create lay overlay; then
+    skip 'a volume is no overlay of its own making' 'no overlay on this file system'
+else
+    mkdir "$E2E_DIR/victim"; echo kept >"$E2E_DIR/victim/file"
+    fingerprint=$(lxc image list -f json | jq -r '.[]|select(.aliases[].name=="busybox").fingerprint')
+    must lxc init busybox lay -s lay
+    must lxc storage volume create lay shared
+    must lxc config device add lay shared disk pool=lay source=shared path=/shared
+    must lxc start lay
+    mkdir "$E2E_DIR/work"
+    must lxc exec lay -- sh -c "mkdir -p /shared/.layers /shared/rootfs &&
+        ln -s $E2E_DIR/victim /shared/.layers/upper && ln -s $E2E_DIR/work /shared/.layers/work &&
+        printf %s $fingerprint >/shared/.layers/below"
+    must lxc stop -f lay
+    must lxc start lay
+    must lxc storage volume export lay shared "$E2E_DIR/shared.tar" --compression none
+    hides 'a volume is no overlay of its own making' 'rootfs/file' tar -tf "$E2E_DIR/shared.tar"
+    same 'and is mounted as ever' "$fingerprint" lxc exec lay -- cat /shared/.layers/below
+    must lxc delete -f lay
+    must lxc storage volume delete lay shared
+fi
+
 # ---- two at a time ----
 both() { # times, function with a number: runs each number's twice at once, and waits
     local i
