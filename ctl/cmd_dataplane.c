@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "ctl/cmd.h"
 #include "ctl/interrupt.h"
 #include "ctl/out.h"
@@ -221,34 +222,50 @@ print_event(const json_t *event)
            (int) json_integer_value(json_object_get(event, "bytes")), out_get(event, "verdict"));
 }
 
+/* One look of a second at most, at 'limit' packets; how many have come, or -1. */
+static gint64
+trace_once(Ctl *ctl, Rest *rest, gint64 wait_ms, const char *limit, GError **error)
+{
+    g_autofree char *wait = g_strdup_printf("%" G_GINT64_FORMAT, CLAMP(wait_ms, 1, 1000));
+    g_autofree char *path =
+        rest_path("/1.0/hawser/dataplane/trace?wait_ms=%s&nic=%s&address=%s&limit=%s", wait,
+                  text_option(ctl, "nic"), text_option(ctl, "address"), limit);
+    g_autoptr(json_t) body = rest_get(rest, path, error);
+    size_t i;
+    json_t *event;
+    if (body == NULL) {
+        return -1;
+    }
+    json_array_foreach (json_object_get(body, "packets"), i, event) {
+        print_event(event);
+    }
+    json_int_t lost = json_integer_value(json_object_get(body, "lost"));
+    if (lost > 0) {
+        fprintf(stderr, "%" JSON_INTEGER_FORMAT " more came too fast to be shown\n", lost);
+    }
+    fflush(stdout);
+    return (gint64) i;
+}
+
 bool
 cmd_dataplane_trace(Ctl *ctl, GError **error)
 {
     Rest *rest = ctl_server(ctl, ctl_arg(ctl, 0), NULL, error);
-    gint64 left_s = g_ascii_strtoll(text_option(ctl, "seconds"), NULL, 10);
-    g_autofree char *path =
-        rest_path("/1.0/hawser/dataplane/trace?wait_ms=1000&nic=%s&address=%s&limit=%s",
-                  text_option(ctl, "nic"), text_option(ctl, "address"), text_option(ctl, "limit"));
-    if (rest == NULL) {
-        return false;
+    gint64 left_ms, come = 0, left = g_ascii_strtoll(text_option(ctl, "limit"), NULL, 10);
+    gint64 end_us =
+        clock_mono_us() + g_ascii_strtoll(text_option(ctl, "seconds"), NULL, 10) * G_USEC_PER_SEC;
+    g_autofree char *limit = g_strdup(text_option(ctl, "limit"));
+    while (rest != NULL && come >= 0 && !interrupt_seen() &&
+           (left_ms = (end_us - clock_mono_us()) / 1000) > 0) {
+        come = trace_once(ctl, rest, left_ms, limit, error);
+        left -= come;
+        if (left <= 0) {
+            break;
+        }
+        g_free(limit);
+        limit = g_strdup_printf("%" G_GINT64_FORMAT, left);
     }
-    for (; left_s > 0 && !interrupt_seen(); left_s--) {
-        g_autoptr(json_t) body = rest_get(rest, path, error);
-        if (body == NULL) {
-            return false;
-        }
-        size_t i;
-        json_t *event;
-        json_array_foreach (json_object_get(body, "packets"), i, event) {
-            print_event(event);
-        }
-        json_int_t lost = json_integer_value(json_object_get(body, "lost"));
-        if (lost > 0) {
-            fprintf(stderr, "%" JSON_INTEGER_FORMAT " more came too fast to be shown\n", lost);
-        }
-        fflush(stdout);
-    }
-    return true;
+    return rest != NULL && come >= 0;
 }
 
 static bool

@@ -219,6 +219,18 @@ dpdwire_check_peer(const DpdWire *wire, GError **error)
                     (int) peer.pid, (guint) peer.uid, (guint) geteuid());
 }
 
+bool
+dpdwire_wait(DpdWire *wire, gint64 wait_ms)
+{
+    return fiber_wait_fd(wire->fd, G_IO_IN, wait_ms, NULL, NULL);
+}
+
+void
+dpdwire_finish(DpdWire *wire)
+{
+    shutdown(wire->fd, SHUT_WR);
+}
+
 void
 dpdwire_shut(DpdWire *wire)
 {

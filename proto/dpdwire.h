@@ -56,5 +56,9 @@ bool dpdwire_send(DpdWire *wire, const Dpd__Frame *frame, int fd, GError **error
  * UNAVAILABLE when the peer has gone. One fiber at a time. Yields. */
 Dpd__Frame *dpdwire_receive(DpdWire *wire, int *ret_fd, gint64 wait_ms, GCancellable *cancel,
                             GError **error);
+/* Whether the peer has something to say, or has said its last, within wait_ms. Yields. */
+bool dpdwire_wait(DpdWire *wire, gint64 wait_ms);
+/* Nothing more will be sent, and the peer sees it; what it answers still comes. */
+void dpdwire_finish(DpdWire *wire);
 /* Ends both directions: a fiber that receives gets UNAVAILABLE. */
 void dpdwire_shut(DpdWire *wire);

@@ -1,6 +1,7 @@
 /* What the poll-mode engine has learned, counted, and does with packets.
  * W1  Flows are read while cores use them: each number is whole, a slot that is given up meanwhile is shown once more.
  * W2  One looks at packets at a time; cores stop telling before its memory goes (poller.c's O6).
+ * W3  Who looks no longer leaves the place to the next one at once.
  * Called by pollsock.c. */
 #include "dataplane/poll/pollshow.h"
 
@@ -164,8 +165,8 @@ drain(Poller *poller, guint limit, ShowPool *pool, Dpd__FastTrace *ret)
 }
 
 bool
-pollshow_trace(Poller *poller, const Dpd__FastTrace *want, ShowPool *pool, Dpd__FastTrace *ret,
-               GError **error)
+pollshow_trace(Poller *poller, const Dpd__FastTrace *want, DpdWire *asker, ShowPool *pool,
+               Dpd__FastTrace *ret, GError **error)
 {
     struct polltrace_want filter = {0};
     int nic = want->port[0] != '\0' ? nic_of(poller, want->port) : 0;
@@ -181,8 +182,9 @@ pollshow_trace(Poller *poller, const Dpd__FastTrace *want, ShowPool *pool, Dpd__
     guint limit = flowshow_limit(want->limit);
     ret->events = showpool_keep(pool, g_new0(Dpd__FastEvent *, limit + 1));
     gint64 end_us = clock_mono_us() + flowshow_trace_ms(want) * 1000;
-    while (ret->n_events < limit && clock_mono_us() < end_us) {
-        fiber_sleep_ms(TRACE_STEP_MS, NULL, NULL);
+    bool waits = true;
+    while (waits && ret->n_events < limit && clock_mono_us() < end_us) {
+        waits = !dpdwire_wait(asker, TRACE_STEP_MS); /* W3 */
         drain(poller, limit, pool, ret);
     }
     ret->lost += poller_trace_end(poller); /* W2 */

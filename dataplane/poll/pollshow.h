@@ -15,6 +15,7 @@ const char *pollshow_id(void *poller, guint nic);
 bool pollshow_flows(Poller *poller, const Dpd__FastFlows *want, ShowPool *pool, Dpd__FastFlows *ret,
                     GError **error);
 void pollshow_stats(Poller *poller, ShowPool *pool, Dpd__FastStats *ret);
-/* Waits want->wait_ms; BUSY while another one looks. Yields. */
-bool pollshow_trace(Poller *poller, const Dpd__FastTrace *want, ShowPool *pool, Dpd__FastTrace *ret,
-                    GError **error);
+/* Waits want->wait_ms, or until as many packets have come as are wanted, or 'asker' has no more patience: asks on, or has
+ * said its last. BUSY while another one looks. Yields. */
+bool pollshow_trace(Poller *poller, const Dpd__FastTrace *want, DpdWire *asker, ShowPool *pool,
+                    Dpd__FastTrace *ret, GError **error);

@@ -199,7 +199,7 @@ answer_look(Peer *peer, const Dpd__Frame *request, GError **error)
         pollshow_flows(poller, request->fast_flows, pool, &flows, &failure);
         frame.fast_flows = &flows;
     } else if (request->body_case == DPD__FRAME__BODY_FAST_TRACE) {
-        pollshow_trace(poller, request->fast_trace, pool, &trace, &failure);
+        pollshow_trace(poller, request->fast_trace, peer->wire, pool, &trace, &failure);
         frame.fast_trace = &trace;
     } else {
         pollshow_stats(poller, pool, &stats);

@@ -265,10 +265,12 @@ do_fast_trace(DpdPeer *peer, const Dpd__Frame *request, GError **error)
 {
     const Dpd__FastTrace *want = request->fast_trace;
     g_autoptr(ShowPool) pool = showpool_new();
+    g_autoptr(GCancellable) enough = g_cancellable_new();
     g_autoptr(PollLook) look = polllook_start(peer->parts->poll, request);
     Dpd__FastTrace trace = DPD__FAST_TRACE__INIT;
     Dpd__Frame frame = DPD__FRAME__INIT;
-    bool ok = fastshow_trace(peer->parts->fast, want, pool, &trace, error);
+    polllook_watch(look, want, enough);
+    bool ok = fastshow_trace(peer->parts->fast, want, enough, pool, &trace, error);
     if (!either(ok, polllook_trace(look, want, pool, &trace), error)) {
         return false;
     }

@@ -217,8 +217,8 @@ trace_begin(FastPorts *fast, const Dpd__FastTrace *want, GError **error)
 }
 
 bool
-fastshow_trace(FastPorts *fast, const Dpd__FastTrace *want, ShowPool *pool, Dpd__FastTrace *ret,
-               GError **error)
+fastshow_trace(FastPorts *fast, const Dpd__FastTrace *want, GCancellable *enough, ShowPool *pool,
+               Dpd__FastTrace *ret, GError **error)
 {
     static bool busy; /* S2 */
     if (!check(fast, error)) {
@@ -244,9 +244,9 @@ fastshow_trace(FastPorts *fast, const Dpd__FastTrace *want, ShowPool *pool, Dpd_
     bool ok = trace_begin(fast, want, error);
     gint64 end_us = clock_mono_us() + flowshow_trace_ms(want) * 1000;
     busy = ok;
-    for (gint64 left_us;
-         ok && ret->n_events < trace.limit && (left_us = end_us - clock_mono_us()) > 0;) {
-        fiber_wait_fd(ring_buffer__epoll_fd(ring), G_IO_IN, left_us / 1000 + 1, NULL, NULL);
+    for (gint64 left_us; ok && ret->n_events < trace.limit && !g_cancellable_is_cancelled(enough) &&
+                         (left_us = end_us - clock_mono_us()) > 0;) {
+        fiber_wait_fd(ring_buffer__epoll_fd(ring), G_IO_IN, left_us / 1000 + 1, enough, NULL);
         ring_buffer__consume(ring);
     }
     fastload_config(fastport_load(fast))->trace = 0;

@@ -8,8 +8,9 @@
 /* UNSUPPORTED where there is no fast path, INVALID for a filter that is none. Yield. */
 bool fastshow_flows(FastPorts *fast, const Dpd__FastFlows *want, ShowPool *pool,
                     Dpd__FastFlows *ret, GError **error);
-/* Waits want->wait_ms; BUSY while another one looks. */
-bool fastshow_trace(FastPorts *fast, const Dpd__FastTrace *want, ShowPool *pool,
-                    Dpd__FastTrace *ret, GError **error);
+/* Waits want->wait_ms, or until as many packets have come as are wanted, or 'enough' is cancelled. BUSY while another one
+ * looks. */
+bool fastshow_trace(FastPorts *fast, const Dpd__FastTrace *want, GCancellable *enough,
+                    ShowPool *pool, Dpd__FastTrace *ret, GError **error);
 /* Works without a fast path, too. */
 bool fastshow_stats(FastPorts *fast, ShowPool *pool, Dpd__FastStats *ret, GError **error);

@@ -1,12 +1,15 @@
 /* The poll-mode process's flows, counters and packets beside those of the kernel's programs.
  * L1  Not over the connection by which ports and revokes go: who looks for a minute holds up none.
  * L2  It shows less when the process does not answer, and never fails for it: the log tells.
+ * L3  A trace ends for both engines when one of them has seen as many packets as are wanted: a fiber waits for the
+ *     process's answer meanwhile. It borrows the look, which therefore outlives it.
  * Called by dpdask.c. */
 #include "dataplane/slow/polllook.h"
 
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/fiber.h"
 #include "base/log.h"
 
 enum { ANSWER_MS = 15000 };
@@ -15,6 +18,13 @@ struct PollLook {
     DpdWire *wire;     /* owned */
     guint64 id;        /* of the request */
     Dpd__Frame *frame; /* owned: the answer */
+    struct {           /* L3 */
+        bool waits;
+        FiberSignal came;
+        gint64 wait_ms;
+        guint limit;
+        GCancellable *enough; /* shared */
+    } watch;
 };
 
 static Dpd__Frame *
@@ -66,10 +76,21 @@ polllook_start(const PollHost *host, const Dpd__Frame *request)
     return g_steal_pointer(&look);
 }
 
+static void
+wait_for_watch(PollLook *look)
+{
+    while (look->watch.waits) {
+        fiber_signal_wait(&look->watch.came, -1, NULL, NULL);
+    }
+}
+
 void
 polllook_free(PollLook *look)
 {
     if (look != NULL) {
+        dpdwire_shut(look->wire);
+        wait_for_watch(look); /* L3 */
+        g_clear_object(&look->watch.enough);
         dpdwire_free(look->wire);
         dpdwire_frame_free(look->frame);
         g_free(look);
@@ -158,15 +179,48 @@ by_time(const void *a, const void *b)
     return x->at_ns < y->at_ns ? -1 : x->at_ns > y->at_ns;
 }
 
+/* L3 */
+static void
+watch_fiber(void *data)
+{
+    PollLook *look = data;
+    if (answered(look, DPD__FRAME__BODY_FAST_TRACE, look->watch.wait_ms) &&
+        look->frame->fast_trace->n_events >= look->watch.limit) {
+        g_cancellable_cancel(look->watch.enough);
+    }
+    look->watch.waits = false;
+    fiber_signal_all(&look->watch.came);
+}
+
+void
+polllook_watch(PollLook *look, const Dpd__FastTrace *want, GCancellable *enough)
+{
+    if (look != NULL) {
+        look->watch.waits = true;
+        look->watch.came = (FiberSignal) FIBER_SIGNAL_INIT;
+        look->watch.wait_ms = flowshow_trace_ms(want) + ANSWER_MS;
+        look->watch.limit = flowshow_limit(want->limit);
+        look->watch.enough = g_object_ref(enough);
+        fiber_start("look", watch_fiber, look);
+    }
+}
+
 bool
 polllook_trace(PollLook *look, const Dpd__FastTrace *want, ShowPool *pool, Dpd__FastTrace *ret)
 {
-    gint64 wait_ms = flowshow_trace_ms(want) + ANSWER_MS;
-    if (look == NULL || !answered(look, DPD__FRAME__BODY_FAST_TRACE, wait_ms)) {
+    size_t limit = flowshow_limit(want->limit);
+    if (look == NULL) {
+        return false;
+    }
+    if (ret->n_events >= limit) {
+        dpdwire_finish(look->wire);
+    }
+    wait_for_watch(look);
+    if (look->frame == NULL) {
         return false;
     }
     const Dpd__FastTrace *more = look->frame->fast_trace;
-    size_t all = ret->n_events + more->n_events, limit = flowshow_limit(want->limit);
+    size_t all = ret->n_events + more->n_events;
     ret->events = join(pool, ret->events, &ret->n_events, more->events, more->n_events, all);
     qsort(ret->events, ret->n_events, sizeof(Dpd__FastEvent *), by_time);
     ret->n_events = MIN(all, limit);

@@ -77,9 +77,20 @@ echoing=$!
 claim 'with their rates' wait_for 30 flow_rated
 flow_traced() { lxc query "/1.0/hawser/dataplane/trace?nic=c1&address=$a2" | jq -e --arg to "$a2" '[.packets[] | select(.direction == "in" and .verdict == "hit" and .destination.address == $to)] | length > 0'; }
 claim 'and packets as they are judged' wait_for 30 flow_traced
-kill $echoing
+must lxc launch busybox c3 -n o1
+must wait_for 60 has4 c3
+nsenter -t "$(pid_of c3)" -n ping -q -i 0.05 10.97.1.1 >/dev/null 2>&1 &
+unpolled=$!
+three_of() { timeout 20 lxc query "/1.0/hawser/dataplane/trace?wait_ms=60000&limit=3&$1" | jq -e '.packets | length == 3'; }
+claim 'a trace of three packets ends when the process has seen them' three_of "address=$a2"
+claim 'or the kernel'"'"'s programs' three_of "address=$(four c3)"
+claim 'and the process waits no longer, either: the next one may look' three_of nic=c1
+three_shown() { timeout 20 "$HAWSER" dataplane trace --seconds 60 --limit 3 --address "$a2" | wc -l; }
+same 'nor does the command' 3 three_shown
+kill $unpolled $echoing
 counted() { plane | jq -e '.flows_fast > 0 and .packets.hit > 0 and ([.ports[] | select(.nic == "default/c1/eth0")][0].packets > 0)'; }
 claim 'all counted with what the kernel'"'"'s programs count' wait_for 30 counted
+must lxc delete -f c3
 claim 'its metrics' sh -c "lxc query --raw /1.0/metrics 2>/dev/null | grep -q '^hawser_poll_up 1' || curl -s -m 20 --unix-socket $LXD_DIR/unix.socket http://x/1.0/metrics | grep -q '^hawser_poll_up 1'"
 timeout 60 nsenter -t "$P2" -n python3 "$E2E_LIB/planepackets.py" echo 5000 >"$E2E_DIR/echo" 2>&1 &
 tcp() { timeout 60 nsenter -t "$P1" -n python3 "$E2E_LIB/planepackets.py" tcp "$a2" 5000 2000000; }

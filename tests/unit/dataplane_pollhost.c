@@ -1,5 +1,5 @@
 /* dataplane/slow/pollhost.c beside a poll-mode process that is played here: adopted or ended (H1), levelled with what
- * ought to be (H2), wishes on disk (H4), bumps that have arrived (H5). */
+ * ought to be (H2), wishes on disk (H4), bumps that have arrived (H5). Beside it polllook.c: a trace that ends early (L3). */
 #include "dataplane/slow/pollhost.h"
 
 #include <errno.h>
@@ -14,6 +14,7 @@
 
 #include "base/fd.h"
 #include "base/fiber.h"
+#include "dataplane/slow/polllook.h"
 
 #define TAG "cores=1,flows=64,memory=0,huge=0"
 
@@ -27,6 +28,8 @@ static struct {
     GHashTable *ports;
     GArray *bumped;
     guint refuse; /* requests that fail from now on */
+    guint sees;   /* packets of a trace */
+    bool hurried; /* a trace ended before its time */
     GMainLoop *loop;
     void (*claim)(void);
 } play;
@@ -65,6 +68,19 @@ answer_status(DpdWire *wire, Dpd__Frame *frame)
     return dpdwire_send(wire, frame, -1, NULL);
 }
 
+static bool
+answer_trace(DpdWire *wire, const Dpd__FastTrace *want, Dpd__Frame *frame)
+{
+    Dpd__FastTrace trace = DPD__FAST_TRACE__INIT;
+    Dpd__FastEvent event = DPD__FAST_EVENT__INIT, *events[] = {&event, &event, &event};
+    play.hurried = play.sees < want->limit && dpdwire_wait(wire, want->wait_ms);
+    trace.events = events;
+    trace.n_events = play.sees;
+    frame->body_case = DPD__FRAME__BODY_FAST_TRACE;
+    frame->fast_trace = &trace;
+    return dpdwire_send(wire, frame, -1, NULL);
+}
+
 static void
 peer_fiber(void *data)
 {
@@ -82,6 +98,8 @@ peer_fiber(void *data)
         frame.id = request->id;
         if (request->body_case == DPD__FRAME__BODY_HELLO) {
             ok = dpdwire_send(wire, &frame, -1, NULL);
+        } else if (request->body_case == DPD__FRAME__BODY_FAST_TRACE) {
+            ok = answer_trace(wire, request->fast_trace, &frame);
         } else if (request->body_case == DPD__FRAME__BODY_POLL_APPLY && play.refuse > 0) {
             play.refuse--;
             failure.code = HAW_IO;
@@ -321,6 +339,53 @@ a_wish_is_on_disk_and_the_last_processor_stays_while_ports_need_it(void)
     end(host);
 }
 
+/* Beside an engine that has seen 'count' packets, of 3 wanted ones. How many there are then. */
+static size_t
+trace(guint count, GCancellable *enough)
+{
+    Dpd__FastTrace want = DPD__FAST_TRACE__INIT, ret = DPD__FAST_TRACE__INIT;
+    Dpd__Frame request = DPD__FRAME__INIT;
+    Dpd__FastEvent event = DPD__FAST_EVENT__INIT, *events[] = {&event, &event, &event};
+    want.limit = 3;
+    want.wait_ms = 20000;
+    request.body_case = DPD__FRAME__BODY_FAST_TRACE;
+    request.fast_trace = &want;
+    begin(TAG);
+    write_wish();
+    PollHost *host = host_new();
+    WAIT(pollhost_socket(host) != NULL);
+    g_autoptr(ShowPool) pool = showpool_new();
+    g_autoptr(PollLook) look = polllook_start(host, &request);
+    g_assert_nonnull(look);
+    polllook_watch(look, &want, enough);
+    WAIT(count > 0 || g_cancellable_is_cancelled(enough));
+    ret.events = events;
+    ret.n_events = count;
+    g_assert_true(polllook_trace(look, &want, pool, &ret));
+    g_clear_pointer(&look, polllook_free);
+    end(host);
+    return ret.n_events;
+}
+
+static void
+a_trace_is_enough_when_the_process_has_seen_as_many_packets_as_are_wanted(void)
+{
+    g_autoptr(GCancellable) enough = g_cancellable_new();
+    play.sees = 3;
+    g_assert_cmpuint(trace(0, enough), ==, 3); /* L3 */
+    g_assert_true(g_cancellable_is_cancelled(enough));
+}
+
+static void
+a_trace_that_has_enough_packets_ends_the_process_s_look(void)
+{
+    g_autoptr(GCancellable) enough = g_cancellable_new();
+    play.sees = 0;
+    g_assert_cmpuint(trace(3, enough), ==, 3);
+    g_assert_true(play.hurried); /* L3 */
+    g_assert_false(g_cancellable_is_cancelled(enough));
+}
+
 static void
 claim_fiber(void *data)
 {
@@ -357,5 +422,7 @@ main(int argc, char **argv)
     CLAIM(a_bump_has_arrived_or_fails)
     CLAIM(without_processors_there_is_nobody_to_ask)
     CLAIM(a_wish_is_on_disk_and_the_last_processor_stays_while_ports_need_it)
+    CLAIM(a_trace_is_enough_when_the_process_has_seen_as_many_packets_as_are_wanted)
+    CLAIM(a_trace_that_has_enough_packets_ends_the_process_s_look)
     return g_test_run();
 }
