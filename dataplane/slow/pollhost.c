@@ -4,8 +4,8 @@
  * H2  What it polls is levelled with what ought to be each time that we are connected anew: ports that are missing
  *     are added, and those removed that we decided against. Ports of a former life count as wished until the daemon
  *     has come to them.
- * H3  Its death is seen (pidfd), and it is started again, with pauses that grow while that fails. It opens its ports
- *     again by itself (poll/pollkeep.c); packets of these ports wait for it that long.
+ * H3  Its death is seen (pidfd) without asking it, and it is started again, with pauses that grow while that fails. It
+ *     opens its ports again by itself (poll/pollkeep.c); packets of these ports are lost that long.
  * H4  The wish is on disk before it is answered.
  * H5  A bump has reached it, or nothing of it can be fast, when pollhost_bump() says true.
  * Called by fastport.c and dpdask.c. */
@@ -13,6 +13,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -318,6 +319,9 @@ static bool
 connected(PollHost *host, bool may_start, GError **error)
 {
     g_autoptr(GError) why = NULL;
+    if (poll(&(struct pollfd){.fd = host->pidfd, .events = POLLIN}, 1, 0) > 0) { /* H3: dead */
+        disconnect(host);
+    }
     if (host->wire != NULL || connect_once(host, &why)) {
         return true;
     }

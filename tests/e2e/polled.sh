@@ -121,7 +121,14 @@ claim 'which are fast' wait_for 30 echoes_fast
 
 # ---- deaths ----
 old=$(poll .pid)
+timeout 60 nsenter -t "$P1" -n ping -O -W 1 -i 0.01 -c 2000 "$a2" >"$E2E_DIR/echoes" 2>&1 & # nobody asks anything meanwhile
+echoing=$!
+echoed() { grep -q "icmp_seq=$1 .*time=" "$E2E_DIR/echoes"; }
+claim 'echoes of a long row come' wait_for 30 echoed 100
 kill -9 "$old"
+wait $echoing
+claim 'the process killed, they come again by themselves' echoed 1900
+echo "it lost the echoes of $(sed -n 's/^\([0-9]*\) packets transmitted, \([0-9]*\) received.* time \([0-9]*\)ms.*/\1 \2 \3/p' "$E2E_DIR/echoes" | awk '{print int(($1 - $2) * $3 / $1)}') ms" | e2e_diag
 other() { local now; now=$(poll .pid); [ "$now" != 0 ] && [ "$now" != "$old" ]; }
 claim 'killed, it is started again' wait_for 60 other
 claim 'with its NICs' wait_for 60 polls "$both"

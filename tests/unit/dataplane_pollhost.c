@@ -254,6 +254,18 @@ who_was_started_as_wished_is_adopted_and_levelled(void)
 }
 
 static void
+a_death_is_seen_though_nobody_asks(void)
+{
+    begin(TAG);
+    write_wish();
+    PollHost *host = host_new();
+    WAIT(pollhost_socket(host) != NULL);
+    die();                               /* the connection's other end is open still */
+    WAIT(pollhost_socket(host) == NULL); /* H3 */
+    end(host);
+}
+
+static void
 who_was_started_otherwise_is_ended(void)
 {
     begin("cores=1,flows=128,memory=0,huge=0");
@@ -417,6 +429,7 @@ main(int argc, char **argv)
         g_test_add_data_func("/dataplane/pollhost/" #name, &claim, run_claim);                     \
     }
     CLAIM(who_was_started_as_wished_is_adopted_and_levelled)
+    CLAIM(a_death_is_seen_though_nobody_asks)
     CLAIM(who_was_started_otherwise_is_ended)
     CLAIM(a_refusal_leaves_the_port_out_and_the_connection_there)
     CLAIM(a_bump_has_arrived_or_fails)
