@@ -26,12 +26,8 @@ polls() { [ "$(polled)" = "$1" ]; }
 fast() { plane | jq '[.poll.cores[].fast] | add // 0'; }
 ping_two() { timeout 60 nsenter -t "$P1" -n ping -q -W 1 "$@" "$a2"; }
 echoes_fast() { local before; before=$(fast); ping_two -c 20 -i 0.05 && [ "$(fast)" -gt $((before + 10)) ]; }
-dpd_pid() {
-    local pid
-    pid=$(lxc query /1.0/hawser/hardware 2>/dev/null | jq -r '.dpd.pid // empty')
-    [ -n "$pid" ] && echo "$pid" || pgrep -f "^$DPD --embedded --dir $LXD_DIR/dpd" | head -1
-}
-gone() { ! kill -0 "$1" 2>/dev/null; }
+dpd_pid() { pgrep -f "hawser-dpd --embedded --dir $LXD_DIR/dpd" | head -1; }
+gone() { [ -n "$1" ] && ! kill -0 "$1" 2>/dev/null; }
 core=$(($(nproc) - 1))
 
 for bad in x 1,,2 1,1 -1; do
@@ -162,6 +158,23 @@ must lxc config device remove c1 eth0
 claim 'a NIC unplugged is polled no more' wait_for 30 polls 'default/c2/eth0 '
 must lxc config device add c1 eth0 nic network=o1 hawser.poll=true name=eth0
 claim 'plugged again, it is' wait_for 30 polls "$both"
+
+# ---- hawser-dpd dies when a NIC is polled, and nobody has been told ----
+must lxc config device remove c1 eth0
+claim 'once more it is polled no more' wait_for 30 polls 'default/c2/eth0 '
+old=$(dpd_pid) process=$(poll .pid)
+echo poll:1 >"$E2E_DIR/crash.new" && mv "$E2E_DIR/crash.new" "$E2E_DIR/crash"
+lxc config device add c1 eth0 nic network=o1 hawser.poll=true name=eth0 >/dev/null 2>&1 & # it may fail, and leave no NIC
+plugging=$!
+claim 'at point 3 it died' wait_for 60 gone "$old"
+rm "$E2E_DIR/crash"
+wait $plugging
+claim 'the next one adopts the process' wait_for 60 is .pid "$process"
+as_plugged() { if lxc config device get c1 eth0 hawser.poll; then polls "$both"; else polls 'default/c2/eth0 '; fi; }
+claim 'what is polled is what is plugged' wait_for 60 as_plugged
+lxc config device get c1 eth0 hawser.poll >/dev/null 2>&1 || must lxc config device add c1 eth0 nic network=o1 hawser.poll=true name=eth0
+claim 'which works then' wait_for 60 polls "$both"
+old=$process
 must lxc stop -f c1 c2
 claim 'stopped instances leave nothing behind' wait_for 30 polls ''
 must lxc config unset dataplane.poll.cores
