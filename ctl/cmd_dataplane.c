@@ -57,7 +57,8 @@ add_flow(OutTable *table, const json_t *flow)
                    to_source != NULL ? to_source : "");
     out_table_addf(table, "%s%s%s", destination, to_destination != NULL ? "\nas " : "",
                    to_destination != NULL ? to_destination : "");
-    out_table_add(table, out_get(flow, "state"));
+    out_table_addf(table, "%s%s", out_get(flow, "state"),
+                   json_is_true(json_object_get(flow, "offloaded")) ? ", offloaded" : "");
     out_table_addf(table, "%" JSON_INTEGER_FORMAT,
                    json_integer_value(json_object_get(flow, "packets")));
     out_table_add(table, rate);

@@ -48,7 +48,7 @@ const Command rows_network[] = {
     {.path = "dataplane flows", .args = "[<remote>:]",
      .summary = "List learned connections, their rates, and why one is slow", .run = cmd_dataplane_flows,
      .options = OPTIONS(OPT_FORMAT, OPT_FLOW_NIC, OPT_FLOW_ADDRESS, OPT_FLOW_SOURCE, OPT_FLOW_DESTINATION, OPT_FLOW_PORT, OPT_FLOW_PROTOCOL, OPT_FLOW_STATE, OPT_FLOW_LIMIT),
-     .details = "One row a direction. 'half': the answers were not seen yet; 'fast' and 'probing' are forwarded past the switch, the latter while a copy asks OVN once more; 'expired' and 'stale' are learned anew by their next packet.",
+     .details = "One row a direction. 'half': the answers were not seen yet; 'fast' and 'probing' are forwarded past the switch, the latter while a copy asks OVN once more; 'expired' and 'stale' are learned anew by their next packet. 'offloaded': the NIC itself forwards it, and counts what it forwards by itself.",
      .examples = "hawser dataplane flows --nic web1 --protocol tcp\n    what web1 sends, and how fast"},
     {.path = "dataplane stats", .args = "[<remote>:]",
      .summary = "Show whether it is on, its ports, and what became of packets", .run = cmd_dataplane_stats,

@@ -275,15 +275,15 @@ flow_json(const Dpd__FastFlow *flow, GHashTable *names)
                         "destination", end_json(flow->to_destination, flow->to_destination_port))
             : json_null();
     return json_pack(
-        "{s:s, s:s, s:s, s:o, s:o, s:o, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:i, s:i}", "nic",
-        name_of(names, flow->port), "to", name_of(names, flow->to_port), "protocol",
+        "{s:s, s:s, s:s, s:o, s:o, s:o, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:i, s:i, s:b}",
+        "nic", name_of(names, flow->port), "to", name_of(names, flow->to_port), "protocol",
         protocol_name(flow->protocol), "source", end_json(flow->source, flow->source_port),
         "destination", end_json(flow->destination, flow->destination_port), "nat", nat, "state",
         flow->state, "why", flow->why, "packets", (json_int_t) flow->packets, "bytes",
         (json_int_t) flow->bytes, "packets_per_second", (json_int_t) flow->packets_per_s,
         "bits_per_second", (json_int_t) flow->bits_per_s, "idle_ms", (json_int_t) flow->idle_ms,
         "proven_ms", (json_int_t) flow->proven_ms, "proofs", (int) flow->proofs, "hops",
-        (int) flow->hops);
+        (int) flow->hops, "offloaded", flow->offloaded);
 }
 
 static bool

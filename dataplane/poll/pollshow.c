@@ -68,6 +68,7 @@ pollshow_walk(void *poller, FlowVisit visit, void *arg)
         seen.flow.packets += FLOWTABLE_PACKETS(permit->carried);
         seen.flow.bytes += FLOWTABLE_BYTES(permit->carried);
         seen.state = flowshow_state(&engine->config, zone, &seen.flow, now_ns);
+        seen.offloaded = polloffload_has(poller_offload(poller), &seen.key);
         visit(&seen, arg);
     }
     return now_ns;

@@ -164,7 +164,7 @@ add_flow(const FlowSeen *seen, void *data)
     flow->state = (char *) (guintptr) flowshow_state_text(seen->state);
     flow->packets = seen->flow.packets;
     flow->bytes = seen->flow.bytes;
-    flow->offloaded = polloffload_has(poller_offload(listing->poller), &seen->key);
+    flow->offloaded = seen->offloaded;
     status->message.listed[status->message.n_listed++] = flow;
 }
 

@@ -275,6 +275,7 @@ flow_show(const FlowEngine *engine, ShowPool *pool, const FlowSeen *flow, guint6
     ret->proven_ms = age_ms(now_ns, flow->flow.proven_ns);
     ret->proofs = flow->flow.matched;
     ret->hops = flow->flow.ttl_delta;
+    ret->offloaded = flow->offloaded;
     return ret;
 }
 

@@ -25,6 +25,7 @@ typedef struct {
     struct layout_tuple key; /* addresses as the layout has them, both families */
     struct layout_flow flow;
     FlowState state;
+    bool offloaded; /* a rule in the device forwards it */
 } FlowSeen;
 typedef void (*FlowVisit)(const FlowSeen *flow, void *data);
 

@@ -3,7 +3,7 @@
  *   all [KEY=VALUE… --- …]           the whole Apply
  *   down ID…                         partial Apply that removes these
  *   cycle COUNT KEY=VALUE…           up, its device opened, down, COUNT times; prints how many steps failed
- *   list | status | watch SECONDS
+ *   list | status | flows | watch SECONDS
  *   await PID SECONDS                until the daemon PID answers, or is gone: status 0 and 1, 2 after the time
  *   exec ID PROGRAM…                 takes the character device, runs PROGRAM with it as descriptor 3
  *   hello LOWEST HIGHEST             another version's greeting
@@ -305,6 +305,22 @@ do_status(struct task *task)
 }
 
 static void
+do_flows(struct task *task)
+{
+    Dpd__FastFlows all = DPD__FAST_FLOWS__INIT;
+    Dpd__Frame frame = DPD__FRAME__INIT;
+    frame.body_case = DPD__FRAME__BODY_FAST_FLOWS;
+    frame.fast_flows = &all;
+    g_autoptr(DpdFrame) answer = ask(task, &frame, NULL);
+    for (size_t i = 0; answer != NULL && i < answer->fast_flows->n_flows; i++) {
+        const Dpd__FastFlow *flow = answer->fast_flows->flows[i];
+        printf("flow %s %s:%u %s:%u state=%s offloaded=%d\n", flow->port, flow->source,
+               flow->source_port, flow->destination, flow->destination_port, flow->state,
+               flow->offloaded);
+    }
+}
+
+static void
 do_watch(struct task *task)
 {
     Dpd__Watch nothing = DPD__WATCH__INIT;
@@ -387,7 +403,7 @@ static const struct {
     {"status", do_status, 0, false}, {"watch", do_watch, 1, false},
     {"exec", do_exec, 2, false},     {"cycle", do_cycle, 2, false},
     {"hello", do_hello, 2, true},    {"garbage", do_foreign, 0, true},
-    {"fds", do_foreign, 0, false},
+    {"fds", do_foreign, 0, false},   {"flows", do_flows, 0, false},
 };
 
 /* A dead one that its shell has not waited for is gone, too. */

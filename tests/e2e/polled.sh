@@ -67,6 +67,14 @@ shows 'the command shows it' "Polling: processors $core" "$HAWSER" dataplane sta
 shows 'with its NICs' 'default/c1/eth0.*net_af_packet' "$HAWSER" dataplane stats
 flow_listed() { ping_two -c 8 -i 0.05 && "$HAWSER" dataplane flows --nic default/c1/eth0 | grep -qE 'default/c1/eth0.*default/c2/eth0.*icmp.*fast'; }
 claim 'its flows are listed' wait_for 30 flow_listed
+not_offloaded() { lxc query '/1.0/hawser/dataplane/flows' | tee "$E2E_DIR/flows.json" | jq -e '.flows | length > 0 and all(.offloaded == false)'; }
+claim 'none by a NIC: packet sockets take no rules' not_offloaded
+jq '.flows |= map(.state = "fast" | .offloaded = true)' "$E2E_DIR/flows.json" >"$E2E_DIR/offloaded.json"
+python3 "$E2E_LIB/canned.py" "$E2E_DIR/canned.socket" "$E2E_DIR/offloaded.json" &
+canned=$!
+must wait_for 10 test -S "$E2E_DIR/canned.socket"
+shows 'the command says of which it is' 'fast, offloaded' env HAWSER_SOCKET="$E2E_DIR/canned.socket" "$HAWSER" dataplane flows
+kill $canned
 flow_rated() { lxc query '/1.0/hawser/dataplane/flows?protocol=icmp&rates=true' | jq -e '[.flows[].packets_per_second] | max > 0'; }
 nsenter -t "$P1" -n ping -q -i 0.05 "$a2" >/dev/null 2>&1 &
 echoing=$!

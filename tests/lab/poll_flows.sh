@@ -52,6 +52,8 @@ sends=$!
 succeeds "a flow that carries enough gets a rule" wait_for 60 eval '[ "$(ours)" -ge 1 ]'
 like "of its addresses and ports" "*udp*dst_ip 10.2.0.2*src_ip 10.1.0.2*dst_port 9000*src_port 40000*" "$(rules | tr '\n' ' ')"
 succeeds "which is told" wait_for 20 eval '[ "$(word a rules)" = 1 ] && ask status 100 | grep -q "^flow udp 10.1.0.2:40000 .*offloaded=1"'
+shown() { "$HAWSER_BUILD/tests/e2e/dpdctl" /tmp/poll/poll.socket flows 2>/dev/null | grep "^flow a 10.1.0.2:40000 10.2.0.2:9000 .*offloaded=$1"; }
+succeeds "among the flows that are listed, too" wait_for 20 shown 1
 made=$(word a made)
 succeeds "it ends before its proof does, and comes again with the next one" wait_for 60 eval '[ "$(word a made)" -gt $((made + 1)) ]'
 
@@ -73,6 +75,7 @@ succeeds "it comes back, and so does the rule" wait_for 60 eval '[ "$(ours)" = 1
 kill $sends
 wait $sends 2>/dev/null
 succeeds "a flow that rests has none" wait_for 30 eval '[ "$(ours)" = 0 ]'
+succeeds "and is listed without" shown 0
 kill $answers $poll
 wait $poll
 is "it ends as asked" 0 $?

@@ -110,6 +110,7 @@ listing_fiber(void *data)
     Dpd__FastFlows flows;
     g_autoptr(GError) error = NULL;
     engine_fill(&engine);
+    engine.flows[1].offloaded = true;
     g_assert_true(list(&engine, NULL, 4, false, pool, &flows, &error));
     g_assert_cmpuint(flows.n_flows, ==, 4); /* S1 */
     g_assert_cmpuint(flows.total, ==, FLOWS);
@@ -118,6 +119,7 @@ listing_fiber(void *data)
     g_assert_cmpstr(flows.flows[0]->to_port, ==, "two");
     g_assert_cmpstr(flows.flows[0]->why, ==, "");
     g_assert_cmpstr(flows.flows[1]->why, ==, "off");
+    g_assert_true(flows.flows[1]->offloaded && !flows.flows[0]->offloaded);
     filter.port = (char *) "two";
     g_assert_true(list(&engine, &filter, 0, false, pool, &flows, &error));
     g_assert_cmpuint(flows.n_flows, ==, 3);
