@@ -41,6 +41,14 @@ confine_open(int root_fd, const char *path, int flags, mode_t mode)
     return -1;
 }
 
+int
+confine_cached(int root_fd, const char *path, int flags)
+{
+    struct open_how how = {.flags = (unsigned) flags | O_CLOEXEC,
+                           .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | RESOLVE_CACHED};
+    return (int) syscall(SYS_openat2, root_fd, path, &how, sizeof how);
+}
+
 /* C3. Nobody swaps the file between the two: whoever calls keeps such directories to itself. */
 int
 confine_plain(int root_fd, const char *path, int flags, mode_t mode)

@@ -7,6 +7,9 @@
 /* openat2(2) with RESOLVE_IN_ROOT: ".." stops at the root, absolute links start there, magic links
  * (/proc/PID/fd) are refused. O_CLOEXEC is added. 'path' may begin with "/" and be empty. */
 int confine_open(int root_fd, const char *path, int flags, mode_t mode);
+/* The same without asking any file system, for callers that nobody may keep waiting: what is not in the kernel's cache
+ * is EAGAIN. Mount points and what is above them are there always. */
+int confine_cached(int root_fd, const char *path, int flags);
 /* The directory that holds the last name of 'path', as O_PATH; *ret_name points into 'path_buf'
  * (a copy of PATH_MAX bytes of the caller). "." is the name of the root itself. ELOOP, EINVAL for
  * a last name of "..". */

@@ -1,6 +1,8 @@
 /* Files of an instance: requests become one call of `hawserd forkfile` (a session of `forksftp`),
  * which does everything on the instance's side: see there for why.
  * Y1  What comes from the instance is data: names, numbers and one descriptor that cannot stall us.
+ *     An overlay may stand on a file system of the container's own: only the one of its volume, which we mounted, is
+ *     known not to (forkfile.c, B3).
  * Y2  A stopped instance's volume is mounted for the call only.
  * Handlers run in fibers of requests. */
 #include "agent/inst/files.h"
@@ -32,6 +34,7 @@ typedef struct {
     Inst *inst;           /* shares; NULL while nothing is open */
     int place;            /* owns: pidfd, or duplicate of root_fd; -1: the driver is asked */
     const Driver *driver; /* NULL: forkfile does it */
+    gint64 device;        /* of the file system that the root is on, as we see it; 0: unknown */
 } Place;
 
 static void
@@ -62,6 +65,7 @@ place_open(Place *place, Inst *inst, GError **error)
         return false;
     }
     place->inst = inst_ref(inst);
+    place->device = inst_root_device(inst);
     place->place = place->root.pid > 0 ? enter_pidfd(place->root.pid, error)
                                        : fcntl(place->root.root_fd, F_DUPFD_CLOEXEC, 3);
     return place->place >= 0;
@@ -71,7 +75,8 @@ place_open(Place *place, Inst *inst, GError **error)
 static json_t *
 place_request(const Place *place)
 {
-    json_t *request = json_pack("{s:i}", "pid", (int) place->root.pid);
+    json_t *request =
+        json_pack("{s:i,s:I}", "pid", (int) place->root.pid, "device", (json_int_t) place->device);
 
     if (place->driver == NULL && place->root.pid == 0 && place->root.idmap != NULL) {
         json_object_set(request, "idmap", place->root.idmap);

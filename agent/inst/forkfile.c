@@ -8,7 +8,9 @@
  * B2  Ids are the container's: by the user namespace while it runs, by the map of its disk when it
  *     is stopped.
  * B3  A file goes back as a descriptor, unless its file system is the container's own business
- *     (FUSE, procfs…) and could stall whoever reads it: such content is read here into memory.
+ *     (FUSE, procfs…) and could stall whoever reads it: such content is read here into memory. So is that of an
+ *     overlay, which may have FUSE beneath, unless it is the volume's: directories of an overlay have its device
+ *     number, and the file is on the same mount as its directory.
  * B4  uid, gid and mode are applied to what is new only, as LXD does. */
 #include "agent/inst/forkfile.h"
 
@@ -95,16 +97,36 @@ describe(json_t *request, const struct stat *st, json_t *reply, GError **error)
     return true;
 }
 
-static bool
-stalls(int fd, const struct stat *st)
+static guint64
+mount_of(int fd)
 {
-    static const long calm[] = {EXT4_SUPER_MAGIC, BTRFS_SUPER_MAGIC, OVERLAYFS_SUPER_MAGIC,
-                                TMPFS_MAGIC,      XFS_SUPER_MAGIC,   0x2fc12fc1 /* zfs */,
-                                F2FS_SUPER_MAGIC, RAMFS_MAGIC};
+    struct statx st = {0};
+
+    return statx(fd, "", AT_EMPTY_PATH, STATX_MNT_ID, &st) == 0 ? st.stx_mnt_id : 0;
+}
+
+static bool
+is_volume(int fd, int parent, gint64 device)
+{
+    struct stat st;
+
+    return fstat(parent, &st) == 0 && (gint64) st.st_dev == device && mount_of(fd) != 0 &&
+           mount_of(fd) == mount_of(parent);
+}
+
+static bool
+stalls(int fd, int parent, gint64 device, const struct stat *st)
+{
+    static const long calm[] = {EXT4_SUPER_MAGIC, BTRFS_SUPER_MAGIC,    TMPFS_MAGIC,
+                                XFS_SUPER_MAGIC,  0x2fc12fc1 /* zfs */, F2FS_SUPER_MAGIC,
+                                RAMFS_MAGIC};
     struct statfs fs;
 
     if (st->st_size == 0 || fstatfs(fd, &fs) < 0) {
         return true;
+    }
+    if ((long) fs.f_type == OVERLAYFS_SUPER_MAGIC) {
+        return !is_volume(fd, parent, device);
     }
     for (size_t i = 0; i < G_N_ELEMENTS(calm); i++) {
         if ((long) fs.f_type == calm[i]) {
@@ -142,11 +164,13 @@ read_into_memory(int fd, const char *path, gint64 *ret_size, GError **error)
 }
 
 static bool
-get_file(int root, const char *path, json_t *reply, int *ret_fd, GError **error)
+get_file(int parent, const char *name, json_t *request, json_t *reply, int *ret_fd, GError **error)
 {
+    const char *path = text_of(request, "path");
     struct stat st;
     gint64 size;
-    haw_autofd int fd = confine_open(root, path, O_RDONLY | O_NONBLOCK | O_NOFOLLOW | O_NOCTTY, 0);
+    haw_autofd int fd =
+        openat(parent, name, O_RDONLY | O_NONBLOCK | O_NOFOLLOW | O_NOCTTY | O_CLOEXEC);
 
     if (fd < 0 || fstat(fd, &st) < 0) {
         return haw_fail_errno(error, errno, "open '%s'", path);
@@ -154,7 +178,7 @@ get_file(int root, const char *path, json_t *reply, int *ret_fd, GError **error)
     if (!S_ISREG(st.st_mode)) {
         return haw_fail(error, HAW_INVALID, "'%s' is no regular file", path);
     }
-    if (!stalls(fd, &st)) {
+    if (!stalls(fd, parent, number_of(request, "device", 0), &st)) {
         *ret_fd = fd_steal(&fd);
         return true;
     }
@@ -220,7 +244,10 @@ do_get(int root, json_t *request, json_t *reply, int *ret_fd, GError **error)
         return json_object_set_new(reply, "target", text) == 0 ||
                haw_fail(error, HAW_INVALID, "the target of '%s' is no UTF-8 text", path);
     }
-    return get_file(root, path, reply, ret_fd, error);
+    if (!S_ISREG(st.st_mode)) { /* opening a device does things */
+        return haw_fail(error, HAW_INVALID, "'%s' is no regular file", path);
+    }
+    return get_file(parent, name, request, reply, ret_fd, error);
 }
 
 /* ---- put ---- */

@@ -1,7 +1,7 @@
 /* Terminals of containers: tty(1) inside should name a file that is there, so the pair comes from
  * the container's /dev/pts. Its tree is not ours, so: no symbolic link is followed, and what is
- * found must be devpts by its magic number before it is opened; all of it on a worker, as a hostile
- * file system may not answer. Called by exec.c. */
+ * found must be devpts by its magic number before it is opened; a mount point is found without asking the
+ * file systems above it, which may not answer. Called by exec.c. */
 #include "agent/inst/guestpty.h"
 
 #include <errno.h>
@@ -33,7 +33,7 @@ open_ptmx(pid_t pid)
     haw_autofd int dir = -1;
     struct statfs fs;
 
-    dir = root >= 0 ? confine_open(root, "/dev/pts", O_PATH | O_DIRECTORY | O_NOFOLLOW, 0) : -1;
+    dir = root >= 0 ? confine_cached(root, "/dev/pts", O_PATH | O_DIRECTORY | O_NOFOLLOW) : -1;
     if (dir < 0 || fstatfs(dir, &fs) < 0 || fs.f_type != DEVPTS_SUPER_MAGIC) {
         return -1;
     }

@@ -118,3 +118,6 @@ typedef struct {
 } InstRoot;
 bool inst_root_open(Inst *inst, InstRoot *ret_root, GError **error);
 void inst_root_close(Inst *inst, InstRoot *root);
+/* The device number of its volume's root, as the host sees it; 0: unknown. What a container shows as its root may be
+ * a file system of its own, which need not answer. */
+gint64 inst_root_device(Inst *inst);

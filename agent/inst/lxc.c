@@ -19,6 +19,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/mman.h>
 #include <sys/pidfd.h>
 #include <sys/wait.h>
@@ -438,4 +439,17 @@ inst_root_close(Inst *inst, InstRoot *root)
         vol_unmount(inst->agent->pools, &vol, NULL);
     }
     root->mounted = false;
+}
+
+gint64
+inst_root_device(Inst *inst)
+{
+    Vol vol;
+    struct stat st;
+    if (!inst_volume(inst, &vol, NULL)) {
+        return 0;
+    }
+    g_autofree char *dir = vol_path(inst->agent->pools, &vol);
+    g_autofree char *rootfs = g_build_filename(dir, "rootfs", NULL);
+    return lstat(rootfs, &st) == 0 ? (gint64) st.st_dev : 0;
 }

@@ -2,19 +2,20 @@
  * P1  Everything of a container is read by its init's pid and control groups, which are copied here;
  *     the pidfd tells whether the pid is still that container's.
  * P2  Paths inside a container are its user's: they are opened within its root, following nothing out
- *     of it, and only asked for their size.
+ *     of it, and only asked for their size. Its file systems may not answer, so they are not asked for names:
+ *     mount points are in the kernel's cache.
  * P3  A controller or file that this host has not leaves its samples out.
  * The sizes, names and sums are LXD's. Called by metrics_api.c, on a worker thread. */
 #include "agent/metrics/instprobe.h"
 
 #include "agent/inst/record.h"
+#include "base/confine.h"
 #include "base/fd.h"
 #include "proto/keys.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
-#include <linux/openat2.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -488,9 +489,7 @@ filesystem_name(guint64 magic, char *buffer, gsize size)
 static bool
 size_of(int root, const char *path, struct statfs *ret)
 {
-    struct open_how how = {.flags = O_PATH | O_CLOEXEC,
-                           .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS};
-    haw_autofd int fd = (int) syscall(SYS_openat2, root, path, &how, sizeof how);
+    haw_autofd int fd = confine_cached(root, path, O_PATH);
     return fd >= 0 && fstatfs(fd, ret) == 0;
 }
 

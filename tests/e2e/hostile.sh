@@ -161,6 +161,36 @@ else
     must lxc storage volume delete lay shared
 fi
 
+# ---- a file whose bytes never come ----
+if ! gcc -static -O1 -o "$E2E_DIR/stallfs" "$E2E_LIB/stallfs.c"; then
+    skip 'a file that stalls its reader stalls nobody else' 'no static C library'
+else
+    must lxc launch busybox stall
+    must lxc file push "$E2E_DIR/stallfs" stall/bin/stallfs --mode 755
+    must lxc exec stall -- sh -c 'mkdir -p /mnt/low /mnt/low-empty /mnt/all
+        stallfs /mnt/low /mnt/all >/tmp/stall 2>&1 &'
+    if ! wait_for 5 lxc exec stall -- grep -q ready /tmp/stall; then
+        skip 'a file that stalls its reader stalls nobody else' \
+            "no such mounts: $(lxc exec stall -- cat /tmp/stall)"
+    else
+        timeout 20 lxc file pull stall/mnt/all/file - >/dev/null 2>&1 & pulling=$!
+        sleep 2
+        claim 'a file that stalls its reader stalls nobody else' alive
+        kill $pulling 2>/dev/null; wait $pulling
+        must lxc exec stall -- sh -c 'rm -rf /snap; ln -s /mnt/all/slow /snap'
+        claim 'nor does a name' timeout 20 lxc exec stall -- true
+        claim 'whatever asks for it' alive
+        must lxc storage volume create default slow
+        must lxc config device add stall slow disk pool=default source=slow path=/data/slow
+        must lxc exec stall -- sh -c 'mkdir -p /mnt/low2 /mnt/low2-empty
+            stallfs /mnt/low2 /data >/tmp/stall2 2>&1 &'
+        must wait_for 5 lxc exec stall -- grep -q ready /tmp/stall2
+        claim 'nor do its disks in the metrics' timeout 20 curl -s -o /dev/null \
+            --unix-socket "$LXD_DIR/unix.socket" http://lxd/1.0/metrics
+    fi
+    must lxc delete -f stall
+fi
+
 # ---- two at a time ----
 both() { # times, function with a number: runs each number's twice at once, and waits
     local i
