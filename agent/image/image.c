@@ -269,9 +269,19 @@ insert_copy(DbTx *tx, void *data, GError **error)
     return images_insert(tx, job->project, job->image, error);
 }
 
+/* The source only says which image it has: whoever may not see the one that is here has to bring its bytes. */
+static bool
+may_borrow(Operation *op, json_t *image)
+{
+    const Caller *caller = op != NULL ? op_caller(op) : NULL;
+    const char *project = json_string_value(json_object_get(image, "project"));
+    return caller == NULL || json_is_true(json_object_get(image, "public")) ||
+           (project != NULL && caller_may_project(caller, project));
+}
+
 /* Another project has the very image: a row is all that is needed. NULL without error: nobody has. */
 static json_t *
-borrow_files(ImageTable *table, const char *project, const char *fingerprint,
+borrow_files(ImageTable *table, Operation *op, const char *project, const char *fingerprint,
              const RemoteSource *source, bool cached)
 {
     Agent *agent = table->agent;
@@ -282,6 +292,9 @@ borrow_files(ImageTable *table, const char *project, const char *fingerprint,
     }
     json_auto_t *image = json_deep_copy(job.found);
     json_decref(job.found);
+    if (!may_borrow(op, image)) {
+        return NULL;
+    }
     json_object_set_new(image, "public", json_false());
     json_object_set_new(image, "profiles", json_null());
     set_origin(agent, project, image, source, fingerprint, cached);
@@ -298,7 +311,7 @@ download_locked(ImageTable *table, Operation *op, const char *project, const Rem
 {
     Agent *agent = table->agent;
     json_t *have = adopt_existing(table, project, fingerprint);
-    have = have != NULL ? have : borrow_files(table, project, fingerprint, source, cached);
+    have = have != NULL ? have : borrow_files(table, op, project, fingerprint, source, cached);
     if (have != NULL) {
         return have;
     }

@@ -120,7 +120,8 @@ openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:secp384r1 -keyout "$E2E_
 must lxc config set core.https_address 127.0.0.1:18463
 must lxc project create shares -c features.images=false -c features.storage.volumes=false
 must lxc project create small -c features.images=false -c limits.disk=100MiB
-must lxc config trust add "$E2E_DIR/r.crt" --name r --restricted --projects p1,shares,small
+must lxc project create own
+must lxc config trust add "$E2E_DIR/r.crt" --name r --restricted --projects p1,shares,small,own
 rest() { # method path body
     curl -sk --max-time 30 --cert "$E2E_DIR/r.crt" --key "$E2E_DIR/r.key" -X "$1" -d "$3" \
         -o "$E2E_DIR/rest" -w '%{http_code}\n' "https://127.0.0.1:18463$2"
@@ -138,12 +139,36 @@ refuse 'a copy takes no keys that volumes have not' 'Invalid option' \
 claim 'but its own' api_meta POST "$V?project=p1" \
     '{"name":"v2","config":{"user.a":"b"},"source":{"type":"copy","name":"v1","pool":"default"}}'
 
+# ---- images of others ----
+fingerprint=$(lxc image list -f json | jq -r '.[]|select(.aliases[].name=="busybox").fingerprint')
+cat >"$E2E_DIR/liar.py" <<END
+import http.server
+class Liar(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header('LXD-Image-Hash', '$fingerprint')
+        self.send_header('LXD-Image-URL', 'http://127.0.0.1:18464/image')
+        self.end_headers()
+    do_HEAD = do_GET
+http.server.HTTPServer(('127.0.0.1', 18464), Liar).serve_forever()
+END
+python3 "$E2E_DIR/liar.py" >>"$E2E_DIR/log" 2>&1 & liar=$!
+must wait_for 5 curl -s -o /dev/null http://127.0.0.1:18464/
+same 'somebody says that he has an image of others' 202 rest POST '/1.0/images?project=own' \
+    '{"source":{"type":"url","mode":"pull","url":"http://127.0.0.1:18464/"}}'
+op=$(jq -r .operation "$E2E_DIR/rest")
+quiet rest GET "$op/wait?timeout=20" ''
+same 'and does not get it by that' 404 rest GET "/1.0/images/$fingerprint?project=own" ''
+must api_meta POST '/1.0/images?project=own' \
+    '{"source":{"type":"url","mode":"pull","url":"http://127.0.0.1:18464/"}}'
+same 'who may see it does' 200 rest GET "/1.0/images/$fingerprint?project=own" ''
+kill $liar; wait $liar 2>/dev/null
+
 # ---- what a container writes into a volume is no layer of a root ----
 if ! quiet lxc storage create lay overlay; then
     skip 'a volume is no overlay of its own making' 'no overlay on this file system'
 else
     mkdir "$E2E_DIR/victim"; echo kept >"$E2E_DIR/victim/file"
-    fingerprint=$(lxc image list -f json | jq -r '.[]|select(.aliases[].name=="busybox").fingerprint')
     must lxc init busybox lay -s lay
     must lxc storage volume create lay shared
     must lxc config device add lay shared disk pool=lay source=shared path=/shared
