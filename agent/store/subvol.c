@@ -3,6 +3,8 @@
  *     container made inside, found by its directory entries' inode numbers).
  * U2  Names inside a volume are never trusted: the walk opens each directory beneath its parent without
  *     following symlinks.
+ *     A container makes trees deeper than there are descriptors, or bytes on a thread's stack: from DEPTH_MAX on a
+ *     walk is refused, and a removal brings what is there to the top and comes again.
  * U3  Quota groups are level 0, one a subvolume, made by the kernel; limits are set on "referenced". */
 #include "agent/store/subvol.h"
 
@@ -13,6 +15,7 @@
 #include <fcntl.h>
 #include <linux/btrfs.h>
 #include <linux/btrfs_tree.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
@@ -20,6 +23,7 @@
 #include <unistd.h>
 
 #define BTRFS_MAGIC 0x9123683Eu
+#define DEPTH_MAX   256
 
 static bool
 is_subvol_fd(int fd)
@@ -130,6 +134,13 @@ has_children(int fd)
 /* 'name' in 'dir' is a subvolume; 'twin' is the same directory of the copy, or -1. */
 typedef bool (*ChildFn)(int dir, int twin, const char *name, GError **error);
 
+struct walk {
+    ChildFn fn;
+    int top;      /* borrowed */
+    bool removes; /* all of it: names may change */
+    guint moved;
+};
+
 static bool
 is_child(const struct dirent *entry)
 {
@@ -137,41 +148,90 @@ is_child(const struct dirent *entry)
            strcmp(entry->d_name, "..") != 0;
 }
 
-/* U2: fn for each subvolume below 'dir' with no other between. 'twin' (may be -1) is walked along. */
 static bool
-each_child(int dir, int twin, ChildFn fn, GError **error)
+too_deep(const char *name, GError **error)
 {
-    DIR *entries = fdopendir(dup(dir));
+    return haw_fail(error, HAW_LIMIT, "'%s': directories are too deep", name);
+}
+
+static char *
+deep_name(guint number)
+{
+    return g_strdup_printf(".deep-%u", number);
+}
+
+static bool
+move_up(struct walk *walk, int dir, const char *name, GError **error)
+{
+    for (;;) {
+        g_autofree char *free_name = deep_name(walk->moved++);
+        struct stat st;
+        if (fstatat(walk->top, free_name, &st, AT_SYMLINK_NOFOLLOW) == 0) {
+            continue;
+        }
+        return renameat(dir, name, walk->top, free_name) == 0 ||
+               haw_fail_errno(error, errno, "move '%s' up", name);
+    }
+}
+
+static bool each_below(struct walk *walk, int dir, int twin, int depth, GError **error);
+
+static bool
+each_entry(struct walk *walk, int dir, int twin, const char *name, int depth, GError **error)
+{
+    haw_autofd int child = open_dir(dir, name);
+    if (child < 0) {
+        return true;
+    }
+    if (is_subvol_fd(child)) {
+        return walk->fn(dir, twin, name, error);
+    }
+    if (depth == DEPTH_MAX) {
+        return walk->removes ? move_up(walk, dir, name, error) : too_deep(name, error);
+    }
+    haw_autofd int child_twin = twin >= 0 ? open_dir(twin, name) : -1;
+    return each_below(walk, child, child_twin, depth + 1, error);
+}
+
+static bool
+each_below(struct walk *walk, int dir, int twin, int depth, GError **error)
+{
+    DIR *entries = fdopendir(fcntl(dir, F_DUPFD_CLOEXEC, 3));
     if (entries == NULL) {
         return haw_fail_errno(error, errno, "read a directory");
     }
     bool ok = true;
     rewinddir(entries);
     for (struct dirent *entry; ok && (entry = readdir(entries)) != NULL;) {
-        const char *name = entry->d_name;
-        if (!is_child(entry)) {
-            continue;
-        }
-        haw_autofd int child = open_dir(dir, name);
-        if (child < 0) {
-            continue;
-        }
-        if (is_subvol_fd(child)) {
-            ok = fn(dir, twin, name, error);
-            continue;
-        }
-        haw_autofd int child_twin = twin >= 0 ? open_dir(twin, name) : -1;
-        ok = each_child(child, child_twin, fn, error);
+        ok = !is_child(entry) || each_entry(walk, dir, twin, entry->d_name, depth, error);
     }
     closedir(entries);
     return ok;
 }
 
+static bool remove_child(int dir, int twin, const char *name, GError **error);
+
+/* U2: fn for each subvolume below 'dir' with no other between. 'twin' (may be -1) is walked along. */
+static bool
+each_child(int dir, int twin, ChildFn fn, GError **error)
+{
+    struct walk walk = {.fn = fn, .top = dir, .removes = fn == remove_child};
+    bool ok = each_below(&walk, dir, twin, 0, error);
+    for (guint i = 0; ok && i < walk.moved; i++) {
+        g_autofree char *name = deep_name(i);
+        ok = each_entry(&walk, dir, -1, name, 1, error);
+    }
+    return ok;
+}
+
 /* U2, with names collected; mounts do not matter, for volumes have none of their own. */
 static bool
-list_below(int dir, const char *prefix, GPtrArray *paths, GError **error)
+list_below(int dir, const char *prefix, GPtrArray *paths, int depth, GError **error)
 {
-    DIR *entries = fdopendir(dup(dir));
+    if (depth > DEPTH_MAX) {
+        return too_deep(prefix, error);
+    }
+    DIR *entries = fdopendir(fcntl(dir, F_DUPFD_CLOEXEC, 3));
     if (entries == NULL) {
         return haw_fail_errno(error, errno, "read a directory");
     }
@@ -188,7 +248,7 @@ list_below(int dir, const char *prefix, GPtrArray *paths, GError **error)
             g_ptr_array_add(paths, g_strdup(path));
         }
         if (!subvolume || has_children(child)) {
-            ok = list_below(child, path, paths, error);
+            ok = list_below(child, path, paths, depth + 1, error);
         }
     }
     closedir(entries);
@@ -204,7 +264,7 @@ subvol_list_below(const char *path, GError **error)
         haw_fail_errno(error, errno, "open '%s'", path);
         return NULL;
     }
-    if (has_children(fd) && !list_below(fd, "", paths, error)) {
+    if (has_children(fd) && !list_below(fd, "", paths, 0, error)) {
         return NULL;
     }
     return g_steal_pointer(&paths);

@@ -322,6 +322,28 @@ inner_subvolumes_are_copied_and_removed(Fixture *f, const char *dir)
     delete_all(f, dir);
 }
 
+/* Of what a container has made in its root; the last directory has a subvolume. */
+static void
+inner_subvolumes_below_any_depth_are_removed(Fixture *f, const char *dir)
+{
+    launch(f, &c1);
+    g_autofree char *inner = mounted(f, &c1, "rootfs/inner");
+    g_autofree char *rootfs = g_path_get_dirname(inner);
+    g_autofree char *before = g_get_current_dir();
+    g_autoptr(GError) error = NULL;
+    g_assert_true(subvol_create(inner, NULL));
+    g_assert_cmpint(chdir(rootfs), ==, 0);
+    for (int i = 0; i < 40000; i++) {
+        g_assert_true(mkdir("d", 0755) == 0 && chdir("d") == 0);
+    }
+    g_assert_true(subvol_create("bottom", NULL));
+    g_assert_cmpint(chdir(before), ==, 0);
+    g_assert_true(vol_unmount(f->table, &c1, NULL));
+    g_assert_false(vol_snapshot(f->table, &c1s0, 0, &error));
+    g_assert_cmpint(haw_code(error), ==, HAW_LIMIT);
+    delete_all(f, dir);
+}
+
 /* As a copy onto a pool of another driver does it: file by file. */
 static void
 inner_subvolumes_travel_to_other_pools(Fixture *f, const char *dir)
@@ -534,6 +556,8 @@ main(int argc, char **argv)
     add("btrfs", POOL_BYTES, "pool-grows-and-never-shrinks", pool_grows_and_never_shrinks);
     add("btrfs", POOL_BYTES, "inner-subvolumes-are-copied-and-removed",
         inner_subvolumes_are_copied_and_removed);
+    add("btrfs", POOL_BYTES, "inner-subvolumes-below-any-depth-are-removed",
+        inner_subvolumes_below_any_depth_are_removed);
     add("btrfs", POOL_BYTES, "inner-subvolumes-travel-to-other-pools",
         inner_subvolumes_travel_to_other_pools);
     add("btrfs", POOL_BYTES, "snapshots-are-read-only", snapshots_are_read_only);
